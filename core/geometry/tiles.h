@@ -1,0 +1,63 @@
+// Tiles over a token layout, and how a query tile sees a KV tile.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "core/geometry/axis.h"
+
+namespace nalab::geometry {
+
+/// Token layouts have one to three axes. Fewer are embedded in three by leading axes of one token, which change nothing:
+/// so ranks are written once.
+inline constexpr int kAxes = 3;
+
+/// One range of positions per axis.
+using Box = std::array<Range, kAxes>;
+/// The masks of one dilation group, one per axis.
+using GroupMask = std::array<AxisMask, kAxes>;
+
+constexpr int64_t size(const Box& box) { return box[0].size() * box[1].size() * box[2].size(); }
+
+/// What the pairs (query of the query tile, key of the KV tile) are: none attended, some, or all.
+enum class TileClass { empty, partial, full };
+
+/// Equal tiles over `length` positions; the last one may be cut short.
+struct TileAxis {
+  int64_t length = 1;
+  int64_t tile = 1;
+
+  constexpr int64_t count() const { return ceil_div(length, tile); }
+  constexpr Range range(int64_t i) const { return {i * tile, std::min((i + 1) * tile, length)}; }
+  /// The tiles that touch a non-empty range of positions.
+  constexpr Range touching(Range positions) const {
+    return {positions.begin / tile, ceil_div(positions.end, tile)};
+  }
+};
+
+/// Class of a KV range for a query range along one axis; both are non-empty and inside the axis.
+constexpr TileClass classify(const AxisMask& mask, Range queries, Range keys) {
+  if (intersect(mask.keys_of_any(queries), keys).empty()) return TileClass::empty;
+  return mask.keys_of_all(queries).contains(keys) ? TileClass::full : TileClass::partial;
+}
+
+/// Class of a KV tile for a query tile. The mask is a product over the axes: a tile is empty where one axis is empty and
+/// full where all axes are full.
+constexpr TileClass classify(const GroupMask& mask, const Box& queries, const Box& keys) {
+  TileClass result = TileClass::full;
+  for (int axis = 0; axis < kAxes; ++axis) {
+    const TileClass c = classify(mask[axis], queries[axis], keys[axis]);
+    if (c == TileClass::empty) return TileClass::empty;
+    if (c == TileClass::partial) result = TileClass::partial;
+  }
+  return result;
+}
+
+/// The keys that at least one query of a tile attends to: a box, since the windows along an axis leave no gap.
+constexpr Box keys_of_any(const GroupMask& mask, const Box& queries) {
+  Box keys;
+  for (int axis = 0; axis < kAxes; ++axis) keys[axis] = mask[axis].keys_of_any(queries[axis]);
+  return keys;
+}
+
+}  // namespace nalab::geometry

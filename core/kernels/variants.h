@@ -1,0 +1,18 @@
+// The rows of the registry, one per file of this folder.
+#pragma once
+
+#include "core/kernels/registry.h"
+
+namespace nalab {
+
+namespace reference {
+Variant variant();
+}
+namespace dense {
+Variant variant();
+}
+namespace naive {
+Variant variant();
+}
+
+}  // namespace nalab

@@ -1,0 +1,50 @@
+// Threads: the one header that includes TBB. Kernels say "for each task"; how many threads work is the caller's choice.
+#pragma once
+
+#include <oneapi/tbb/blocked_range.h>
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <cstdint>
+
+namespace nalab {
+
+/// A fixed number of threads that work on one call at a time.
+class Workers {
+ public:
+  /// threads >= 1, the calling thread included.
+  explicit Workers(int threads)
+      : limit_(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)),
+        arena_(threads) {}
+
+  int threads() const { return arena_.max_concurrency(); }
+
+  /// Calls body(task, worker) once for each task in [0, tasks), in no order, from several threads. worker is in
+  /// [0, threads()) and no two calls with the same worker overlap: it selects private memory. So that results do not
+  /// depend on the thread count, a task must write only what no other task reads or writes.
+  /// An exception of the body is passed on to the caller.
+  template <class Body>
+  void for_each(int64_t tasks, const Body& body) {
+    arena_.execute([&] {
+      oneapi::tbb::parallel_for(
+          oneapi::tbb::blocked_range<int64_t>(0, tasks, 1),
+          [&](const oneapi::tbb::blocked_range<int64_t>& range) {
+            const int worker = oneapi::tbb::this_task_arena::current_thread_index();
+            for (int64_t task = range.begin(); task < range.end(); ++task) body(task, worker);
+          });
+    });
+  }
+
+ private:
+  oneapi::tbb::global_control limit_;
+  oneapi::tbb::task_arena arena_;
+};
+
+/// The hardware's number of threads.
+int hardware_threads();
+/// Thread count to use: `requested` where positive, else NALAB_THREADS, else the hardware's.
+/// Throws Error where NALAB_THREADS is no number from 1 to 1024.
+int choose_threads(int requested);
+
+}  // namespace nalab

@@ -1,0 +1,176 @@
+#include "core/problem.h"
+
+#include <cmath>
+
+#include "core/error.h"
+
+namespace nalab {
+
+namespace {
+
+// Beyond these the counts would not fit in 64 bits.
+constexpr int64_t kMaxExtent = int64_t{1} << 31;
+constexpr double kMaxCount = 9e18;
+
+/// "30x48x80"
+template <class Get>
+std::string joined(const std::vector<Axis>& axes, Get get) {
+  std::string text;
+  for (const Axis& axis : axes) {
+    if (!text.empty()) text += 'x';
+    text += std::to_string(static_cast<int64_t>(get(axis)));
+  }
+  return text;
+}
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", x);
+  return text;
+}
+
+}  // namespace
+
+std::string Violation::to_string() const {
+  return (axis > 0 ? "axis " + std::to_string(axis) + ": " : "") + parameter + " " + value + " " + rule;
+}
+
+double Problem::effective_scale() const { return scale ? *scale : 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+
+std::vector<Violation> Problem::violations() const {
+  std::vector<Violation> found;
+  const auto require = [&found](bool holds, int axis, const char* parameter, std::string value, std::string rule) {
+    if (!holds) found.push_back({axis, parameter, std::move(value), std::move(rule)});
+  };
+  const auto require_number = [&](bool holds, int axis, const char* parameter, int64_t value, std::string rule) {
+    require(holds, axis, parameter, std::to_string(value), std::move(rule));
+  };
+
+  require_number(rank() >= 1 && rank() <= geometry::kAxes, 0, "rank", rank(), "must be 1, 2 or 3");
+  for (int i = 0; i < rank(); ++i) {
+    const Axis& a = axes[i];
+    require_number(a.extent >= 1, i + 1, "layout", a.extent, "must be at least 1");
+    require_number(a.extent <= kMaxExtent, i + 1, "layout", a.extent, "must be at most 2147483648");
+    require_number(a.dilation >= 1, i + 1, "dilation", a.dilation, "must be at least 1");
+    require_number(a.window >= 1, i + 1, "window", a.window, "must be at least 1");
+    if (a.extent >= 1 && a.dilation >= 1 && a.window >= 1) {
+      const int64_t greatest = a.extent / a.dilation;
+      require_number(a.window <= greatest, i + 1, "window", a.window,
+                     "must be at most " + std::to_string(greatest) + ", the layout " + std::to_string(a.extent) +
+                         " div the dilation " + std::to_string(a.dilation));
+    }
+    require_number(a.stride >= 1, i + 1, "stride", a.stride, "must be at least 1");
+    if (a.stride >= 1 && a.window >= 1) {
+      require_number(a.stride <= a.window, i + 1, "stride", a.stride,
+                     "must be at most " + std::to_string(a.window) + ", the window");
+    }
+  }
+  require_number(batch >= 1, 0, "batch", batch, "must be at least 1");
+  require_number(heads >= 1, 0, "heads", heads, "must be at least 1");
+  require_number(heads_kv >= 1, 0, "heads_kv", heads_kv, "must be at least 1");
+  if (heads >= 1 && heads_kv >= 1) {
+    require_number(heads % heads_kv == 0, 0, "heads_kv", heads_kv, "must divide heads " + std::to_string(heads));
+  }
+  require_number(head_dim >= 1, 0, "head_dim", head_dim, "must be at least 1");
+  require_number(head_dim_v >= 1, 0, "head_dim_v", head_dim_v, "must be at least 1");
+  require_number(extra_tokens >= 0, 0, "extra_tokens", extra_tokens, "must be at least 0");
+  if (scale) require(std::isfinite(*scale), 0, "scale", number(*scale), "must be finite");
+
+  if (found.empty()) {
+    double keys = 1;
+    double tokens = 1;
+    for (const Axis& a : axes) {
+      keys *= static_cast<double>(a.window);
+      tokens *= static_cast<double>(a.extent);
+    }
+    const double dims = static_cast<double>(head_dim) + static_cast<double>(head_dim_v);
+    const double heads_in_all = static_cast<double>(batch) * static_cast<double>(heads);
+    const double flops = 6 * heads_in_all * tokens * (keys + static_cast<double>(extra_tokens)) * dims;
+    const double elements = heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims;
+    require(flops < kMaxCount && elements < kMaxCount, 0, "problem", layout_text(*this),
+            "must be small enough for its FLOPs to be counted in 64 bits");
+  }
+  return found;
+}
+
+void Problem::validate() const {
+  const std::vector<Violation> found = violations();
+  if (found.empty()) return;
+  std::string sentence;
+  for (const Violation& v : found) sentence += (sentence.empty() ? "" : "; ") + v.to_string();
+  throw Error(sentence);
+}
+
+std::array<Axis, geometry::kAxes> Problem::axes3() const {
+  std::array<Axis, geometry::kAxes> padded;
+  std::copy(axes.begin(), axes.end(), padded.end() - rank());
+  return padded;
+}
+
+int64_t Problem::tokens() const {
+  int64_t n = 1;
+  for (const Axis& a : axes) n *= a.extent;
+  return n;
+}
+
+int64_t Problem::keys_per_query() const {
+  int64_t n = 1;
+  for (const Axis& a : axes) n *= a.window;
+  return n + extra_tokens;
+}
+
+int64_t Problem::attended_pairs() const {
+  // The attended set is a product over the axes, and so is the number of pairs.
+  int64_t pairs = 1;
+  for (const Axis& a : axes) pairs *= a.attended_pairs();
+  return pairs + tokens() * extra_tokens;
+}
+
+int64_t Problem::useful_flops(Pass pass) const {
+  const int64_t dims = pass == Pass::forward ? head_dim + head_dim_v : 3 * head_dim + 2 * head_dim_v;
+  return 2 * batch * heads * attended_pairs() * dims;
+}
+
+int64_t Problem::tensor_bytes(Pass pass) const {
+  const int64_t element = size_of(type);
+  const int64_t q = batch * tokens() * heads * head_dim;
+  const int64_t out = batch * tokens() * heads * head_dim_v;
+  const int64_t kv = batch * (tokens() + extra_tokens) * heads_kv * (head_dim + head_dim_v);
+  const int64_t lse = 4 * batch * tokens() * heads;
+  if (pass == Pass::forward) return element * (q + kv + out) + lse;
+  // Reads q, k, v, out, dout and lse; writes dq, dk, dv.
+  return element * (2 * q + 2 * kv + 2 * out) + lse;
+}
+
+bool Problem::is_self_attention() const {
+  for (const Axis& a : axes) {
+    if (!a.covers_everything()) return false;
+  }
+  return true;
+}
+
+Problem Problem::self_attention() const {
+  Problem dense = *this;
+  for (Axis& a : dense.axes) a = {.extent = a.extent, .window = a.extent};
+  return dense;
+}
+
+std::string Problem::id() const {
+  std::string text = layout_text(*this);
+  text += "_w" + joined(axes, [](const Axis& a) { return a.window; });
+  text += "_s" + joined(axes, [](const Axis& a) { return a.stride; });
+  text += "_d" + joined(axes, [](const Axis& a) { return a.dilation; });
+  text += "_c" + joined(axes, [](const Axis& a) { return a.causal; });
+  text += "_b" + std::to_string(batch) + "_h" + std::to_string(heads) + "_kv" + std::to_string(heads_kv);
+  text += "_dk" + std::to_string(head_dim) + "_dv" + std::to_string(head_dim_v) + "_e" + std::to_string(extra_tokens);
+  if (scale) text += "_scale" + number(*scale);
+  return text + "_" + std::string(nalab::name(type));
+}
+
+std::string layout_text(const Problem& problem) {
+  return joined(problem.axes, [](const Axis& a) { return a.extent; });
+}
+
+const char* name(Pass pass) { return pass == Pass::forward ? "forward" : "backward"; }
+
+}  // namespace nalab

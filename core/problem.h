@@ -1,0 +1,86 @@
+// What is computed: a neighborhood attention problem, apart from how.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/geometry/tiles.h"
+#include "core/tensor/element.h"
+
+namespace nalab {
+
+using geometry::Axis;
+
+/// forward: out and lse. backward: the gradients, from saved out and lse.
+enum class Pass : uint8_t { forward, backward };
+
+/// One broken rule.
+struct Violation {
+  int axis = 0;           ///< counted from 1; 0 where the rule is not about an axis
+  std::string parameter;  ///< "window", "heads_kv", ...
+  std::string value;
+  std::string rule;       ///< "must be at most 4, the layout 9 div the dilation 2"
+
+  /// "axis 2: window 5 must be at most 4, the layout 9 div the dilation 2"
+  std::string to_string() const;
+};
+
+/// A (generalized) neighborhood attention problem.
+///
+/// Tensors are heads-last: q [batch, X..., heads, head_dim], k [batch, X..., heads_kv, head_dim],
+/// v [batch, X..., heads_kv, head_dim_v], extra_k and extra_v [batch, extra_tokens, heads_kv, ...],
+/// out [batch, X..., heads, head_dim_v], lse [batch, X..., heads]. Query head h reads kv head h div (heads / heads_kv).
+struct Problem {
+  std::vector<Axis> axes;  ///< the token layout X with window, stride, dilation, causal per axis; one to three
+  int64_t batch = 1;
+  int64_t heads = 1;
+  int64_t heads_kv = 1;
+  int64_t head_dim = 64;
+  int64_t head_dim_v = 64;
+  int64_t extra_tokens = 0;     ///< tokens that every query attends to (text, registers)
+  std::optional<double> scale;  ///< of the scores; unset: 1 / sqrt(head_dim)
+  ElementType type = ElementType::f32;
+
+  int rank() const { return static_cast<int>(axes.size()); }
+  double effective_scale() const;
+
+  /// All rules that the problem breaks; empty for a valid problem.
+  std::vector<Violation> violations() const;
+  /// Throws Error with all violations in one line, joined by "; ".
+  void validate() const;
+
+  // What follows requires a valid problem.
+
+  /// The axes embedded in three by leading axes of one token.
+  std::array<Axis, geometry::kAxes> axes3() const;
+  /// Tokens of the layout, extra tokens not counted.
+  int64_t tokens() const;
+  /// Keys that one query attends to, extra tokens included; with causal axes the most that any query attends to.
+  int64_t keys_per_query() const;
+  /// Exact number of attended (query, key) pairs of one head of one batch entry, extra tokens included.
+  int64_t attended_pairs() const;
+  /// FLOPs that the definition needs, over batch and heads: 2 for each multiply-add.
+  /// forward: the products q k^T and p v. backward: five products (scores again, dp, dq, dk, dv).
+  int64_t useful_flops(Pass pass) const;
+  /// Bytes of the tensors that a pass must read and write once.
+  int64_t tensor_bytes(Pass pass) const;
+
+  /// Whether every query attends to every token: the problem is self attention.
+  bool is_self_attention() const;
+  /// The same tensors with self attention over all tokens: the baseline of the speedups.
+  Problem self_attention() const;
+
+  /// Stable, unique text fit for a file or group name, such as
+  /// "56x56_w7x7_s1x1_d1x1_c0x0_b1_h2_kv2_dk32_dv32_e0_f32" (and "_scale0.5" where the scale is set).
+  std::string id() const;
+};
+
+/// "30x48x80"
+std::string layout_text(const Problem& problem);
+
+const char* name(Pass pass);
+
+}  // namespace nalab

@@ -1,0 +1,75 @@
+#include "core/simd/isa.h"
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "hwy/targets.h"
+
+namespace nalab {
+
+std::span<const Isa> all_isas() {
+  static constexpr std::array isas{Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512bf16};
+  return isas;
+}
+
+std::string_view name(Isa isa) {
+  switch (isa) {
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx512bf16:
+      return "avx512bf16";
+    case Isa::baseline:
+      break;
+  }
+  return "baseline";
+}
+
+bool cpu_supports(Isa isa) {
+#if HWY_ARCH_X86
+  const int64_t targets = hwy::SupportedTargets();
+  switch (isa) {
+    case Isa::avx2:
+      return (targets & HWY_AVX2) != 0;
+    case Isa::avx512:
+      return (targets & HWY_AVX3) != 0;
+    case Isa::avx512bf16:
+      return (targets & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16") != 0;
+    case Isa::baseline:
+      break;
+  }
+  return true;
+#else
+  return isa == Isa::baseline;
+#endif
+}
+
+Isa best_isa() {
+  Isa best = Isa::baseline;
+  for (Isa isa : all_isas()) {
+    if (cpu_supports(isa)) best = isa;
+  }
+  return best;
+}
+
+Isa parse_isa(std::string_view text) {
+  std::string names;
+  for (Isa isa : all_isas()) {
+    if (text == name(isa)) {
+      if (!cpu_supports(isa)) throw Error("this CPU lacks the instruction set " + std::string(text));
+      return isa;
+    }
+    names += (names.empty() ? "" : ", ") + std::string(name(isa));
+  }
+  throw Error("instruction set '" + std::string(text) + "' is none of " + names);
+}
+
+Isa choose_isa() {
+  const char* text = std::getenv("NALAB_ISA");
+  return text == nullptr || *text == '\0' ? best_isa() : parse_isa(text);
+}
+
+}  // namespace nalab

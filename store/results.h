@@ -1,0 +1,39 @@
+// Results files: written row by row, safe against being killed, read back whole.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/schema.h"
+
+namespace nalab::store {
+
+/// Where finished rows go.
+class ResultsSink {
+ public:
+  virtual ~ResultsSink() = default;
+  /// Keeps the rows, all or none. When it returns they survive the death of the process. Fills in first_sample and
+  /// sample_count itself. Throws Error where they cannot be kept (a full disk).
+  virtual void append(std::span<const FinishedRow> rows) = 0;
+};
+
+/// Starts a new results file. Throws Error where the file exists already or cannot be written.
+std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
+                                            const std::vector<StoredConfig>& configs);
+
+/// Goes on with a results file of the same configs, build and machine. Throws Error that says what differs.
+/// Times and measured peaks may differ. The ids of the rows that it holds go to `finished`.
+std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
+                                            const std::vector<StoredConfig>& configs,
+                                            std::vector<std::string>& finished);
+
+/// Throws Error where the file is missing, no HDF5 file, or of another schema.
+Results read_results(const std::string& path);
+
+/// The tensors kept for a row; empty where there are none.
+std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id);
+
+}  // namespace nalab::store

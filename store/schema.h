@@ -1,0 +1,156 @@
+// The results schema nalab.results/1 as C++ structs: what experiments write and the report reads. Each field is listed
+// once, in a visit function that serves writing, reading and printing. data/README.md documents the file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace nalab::store {
+
+inline constexpr const char* kResultsSchema = "nalab.results/1";
+inline constexpr const char* kCasesSchema = "nalab.cases/1";
+inline constexpr const char* kOutputsSchema = "nalab.outputs/1";
+
+/// Where and with what a run was made: everything that `nalab info` prints. Attributes of the group /environment.
+struct Environment {
+  std::string cpu;
+  std::string isas;  ///< those that the CPU supports, separated by spaces
+  std::string isa;   ///< the one in use
+  int64_t cores = 0;
+  int64_t threads = 0;
+  int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
+  int64_t memory_bytes = 0;
+  std::string os, compiler, flags, libraries;
+  std::string revision;  ///< git revision of the build, with "-dirty" where the tree had changes
+  double fma_f32_one_thread = 0, fma_f32_all_threads = 0;    ///< measured peak, FLOP/s, with the ISA in use
+  double dot_bf16_one_thread = 0, dot_bf16_all_threads = 0;  ///< the same; 0 without native bf16 dot products
+  double copy_bandwidth = 0;                                 ///< bytes read plus written per second, all threads
+  std::string started;                                       ///< UTC, ISO 8601
+};
+
+/// Calls visitor(name, field, unit) for each field; the unit is "" where there is none.
+template <class E, class Visitor>
+void visit_environment(E& e, Visitor&& visitor) {
+  visitor("cpu", e.cpu, "");
+  visitor("isas", e.isas, "");
+  visitor("isa", e.isa, "");
+  visitor("cores", e.cores, "");
+  visitor("threads", e.threads, "");
+  visitor("l1d_bytes", e.l1d_bytes, "B");
+  visitor("l2_bytes", e.l2_bytes, "B");
+  visitor("l3_bytes", e.l3_bytes, "B");
+  visitor("memory_bytes", e.memory_bytes, "B");
+  visitor("os", e.os, "");
+  visitor("compiler", e.compiler, "");
+  visitor("flags", e.flags, "");
+  visitor("libraries", e.libraries, "");
+  visitor("revision", e.revision, "");
+  visitor("fma_f32_one_thread", e.fma_f32_one_thread, "FLOP/s");
+  visitor("fma_f32_all_threads", e.fma_f32_all_threads, "FLOP/s");
+  visitor("dot_bf16_one_thread", e.dot_bf16_one_thread, "FLOP/s");
+  visitor("dot_bf16_all_threads", e.dot_bf16_all_threads, "FLOP/s");
+  visitor("copy_bandwidth", e.copy_bandwidth, "B/s");
+  visitor("started", e.started, "");
+}
+
+/// One (problem, variant, type, pass). Element of the compound dataset /rows.
+struct Row {
+  std::string id;        ///< stable: problem id, variant and pass
+  std::string config;    ///< name of the configuration that asked for it
+  std::string label;     ///< what the configuration calls the problem, such as "NAT-T level 1"
+  std::string problem;   ///< id of the problem that was computed
+  std::string baseline;  ///< id of the same problem with self attention: where to find the baseline row
+  std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
+  int64_t batch = 0, heads = 0, heads_kv = 0, head_dim = 0, head_dim_v = 0, extra_tokens = 0;
+  double scale = 0;
+  std::string variant, type;
+  std::string pass;  ///< forward, or forward_backward (both, timed together)
+  std::string isa;
+  int64_t threads = 0;
+  std::string status;            ///< done, failed (a wrong result) or refused (not run)
+  std::string reason;            ///< a sentence where the status is not done
+  int64_t verified_queries = 0;  ///< rows of out compared with the oracle
+  int64_t total_queries = 0;     ///< rows of out
+  double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms
+  double bound_frobenius = 0, bound_max = 0;
+  int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
+  int64_t warmups = 0;
+  int64_t first_sample = 0;  ///< the row's samples are /samples[first_sample : first_sample + sample_count]
+  int64_t sample_count = 0;
+
+  std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
+};
+
+/// Calls visitor(name, field, unit) for each field of the compound.
+template <class R, class Visitor>
+void visit_row(R& r, Visitor&& visitor) {
+  visitor("id", r.id, "");
+  visitor("config", r.config, "");
+  visitor("label", r.label, "");
+  visitor("problem", r.problem, "");
+  visitor("baseline", r.baseline, "");
+  visitor("layout", r.layout, "tokens");
+  visitor("window", r.window, "tokens");
+  visitor("stride", r.stride, "tokens");
+  visitor("dilation", r.dilation, "tokens");
+  visitor("causal", r.causal, "");
+  visitor("batch", r.batch, "");
+  visitor("heads", r.heads, "");
+  visitor("heads_kv", r.heads_kv, "");
+  visitor("head_dim", r.head_dim, "");
+  visitor("head_dim_v", r.head_dim_v, "");
+  visitor("extra_tokens", r.extra_tokens, "tokens");
+  visitor("scale", r.scale, "");
+  visitor("variant", r.variant, "");
+  visitor("type", r.type, "");
+  visitor("pass", r.pass, "");
+  visitor("isa", r.isa, "");
+  visitor("threads", r.threads, "");
+  visitor("status", r.status, "");
+  visitor("reason", r.reason, "");
+  visitor("verified_queries", r.verified_queries, "");
+  visitor("total_queries", r.total_queries, "");
+  visitor("error_frobenius", r.error_frobenius, "");
+  visitor("error_max", r.error_max, "");
+  visitor("bound_frobenius", r.bound_frobenius, "");
+  visitor("bound_max", r.bound_max, "");
+  visitor("attended_pairs", r.attended_pairs, "");
+  visitor("useful_flops", r.useful_flops, "FLOP");
+  visitor("executed_flops", r.executed_flops, "FLOP");
+  visitor("tensor_bytes", r.tensor_bytes, "B");
+  visitor("workspace_bytes", r.workspace_bytes, "B");
+  visitor("warmups", r.warmups, "");
+  visitor("first_sample", r.first_sample, "");
+  visitor("sample_count", r.sample_count, "");
+}
+
+/// A tensor kept on request, float32, in /tensors/<row id>/<name>.
+struct StoredTensor {
+  std::string name;  ///< q, k, v, extra_k, extra_v, dout, out, lse, dq, dk, dv, dextra_k, dextra_v
+  std::vector<int64_t> shape;
+  std::vector<float> data;
+};
+
+/// A row with what is kept beside it.
+struct FinishedRow {
+  Row row;
+  std::vector<StoredTensor> tensors;
+};
+
+/// A configuration as it was given and as it was understood. Group /configs/<name>, string datasets text and resolved.
+struct StoredConfig {
+  std::string name;
+  std::string text;
+  std::string resolved;
+};
+
+/// A whole results file in memory, tensors aside.
+struct Results {
+  std::string path;
+  Environment environment;
+  std::vector<StoredConfig> configs;
+  std::vector<Row> rows;  ///< with their samples
+};
+
+}  // namespace nalab::store
