@@ -1,0 +1,28 @@
+// What the machine can do at most, measured: the denominators of "percent of peak".
+#pragma once
+
+#include <cstdint>
+
+#include "core/parallel.h"
+#include "core/simd/isa.h"
+
+namespace nalab {
+
+/// Rates of independent arithmetic on registers, FLOP/s; a multiply-add counts as two.
+struct PeakRate {
+  double one_thread = 0;
+  double all_threads = 0;
+};
+
+/// float32 fused multiply-adds; a multiplication and an addition where the instruction set has no fused form.
+PeakRate measure_fma_f32(Isa isa, Workers& workers);
+
+/// Products of bfloat16 pairs added to float32. Zero where the instruction set has no such instruction.
+PeakRate measure_dot_bf16(Isa isa, Workers& workers);
+
+/// Bytes read plus bytes written per second while all workers copy one array into another. Each array holds
+/// min(4 * cache_bytes, 512 MiB): far more than a cache of this machine's own, but no more than a share of the
+/// last-level cache of a large server that it may be a part of.
+double measure_copy_bandwidth(Workers& workers, int64_t cache_bytes);
+
+}  // namespace nalab
