@@ -30,25 +30,28 @@ int64_t multiply_add(int64_t rounds, float* sink) {
   namespace hn = hwy::HWY_NAMESPACE;
   const hn::ScalableTag<float> d;
   const auto half = hn::Set(d, *sink);
-  auto a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0;
-  auto b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0;
+  // Different starts: the compiler would make one chain of equal ones.
+  auto a0 = hn::Iota(d, 0), a1 = hn::Iota(d, 1), a2 = hn::Iota(d, 2), a3 = hn::Iota(d, 3);
+  auto b0 = hn::Iota(d, 4), b1 = hn::Iota(d, 5), b2 = hn::Iota(d, 6), b3 = hn::Iota(d, 7);
+  auto c0 = hn::Iota(d, 8), c1 = hn::Iota(d, 9), c2 = hn::Iota(d, 10), c3 = hn::Iota(d, 11);
   for (int64_t i = 0; i < rounds; ++i) {
     a0 = hn::MulAdd(a0, half, half);
     a1 = hn::MulAdd(a1, half, half);
     a2 = hn::MulAdd(a2, half, half);
     a3 = hn::MulAdd(a3, half, half);
-    a4 = hn::MulAdd(a4, half, half);
-    a5 = hn::MulAdd(a5, half, half);
     b0 = hn::MulAdd(b0, half, half);
     b1 = hn::MulAdd(b1, half, half);
     b2 = hn::MulAdd(b2, half, half);
     b3 = hn::MulAdd(b3, half, half);
-    b4 = hn::MulAdd(b4, half, half);
-    b5 = hn::MulAdd(b5, half, half);
+    c0 = hn::MulAdd(c0, half, half);
+    c1 = hn::MulAdd(c1, half, half);
+    c2 = hn::MulAdd(c2, half, half);
+    c3 = hn::MulAdd(c3, half, half);
   }
-  const auto a = hn::Add(hn::Add(hn::Add(a0, a1), hn::Add(a2, a3)), hn::Add(a4, a5));
-  const auto b = hn::Add(hn::Add(hn::Add(b0, b1), hn::Add(b2, b3)), hn::Add(b4, b5));
-  *sink = hn::GetLane(hn::Add(a, b));
+  const auto a = hn::Add(hn::Add(a0, a1), hn::Add(a2, a3));
+  const auto b = hn::Add(hn::Add(b0, b1), hn::Add(b2, b3));
+  const auto c = hn::Add(hn::Add(c0, c1), hn::Add(c2, c3));
+  *sink = hn::GetLane(hn::Add(hn::Add(a, b), c));
   return rounds * 12 * 2 * static_cast<int64_t>(hn::Lanes(d));
 }
 

@@ -1,0 +1,223 @@
+// Products on rows as they lie in memory, for the unfused variants: scores (dot products of query rows with key rows), the
+// softmax of a row of scores, and sums of value rows by weights. Nothing is packed.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "core/simd/exp-inl.h"
+#include "core/simd/targets.h"
+#include "core/tensor/element.h"
+#include "hwy/highway.h"
+
+#if defined(NALAB_CORE_KERNELS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_KERNELS_ROWS_INL_H_
+#undef NALAB_CORE_KERNELS_ROWS_INL_H_
+#else
+#define NALAB_CORE_KERNELS_ROWS_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::rows::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::ScalableTag<float>;
+using VF = hn::Vec<Floats>;
+
+inline VF HWY_ATTR LoadFloats(Floats d, const float* p) { return hn::LoadU(d, p); }
+inline VF HWY_ATTR LoadFloats(Floats d, const bf16* p) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::bfloat16_t*>(p)));
+}
+inline VF HWY_ATTR LoadFloats(Floats d, const f16* p) {
+  const hn::Rebind<hwy::float16_t, Floats> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+}
+
+#if HWY_TARGET == HWY_SCALAR
+
+/// The sums of four vectors' lanes, in order.
+inline void SumsOfLanes(const VF (&v)[4], float (&sums)[4]) {
+  for (int i = 0; i < 4; ++i) sums[i] = hn::GetLane(v[i]);
+}
+
+#else
+
+/// Halves a vector by adding its upper to its lower half until four lanes are left.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE auto FoldToFour(D d, V v) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    (void)d;
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return FoldToFour(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+
+/// The sums of four vectors' lanes, in order.
+inline void HWY_ATTR SumsOfLanes(const VF (&v)[4], float (&sums)[4]) {
+  const hn::FixedTag<float, 4> four;
+  const Floats d;
+  const auto v0 = FoldToFour(d, v[0]), v1 = FoldToFour(d, v[1]), v2 = FoldToFour(d, v[2]), v3 = FoldToFour(d, v[3]);
+  const auto v01 = hn::Add(hn::InterleaveLower(four, v0, v1), hn::InterleaveUpper(four, v0, v1));
+  const auto v23 = hn::Add(hn::InterleaveLower(four, v2, v3), hn::InterleaveUpper(four, v2, v3));
+  hn::StoreU(hn::Add(hn::ConcatLowerLower(four, v23, v01), hn::ConcatUpperUpper(four, v23, v01)), four, sums);
+}
+
+#endif
+
+/// scores[i][j] = scale * dot(q[i], k[j]) for Q queries and four keys. q is float, rows of `dim`.
+template <int Q, class T>
+HWY_INLINE void ScoresOfFourKeys(const float* const* q, const T* const* k, int64_t dim, float scale,
+                                 float* const* scores) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  VF sum[Q][4];
+  for (int i = 0; i < Q; ++i) {
+    for (int j = 0; j < 4; ++j) sum[i][j] = hn::Zero(d);
+  }
+  int64_t c = 0;
+  for (; c + lanes <= dim; c += lanes) {
+    VF keys[4];
+    for (int j = 0; j < 4; ++j) keys[j] = LoadFloats(d, k[j] + c);
+    for (int i = 0; i < Q; ++i) {
+      const VF query = hn::LoadU(d, q[i] + c);
+      for (int j = 0; j < 4; ++j) sum[i][j] = hn::MulAdd(query, keys[j], sum[i][j]);
+    }
+  }
+  for (int i = 0; i < Q; ++i) {
+    float total[4];
+    SumsOfLanes(sum[i], total);
+    for (int64_t rest = c; rest < dim; ++rest) {
+      for (int j = 0; j < 4; ++j) total[j] += q[i][rest] * to_float(k[j][rest]);
+    }
+    for (int j = 0; j < 4; ++j) scores[i][j] = scale * total[j];
+  }
+}
+
+/// scores[i][n] = scale * dot(q[i], row(n)) for Q queries and n in [0, keys). row(n) points to the n-th key.
+template <int Q, class Row>
+HWY_INLINE void Scores(const float* const* q, int64_t dim, int64_t keys, Row row, float scale, float* const* scores) {
+  using Pointer = decltype(row(0));
+  for (int64_t n = 0; n < keys; n += 4) {
+    // The last few keys repeat the last one; what they give is not kept.
+    Pointer k[4];
+    for (int j = 0; j < 4; ++j) k[j] = row(n + j < keys ? n + j : keys - 1);
+    if (n + 4 <= keys) {
+      float* target[Q];
+      for (int i = 0; i < Q; ++i) target[i] = scores[i] + n;
+      ScoresOfFourKeys<Q>(q, k, dim, scale, target);
+    } else {
+      float rest[Q][4];
+      float* target[Q];
+      for (int i = 0; i < Q; ++i) target[i] = rest[i];
+      ScoresOfFourKeys<Q>(q, k, dim, scale, target);
+      for (int i = 0; i < Q; ++i) {
+        for (int64_t j = 0; n + j < keys; ++j) scores[i][n + j] = rest[i][j];
+      }
+    }
+  }
+}
+
+/// Softmax of one row of scores, in place. Returns its log-sum-exp.
+inline float HWY_ATTR Softmax(float* scores, int64_t n) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const float infinity = std::numeric_limits<float>::infinity();
+  VF maxima = hn::Set(d, -infinity);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) maxima = hn::Max(maxima, hn::LoadU(d, scores + i));
+  float max = hn::GetLane(hn::MaxOfLanes(d, maxima));
+  for (; i < n; ++i) max = scores[i] > max ? scores[i] : max;
+
+  const VF max_lanes = hn::Set(d, max);
+  VF sums = hn::Zero(d);
+  for (i = 0; i + lanes <= n; i += lanes) {
+    const VF weight = simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Sub(hn::LoadU(d, scores + i), max_lanes));
+    hn::StoreU(weight, d, scores + i);
+    sums = hn::Add(sums, weight);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, sums));
+  for (; i < n; ++i) {
+    scores[i] = hn::GetLane(simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Set(d, scores[i] - max)));
+    sum += scores[i];
+  }
+  const float inverse = 1.0f / sum;
+  const VF inverses = hn::Set(d, inverse);
+  for (i = 0; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, scores + i), inverses), d, scores + i);
+  for (; i < n; ++i) scores[i] *= inverse;
+  return max + std::log(sum);
+}
+
+/// Columns [c, c + V lanes) of acc[i] = sum over n of weights[i][n] * row(n), added to acc. Keys go in turn to `Chains`
+/// independent sums, so that a fused multiply-add need not wait for the one before.
+template <int Q, int V, int Chains, class Row>
+HWY_INLINE void AddWeightedColumns(const float* const* weights, int64_t keys, Row row, int64_t c, float* const* acc) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  VF sum[Chains][Q][V];
+  for (int chain = 0; chain < Chains; ++chain) {
+    for (int i = 0; i < Q; ++i) {
+      for (int v = 0; v < V; ++v) sum[chain][i][v] = hn::Zero(d);
+    }
+  }
+  int64_t n = 0;
+  for (; n + Chains <= keys; n += Chains) {
+    for (int chain = 0; chain < Chains; ++chain) {
+      const auto* values = row(n + chain) + c;
+      for (int v = 0; v < V; ++v) {
+        const VF value = LoadFloats(d, values + v * lanes);
+        for (int i = 0; i < Q; ++i) {
+          sum[chain][i][v] = hn::MulAdd(hn::Set(d, weights[i][n + chain]), value, sum[chain][i][v]);
+        }
+      }
+    }
+  }
+  for (; n < keys; ++n) {
+    const auto* values = row(n) + c;
+    for (int v = 0; v < V; ++v) {
+      const VF value = LoadFloats(d, values + v * lanes);
+      for (int i = 0; i < Q; ++i) sum[0][i][v] = hn::MulAdd(hn::Set(d, weights[i][n]), value, sum[0][i][v]);
+    }
+  }
+  for (int i = 0; i < Q; ++i) {
+    for (int v = 0; v < V; ++v) {
+      VF total = hn::LoadU(d, acc[i] + c + v * lanes);
+      for (int chain = 0; chain < Chains; ++chain) total = hn::Add(total, sum[chain][i][v]);
+      hn::StoreU(total, d, acc[i] + c + v * lanes);
+    }
+  }
+}
+
+/// acc[i] += sum over n of weights[i][n] * row(n) for Q queries; acc has `dim` columns.
+template <int Q, class Row>
+HWY_INLINE void AddWeightedRows(const float* const* weights, int64_t keys, Row row, int64_t dim, float* const* acc) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(Floats()));
+  constexpr int kChains = Q == 1 ? 2 : 1;
+  int64_t c = 0;
+  for (; c + 4 * lanes <= dim; c += 4 * lanes) AddWeightedColumns<Q, 4, kChains>(weights, keys, row, c, acc);
+  for (; c + 2 * lanes <= dim; c += 2 * lanes) AddWeightedColumns<Q, 2, 2 * kChains>(weights, keys, row, c, acc);
+  for (; c + lanes <= dim; c += lanes) AddWeightedColumns<Q, 1, 4 * kChains>(weights, keys, row, c, acc);
+  for (int64_t n = 0; n < keys && c < dim; ++n) {
+    const auto* values = row(n);
+    for (int64_t rest = c; rest < dim; ++rest) {
+      for (int i = 0; i < Q; ++i) acc[i][rest] += weights[i][n] * to_float(values[rest]);
+    }
+  }
+}
+
+/// target[c] = x[c] as float.
+template <class T>
+HWY_INLINE void CopyToFloats(const T* x, int64_t n, float* target) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + lanes <= n; c += lanes) hn::StoreU(LoadFloats(d, x + c), d, target + c);
+  for (; c < n; ++c) target[c] = to_float(x[c]);
+}
+
+}  // namespace nalab::rows::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_KERNELS_ROWS_INL_H_

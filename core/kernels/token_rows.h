@@ -1,0 +1,87 @@
+// Tokens, their keys and their rows in memory: what the unfused variants share and what does not depend on the
+// instruction set.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/geometry/axis.h"
+#include "core/tensor/buffer.h"
+#include "core/tensor/tensor.h"
+
+namespace nalab {
+
+/// Coordinates of a token in the embedded layout.
+using Token = std::array<int64_t, 3>;
+
+inline Token token_at(const std::array<int64_t, 3>& layout, int64_t index) {
+  const int64_t x3 = index % layout[2];
+  const int64_t rest = index / layout[2];
+  return {rest / layout[1], rest % layout[1], x3};
+}
+
+/// The coordinates that one query coordinate attends to: first, first + step, ... of `count`.
+struct Coordinates {
+  int64_t first, step, count;
+};
+
+inline Coordinates key_coordinates(const geometry::Axis& axis, int64_t query) {
+  const int64_t group = query % axis.dilation;
+  const geometry::Range keys = axis.group_mask(group).keys(query / axis.dilation);
+  return {axis.coordinate(group, keys.begin), axis.dilation, keys.size()};
+}
+
+/// Number of tokens of the layout that a token attends to; extra tokens not counted.
+inline int64_t key_count(const std::array<geometry::Axis, 3>& axes, const Token& query) {
+  int64_t count = 1;
+  for (int axis = 0; axis < 3; ++axis) count *= key_coordinates(axes[axis], query[axis]).count;
+  return count;
+}
+
+/// Writes the offsets in elements of those tokens, in row-major order, within one batch entry. Returns their number.
+inline int64_t key_offsets(const std::array<geometry::Axis, 3>& axes, const Token& query, const TokenStrides& strides,
+                           int64_t* offsets) {
+  const Coordinates x1 = key_coordinates(axes[0], query[0]);
+  const Coordinates x2 = key_coordinates(axes[1], query[1]);
+  const Coordinates x3 = key_coordinates(axes[2], query[2]);
+  int64_t n = 0;
+  for (int64_t i = 0; i < x1.count; ++i) {
+    for (int64_t j = 0; j < x2.count; ++j) {
+      const int64_t start = (x1.first + i * x1.step) * strides.layout[0] + (x2.first + j * x2.step) * strides.layout[1] +
+                            x3.first * strides.layout[2];
+      for (int64_t k = 0; k < x3.count; ++k) offsets[n++] = start + k * x3.step * strides.layout[2];
+    }
+  }
+  return n;
+}
+
+/// Rounds a row of floats to the tensor's element type and stores it.
+inline void store_row(const TensorView& tensor, int64_t batch, const Token& token, int64_t head, const float* values) {
+  with_element_type(tensor.type, [&](auto element) {
+    using T = decltype(element);
+    T* target = tensor.as<T>().row(batch, token[0], token[1], token[2], head);
+    for (int64_t c = 0; c < tensor.shape.dim; ++c) target[c] = from_float<T>(values[c]);
+  });
+}
+
+/// Cuts a workspace into 64-byte aligned parts. With no memory behind it, it only adds up the size.
+class WorkspaceCutter {
+ public:
+  explicit WorkspaceCutter(std::byte* memory) : memory_(memory) {}
+
+  template <class T>
+  T* take(int64_t count) {
+    std::byte* const part = memory_ == nullptr ? nullptr : memory_ + size_;
+    const int64_t alignment = static_cast<int64_t>(kAlignment);
+    size_ += (count * static_cast<int64_t>(sizeof(T)) + alignment - 1) / alignment * alignment;
+    return reinterpret_cast<T*>(part);
+  }
+  int64_t size() const { return size_; }
+
+ private:
+  std::byte* memory_;
+  int64_t size_ = 0;
+};
+
+}  // namespace nalab

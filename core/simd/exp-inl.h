@@ -1,0 +1,44 @@
+// exp for softmax: arguments are scores less their maximum, hence at most zero.
+//
+// Highway's contrib Exp turns NaN into 0; here NaN must stay NaN, since a non-finite score has to reach the result.
+#include "core/simd/targets.h"
+#include "hwy/highway.h"
+
+#if defined(NALAB_CORE_SIMD_EXP_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_SIMD_EXP_INL_H_
+#undef NALAB_CORE_SIMD_EXP_INL_H_
+#else
+#define NALAB_CORE_SIMD_EXP_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::simd::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// exp(x) for x <= 0 or NaN, lanes of float. Relative error below 2e-7; zero below -87.3, where the result would leave the
+/// normal range; exp(-infinity) = 0 and exp(NaN) = NaN.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ExpNonPositive(D d, V x) {
+  // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts, so that n times the first is exact.
+  const V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  // Cephes expf: e^r = 1 + r + r^2 p(r), degree 5.
+  V p = hn::Set(d, 1.9875691500e-4f);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
+  p = hn::MulAdd(p, hn::Mul(r, r), hn::Add(r, hn::Set(d, 1.0f)));
+  const hn::Rebind<int32_t, D> di;
+  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
+  const V result = hn::Mul(p, hn::BitCast(d, exponent));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), result);
+}
+
+}  // namespace nalab::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_SIMD_EXP_INL_H_
