@@ -1,5 +1,6 @@
 #include "core/problem.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "core/error.h"
@@ -23,10 +24,10 @@ std::string joined(const std::vector<Axis>& axes, Get get) {
   return text;
 }
 
+/// The shortest text that stands for this very number.
 std::string number(double x) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.9g", x);
-  return text;
+  return {text, std::to_chars(text, text + sizeof text, x).ptr};
 }
 
 }  // namespace
@@ -86,9 +87,10 @@ std::vector<Violation> Problem::violations() const {
     const double dims = static_cast<double>(head_dim) + static_cast<double>(head_dim_v);
     const double heads_in_all = static_cast<double>(batch) * static_cast<double>(heads);
     const double flops = 6 * heads_in_all * tokens * (keys + static_cast<double>(extra_tokens)) * dims;
-    const double elements = heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims;
-    require(flops < kMaxCount && elements < kMaxCount, 0, "problem", layout_text(*this),
-            "must be small enough for its FLOPs to be counted in 64 bits");
+    // The tensors of the backward pass: at most 2 * 4 bytes for q, out, k, v each, and lse.
+    const double bytes = 18 * heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims;
+    require(flops < kMaxCount && bytes < kMaxCount, 0, "problem", layout_text(*this),
+            "must be small enough for its FLOPs and bytes to be counted in 64 bits");
   }
   return found;
 }

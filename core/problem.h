@@ -22,7 +22,7 @@ struct Violation {
   int axis = 0;           ///< counted from 1; 0 where the rule is not about an axis
   std::string parameter;  ///< "window", "heads_kv", ...
   std::string value;
-  std::string rule;       ///< "must be at most 4, the layout 9 div the dilation 2"
+  std::string rule;  ///< "must be at most 4, the layout 9 div the dilation 2"
 
   /// "axis 2: window 5 must be at most 4, the layout 9 div the dilation 2"
   std::string to_string() const;
@@ -40,8 +40,8 @@ struct Problem {
   int64_t heads_kv = 1;
   int64_t head_dim = 64;
   int64_t head_dim_v = 64;
-  int64_t extra_tokens = 0;     ///< tokens that every query attends to (text, registers)
-  std::optional<double> scale;  ///< of the scores; unset: 1 / sqrt(head_dim)
+  int64_t extra_tokens = 0;                    ///< tokens that every query attends to (text, registers)
+  std::optional<double> scale = std::nullopt;  ///< of the scores; unset: 1 / sqrt(head_dim)
   ElementType type = ElementType::f32;
 
   int rank() const { return static_cast<int>(axes.size()); }
