@@ -9,12 +9,11 @@
 
 #include "core/tensor/buffer.h"
 
-// SSSE3 and SSE4 add nothing to the arithmetic here.
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/simd/peak.cpp"
+#include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
-// Highway asks for this order.
+// After foreach_target.h.
 #include "hwy/highway.h"
 
 #if HWY_ARCH_X86 && HWY_ONCE
@@ -24,35 +23,46 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::HWY_NAMESPACE {
 
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+// Highway 1.0 has no vectors for a baseline of SSE2: the compiler's own.
+using Vector = float __attribute__((vector_size(16)));
+inline Vector AllOf(float x) { return Vector{} + x; }
+inline Vector MulAdd(Vector a, Vector b, Vector c) { return a * b + c; }
+inline Vector Add(Vector a, Vector b) { return a + b; }
+inline float GetLane(Vector a) { return a[0]; }
+inline int64_t lanes() { return 4; }
+#else
+namespace hn = hwy::HWY_NAMESPACE;
+using hn::Add, hn::GetLane, hn::MulAdd;
+inline HWY_ATTR auto AllOf(float x) { return hn::Set(hn::ScalableTag<float>(), x); }
+inline HWY_ATTR int64_t lanes() { return static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>())); }
+#endif
+
 /// Multiply-adds of `rounds` rounds on one thread. Returns the FLOPs done; `sink` keeps them from being optimised away.
-/// Named accumulators, since vectors of a length unknown at compile time cannot stand in arrays.
+/// Named accumulators, since vectors of a length unknown at compile time cannot stand in arrays. Their starts differ:
+/// the compiler would make one chain of equal ones.
 int64_t multiply_add(int64_t rounds, float* sink) {
-  namespace hn = hwy::HWY_NAMESPACE;
-  const hn::ScalableTag<float> d;
-  const auto half = hn::Set(d, *sink);
-  // Different starts: the compiler would make one chain of equal ones.
-  auto a0 = hn::Iota(d, 0), a1 = hn::Iota(d, 1), a2 = hn::Iota(d, 2), a3 = hn::Iota(d, 3);
-  auto b0 = hn::Iota(d, 4), b1 = hn::Iota(d, 5), b2 = hn::Iota(d, 6), b3 = hn::Iota(d, 7);
-  auto c0 = hn::Iota(d, 8), c1 = hn::Iota(d, 9), c2 = hn::Iota(d, 10), c3 = hn::Iota(d, 11);
+  const auto half = AllOf(*sink);
+  auto a0 = AllOf(0), a1 = AllOf(1), a2 = AllOf(2), a3 = AllOf(3);
+  auto b0 = AllOf(4), b1 = AllOf(5), b2 = AllOf(6), b3 = AllOf(7);
+  auto c0 = AllOf(8), c1 = AllOf(9), c2 = AllOf(10), c3 = AllOf(11);
   for (int64_t i = 0; i < rounds; ++i) {
-    a0 = hn::MulAdd(a0, half, half);
-    a1 = hn::MulAdd(a1, half, half);
-    a2 = hn::MulAdd(a2, half, half);
-    a3 = hn::MulAdd(a3, half, half);
-    b0 = hn::MulAdd(b0, half, half);
-    b1 = hn::MulAdd(b1, half, half);
-    b2 = hn::MulAdd(b2, half, half);
-    b3 = hn::MulAdd(b3, half, half);
-    c0 = hn::MulAdd(c0, half, half);
-    c1 = hn::MulAdd(c1, half, half);
-    c2 = hn::MulAdd(c2, half, half);
-    c3 = hn::MulAdd(c3, half, half);
+    a0 = MulAdd(a0, half, half);
+    a1 = MulAdd(a1, half, half);
+    a2 = MulAdd(a2, half, half);
+    a3 = MulAdd(a3, half, half);
+    b0 = MulAdd(b0, half, half);
+    b1 = MulAdd(b1, half, half);
+    b2 = MulAdd(b2, half, half);
+    b3 = MulAdd(b3, half, half);
+    c0 = MulAdd(c0, half, half);
+    c1 = MulAdd(c1, half, half);
+    c2 = MulAdd(c2, half, half);
+    c3 = MulAdd(c3, half, half);
   }
-  const auto a = hn::Add(hn::Add(a0, a1), hn::Add(a2, a3));
-  const auto b = hn::Add(hn::Add(b0, b1), hn::Add(b2, b3));
-  const auto c = hn::Add(hn::Add(c0, c1), hn::Add(c2, c3));
-  *sink = hn::GetLane(hn::Add(hn::Add(a, b), c));
-  return rounds * 12 * 2 * static_cast<int64_t>(hn::Lanes(d));
+  *sink =
+      GetLane(Add(Add(Add(Add(a0, a1), Add(a2, a3)), Add(Add(b0, b1), Add(b2, b3))), Add(Add(c0, c1), Add(c2, c3))));
+  return rounds * 12 * 2 * lanes();
 }
 
 }  // namespace nalab::HWY_NAMESPACE
@@ -67,17 +77,6 @@ constexpr int64_t kRounds = 50'000;       // 0.1 to 0.3 ms: a task
 constexpr int64_t kTasksPerThread = 100;  // of a run
 
 using Kernel = int64_t (*)(int64_t rounds, float* sink);
-
-Kernel multiply_add_kernel(Isa isa) {
-#if HWY_TARGETS & HWY_AVX3
-  if (isa >= Isa::avx512) return N_AVX3::multiply_add;
-#endif
-#if HWY_TARGETS & HWY_AVX2
-  if (isa >= Isa::avx2) return N_AVX2::multiply_add;
-#endif
-  static_cast<void>(isa);
-  return HWY_STATIC_DISPATCH(multiply_add);
-}
 
 #if HWY_ARCH_X86
 /// As multiply_add. By intrinsics: Highway 1.0 has no dot product of bfloat16 pairs on x86.
@@ -138,7 +137,7 @@ double best_rate_of_all_threads(Kernel kernel, Workers& workers) {
 }  // namespace
 
 PeakRate measure_fma_f32(Isa isa, Workers& workers) {
-  const Kernel kernel = multiply_add_kernel(isa);
+  const Kernel kernel = NALAB_SELECT(isa, multiply_add);
   return {best_rate_of_one_thread(kernel), best_rate_of_all_threads(kernel, workers)};
 }
 

@@ -1,7 +1,77 @@
+// nalab info: the CPU, the build, and what the machine can do at most.
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "core/parallel.h"
+#include "core/simd/isa.h"
 #include "experiments/cli/commands.h"
+#include "experiments/environment/environment.h"
 
 namespace nalab::cli {
+namespace {
 
-void add_info(CLI::App&, int&) {}
+struct Options {
+  std::string isa;
+  int threads = 0;
+  bool json = false;
+};
+
+std::string readable(const std::string& text, std::string_view) { return text.empty() ? "none" : text; }
+
+std::string readable(int64_t value, std::string_view unit) {
+  if (unit != "B") return fmt::format("{}", value);
+  if (value == 0) return "unknown";
+  constexpr int64_t kGiB = 1 << 30, kMiB = 1 << 20, kKiB = 1 << 10;
+  if (value >= 4 * kGiB) return fmt::format("{:.1f} GiB", static_cast<double>(value) / kGiB);
+  if (value >= kMiB) return fmt::format("{:.4g} MiB", static_cast<double>(value) / kMiB);
+  return fmt::format("{:.4g} KiB", static_cast<double>(value) / kKiB);
+}
+
+std::string readable(double value, std::string_view unit) {
+  if (value == 0) return "none";
+  return fmt::format("{:.1f} G{}", value / 1e9, unit);
+}
+
+/// "l1d_bytes" -> "l1d": the unit stands with the value.
+std::string label(std::string name) {
+  if (name.ends_with("_bytes")) name.resize(name.size() - 6);
+  for (char& c : name) {
+    if (c == '_') c = ' ';
+  }
+  return name;
+}
+
+void print_lines(const store::Environment& environment) {
+  store::visit_environment(environment, [](const char* name, const auto& value, const char* unit) {
+    fmt::print("{:<22}{}\n", label(name), readable(value, unit));
+  });
+}
+
+void print_json(const store::Environment& environment) {
+  nlohmann::ordered_json json;
+  store::visit_environment(environment, [&](const char* name, const auto& value, const char*) { json[name] = value; });
+  fmt::print("{}\n", json.dump(2));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, int&) {
+  CLI::App* command = app.add_subcommand("info", "Show the CPU, the build and the measured peaks of this machine.");
+  auto options = std::make_shared<Options>();
+  command->add_flag("--json", options->json, "Print one JSON object: bytes, FLOP/s and B/s, unrounded");
+  command->add_option("--isa", options->isa, "Instruction set to measure (default: NALAB_ISA, else the best)");
+  command->add_option("--threads", options->threads, "Threads to measure (default: NALAB_THREADS, else all)")
+      ->check(CLI::Range(1, 1024));
+  command->callback([options] {
+    const Isa isa = options->isa.empty() ? choose_isa() : parse_isa(options->isa);
+    Workers workers(choose_threads(options->threads));
+    const store::Environment environment = environment::measure(isa, workers);
+    options->json ? print_json(environment) : print_lines(environment);
+  });
+}
 
 }  // namespace nalab::cli
