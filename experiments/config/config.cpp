@@ -1,1 +1,185 @@
-namespace nalab {}
+#include "experiments/config/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "core/error.h"
+#include "experiments/config/problems.h"
+
+namespace nalab::config {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_text(const std::string& path) {
+  std::error_code code;
+  if (fs::is_directory(path, code)) throw Error(path + ": expected a YAML file, got a directory");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error(path + ": expected a YAML file, got none that can be read");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+/// Rules between the fields.
+void check(const Settings& settings, const Field& mapping) {
+  const Timing& t = settings.timing;
+  if (t.max_samples < t.min_samples) {
+    mapping.complain(
+        fmt::format("timing: max_samples {} must be at least {}, min_samples", t.max_samples, t.min_samples));
+  }
+  if (t.max_seconds < t.min_seconds) {
+    mapping.complain(
+        fmt::format("timing: max_seconds {} must be at least {}, min_seconds", t.max_seconds, t.min_seconds));
+  }
+  if (settings.variants.empty()) mapping.refuse("the key variants", "none");
+}
+
+void expand_all(std::vector<std::string>& variants) {
+  if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
+}
+
+/// The top level of a file, whose keys are those of Title and Settings, and three more.
+Config read_config(const Field& root, Form form) {
+  std::vector<std::string> known = keys_of<Title>();
+  for (const std::string& key : keys_of<Settings>()) known.push_back(key);
+  for (const char* key : {"quick", "problems", "grids"}) known.emplace_back(key);
+  const std::vector<Field> entries = root.entries();
+  refuse_unknown(entries, known);
+
+  Config config;
+  read_fields(entries, config.title);
+  if (config.title.name.empty()) root.refuse("the key name", "none");
+  read_fields(entries, config.settings);
+  if (const Field* quick = find(entries, "quick"); quick != nullptr && form == Form::quick) {
+    read(*quick, config.settings, Anything{});
+  }
+  check(config.settings, root);
+  expand_all(config.settings.variants);
+
+  if (const Field* problems = find(entries, "problems")) {
+    for (const Field& entry : problems->elements()) config.problems.push_back(read_problem(entry, form));
+  }
+  if (const Field* grids = find(entries, "grids")) {
+    for (const Field& entry : grids->elements()) {
+      for (ProblemSettings& settings : read_grid(entry, form)) config.problems.push_back(std::move(settings));
+    }
+  }
+  if (config.problems.empty()) root.refuse("the key problems or grids", "none");
+  return config;
+}
+
+void emit(YAML::Emitter& out, int64_t value) { out << value; }
+void emit(YAML::Emitter& out, bool value) { out << value; }
+void emit(YAML::Emitter& out, const std::string& value) { out << value; }
+/// The shortest text that reads back as the same number.
+void emit(YAML::Emitter& out, double value) { out << fmt::format("{}", value); }
+
+template <class E>
+requires requires { Names<E>::list; }
+void emit(YAML::Emitter& out, E value) { out << std::string(name(value)); }
+
+template <class T>
+void emit(YAML::Emitter& out, const std::vector<T>& values) {
+  out << YAML::Flow << YAML::BeginSeq;
+  for (const T& value : values) emit(out, value);
+  out << YAML::EndSeq;
+}
+
+template <class S>
+void emit_fields(YAML::Emitter& out, const S& object);
+
+template <class S>
+requires requires(const S& object) {
+  visit_fields(object, [](const char*, const auto&, const auto&) {});
+}
+void emit(YAML::Emitter& out, const S& object) {
+  out << YAML::Flow << YAML::BeginMap;
+  emit_fields(out, object);
+  out << YAML::EndMap;
+}
+
+/// Unset fields are left out: they read back as unset.
+template <class S>
+void emit_fields(YAML::Emitter& out, const S& object) {
+  const auto emit_entry = [&out](const char* key, const auto& value) {
+    out << YAML::Key << key << YAML::Value;
+    emit(out, value);
+  };
+  visit_fields(object, [&]<class T>(const char* key, const T& value, const auto&) {
+    if constexpr (requires { value.has_value(); }) {
+      if (value) emit_entry(key, *value);
+    } else {
+      emit_entry(key, value);
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<std::string> variant_names(std::vector<std::string> more) {
+  for (const Variant& variant : variants()) more.emplace_back(variant.name);
+  return more;
+}
+
+Problem ProblemSettings::problem(ElementType type) const {
+  Problem p;
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    p.axes.push_back(
+        {.extent = layout[i], .window = window[i], .stride = stride[i], .dilation = dilation[i], .causal = causal[i]});
+  }
+  p.batch = batch;
+  p.heads = heads;
+  p.heads_kv = heads_kv.value_or(heads);
+  p.head_dim = head_dim;
+  p.head_dim_v = head_dim_v.value_or(head_dim);
+  p.extra_tokens = extra_tokens;
+  p.scale = scale;
+  p.type = type;
+  return p;
+}
+
+Config load(const std::string& path, Form form) {
+  const std::string text = read_text(path);
+  const Field root = Field::parse(path, text);
+  // The form that is not asked for is checked as well: a mistake in it should not wait for the day of its use.
+  Config full = read_config(root, Form::full);
+  Config quick = read_config(root, Form::quick);
+  Config config = std::move(form == Form::full ? full : quick);
+  config.path = path;
+  config.text = text;
+  return config;
+}
+
+std::string resolved(const Config& config) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  emit_fields(out, config.title);
+  emit_fields(out, config.settings);
+  out << YAML::Key << "problems" << YAML::Value << YAML::BeginSeq;
+  for (const ProblemSettings& problem : config.problems) emit(out, problem);
+  out << YAML::EndSeq << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+store::StoredConfig stored(const Config& config) { return {config.title.name, config.text, resolved(config)}; }
+
+std::vector<std::string> find_configs() {
+  for (const char* folder : {"configs", NALAB_INSTALLED_CONFIGS, NALAB_SOURCE_CONFIGS}) {
+    std::set<std::string> paths;
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(folder, code)) {
+      if (entry.path().extension() == ".yaml") paths.insert(entry.path().string());
+    }
+    if (!paths.empty()) return {paths.begin(), paths.end()};
+  }
+  return {};
+}
+
+}  // namespace nalab::config

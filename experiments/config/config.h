@@ -1,0 +1,193 @@
+// A configuration: which problems, variants, types and passes to run, how to time and verify them. Read from YAML;
+// configs/README.md documents every key.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/kernels/registry.h"
+#include "core/problem.h"
+#include "experiments/config/reader.h"
+#include "store/schema.h"
+
+namespace nalab::config {
+
+/// What one row times: the forward pass, or both passes together.
+enum class RowPass : uint8_t { forward, forward_backward };
+/// Which tensors a results file keeps: none, those of small rows, or all.
+enum class TensorStorage : uint8_t { none, sample, all };
+/// A configuration has a quick form: the same with the keys under `quick` put over it.
+enum class Form : uint8_t { full, quick };
+
+template <>
+struct Names<RowPass> {
+  static constexpr std::array<std::pair<RowPass, const char*>, 2> list{
+      {{RowPass::forward, "forward"}, {RowPass::forward_backward, "forward_backward"}}};
+};
+template <>
+struct Names<TensorStorage> {
+  static constexpr std::array<std::pair<TensorStorage, const char*>, 3> list{
+      {{TensorStorage::none, "none"}, {TensorStorage::sample, "sample"}, {TensorStorage::all, "all"}}};
+};
+template <>
+struct Names<ElementType> {
+  static constexpr std::array<std::pair<ElementType, const char*>, 3> list{
+      {{ElementType::f32, "f32"}, {ElementType::bf16, "bf16"}, {ElementType::f16, "f16"}}};
+};
+
+/// "forward", "none", "f32", ...
+template <class E>
+requires requires { Names<E>::list; }
+const char* name(E value) {
+  for (const auto& [enumerator, text] : Names<E>::list) {
+    if (enumerator == value) return text;
+  }
+  return "";
+}
+
+/// When to stop taking samples of a row.
+struct Timing {
+  int64_t warmups = 1;      ///< calls before the first sample; the verified call is one of them
+  int64_t min_samples = 5;  ///< at least that many, unless max_seconds ends first
+  int64_t max_samples = 200;
+  double min_seconds = 0.2;  ///< go on until the samples add up to that
+  double max_seconds = 10;   ///< no further sample beyond that
+};
+
+template <class T, class Visitor>
+requires std::same_as<std::remove_const_t<T>, Timing>
+void visit_fields(T& t, Visitor&& visitor) {
+  visitor("warmups", t.warmups, AtLeast{1});
+  visitor("min_samples", t.min_samples, AtLeast{1});
+  visitor("max_samples", t.max_samples, AtLeast{1});
+  visitor("min_seconds", t.min_seconds, AtLeast{0});
+  visitor("max_seconds", t.max_seconds, AtLeast{0});
+}
+
+/// How much of a result is compared with the oracle.
+struct Verify {
+  double budget_seconds = 2;     ///< all queries where the oracle is expected to take at most that long
+  int64_t sampled_queries = 64;  ///< else about that many, spread over the tensor, its corners included
+};
+
+template <class V, class Visitor>
+requires std::same_as<std::remove_const_t<V>, Verify>
+void visit_fields(V& v, Visitor&& visitor) {
+  visitor("budget_seconds", v.budget_seconds, AtLeast{0});
+  visitor("sampled_queries", v.sampled_queries, AtLeast{1});
+}
+
+struct Store {
+  TensorStorage tensors = TensorStorage::none;
+};
+
+template <class S, class Visitor>
+requires std::same_as<std::remove_const_t<S>, Store>
+void visit_fields(S& s, Visitor&& visitor) { visitor("tensors", s.tensors, Anything{}); }
+
+/// What holds for all problems of a configuration; `quick` may override each key.
+struct Settings {
+  Timing timing;
+  Verify verify;
+  Store store;
+  int64_t seed = 1;
+  std::vector<std::string> variants;  ///< names of the registry
+  std::vector<ElementType> types{ElementType::f32};
+  std::vector<RowPass> passes{RowPass::forward};
+  std::string baseline = "dense";  ///< the variant that the report compares with
+};
+
+/// Names of the registry's variants, those after `more` first.
+std::vector<std::string> variant_names(std::vector<std::string> more = {});
+inline constexpr const char* kAllVariants = "all";
+
+template <class S, class Visitor>
+requires std::same_as<std::remove_const_t<S>, Settings>
+void visit_fields(S& s, Visitor&& visitor) {
+  visitor("timing", s.timing, Anything{});
+  visitor("verify", s.verify, Anything{});
+  visitor("store", s.store, Anything{});
+  visitor("seed", s.seed, AtLeast{0});
+  visitor("variants", s.variants, OneOf{variant_names({kAllVariants})});
+  visitor("types", s.types, Anything{});
+  visitor("passes", s.passes, Anything{});
+  visitor("baseline", s.baseline, OneOf{variant_names()});
+}
+
+/// A problem as YAML gives it, of any element type. Once loaded, every per-axis list has one value for each axis.
+struct ProblemSettings {
+  std::string label;  ///< what the problem is called in tables
+  std::vector<int64_t> layout, window;
+  std::vector<int64_t> stride{1}, dilation{1};
+  std::vector<bool> causal{false};
+  int64_t batch = 1;
+  int64_t heads = 1;
+  std::optional<int64_t> heads_kv;  ///< unset: heads
+  int64_t head_dim = 64;
+  std::optional<int64_t> head_dim_v;  ///< unset: head_dim
+  int64_t extra_tokens = 0;
+  std::optional<double> scale;  ///< unset: 1 / sqrt(head_dim)
+
+  /// Requires the per-axis lists to have one value for each axis. The problem may be invalid.
+  Problem problem(ElementType type) const;
+};
+
+template <class P, class Visitor>
+requires std::same_as<std::remove_const_t<P>, ProblemSettings>
+void visit_fields(P& p, Visitor&& visitor) {
+  visitor("label", p.label, Anything{});
+  visitor("layout", p.layout, Anything{});
+  visitor("window", p.window, Anything{});
+  visitor("stride", p.stride, Anything{});
+  visitor("dilation", p.dilation, Anything{});
+  visitor("causal", p.causal, Anything{});
+  visitor("batch", p.batch, Anything{});
+  visitor("heads", p.heads, Anything{});
+  visitor("heads_kv", p.heads_kv, Anything{});
+  visitor("head_dim", p.head_dim, Anything{});
+  visitor("head_dim_v", p.head_dim_v, Anything{});
+  visitor("extra_tokens", p.extra_tokens, Anything{});
+  visitor("scale", p.scale, Anything{});
+}
+
+/// What a configuration is, apart from what it runs.
+struct Title {
+  std::string name;               ///< of the results file and its group
+  std::string table = "generic";  ///< which published table it reproduces
+  std::string about;              ///< one line for people
+};
+
+template <class T, class Visitor>
+requires std::same_as<std::remove_const_t<T>, Title>
+void visit_fields(T& t, Visitor&& visitor) {
+  visitor("name", t.name, Identifier{});
+  visitor("table", t.table, Identifier{});
+  visitor("about", t.about, Anything{});
+}
+
+struct Config {
+  std::string path;
+  std::string text;  ///< the file as it is
+  Title title;
+  Settings settings;
+  std::vector<ProblemSettings> problems;  ///< all valid: those listed, then the grids' in the order of the file
+};
+
+/// Reads and checks a configuration, both forms of it, and returns the one asked for.
+/// Throws Error "FILE:LINE:COLUMN: KEY: expected ..., got ..." for the first thing wrong.
+Config load(const std::string& path, Form form);
+
+/// The configuration as it was understood, as YAML that can be loaded again: quick form applied, grids expanded.
+std::string resolved(const Config& config);
+
+/// What a results file keeps of it.
+store::StoredConfig stored(const Config& config);
+
+/// The configurations (*.yaml) of ./configs, else of the folder installed with nalab, else of its source; sorted.
+std::vector<std::string> find_configs();
+
+}  // namespace nalab::config

@@ -1,0 +1,191 @@
+#include "experiments/config/reader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+
+namespace nalab::config {
+
+namespace {
+
+/// YAML counts lines and columns from 0, people from 1.
+std::string place(const std::string& file, const YAML::Mark& mark) {
+  if (mark.is_null()) return file;
+  return file + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);
+}
+
+std::string quoted(const std::string& text) {
+  constexpr std::size_t kShown = 60;
+  return "'" + (text.size() > kShown ? text.substr(0, kShown) + "..." : text) + "'";
+}
+
+std::string describe(const YAML::Node& node) {
+  switch (node.Type()) {
+    case YAML::NodeType::Scalar:
+      return quoted(node.Scalar());
+    case YAML::NodeType::Sequence:
+      return node.size() == 0 ? "an empty list" : "a list of " + std::to_string(node.size());
+    case YAML::NodeType::Map:
+      return "a mapping";
+    default:
+      return "nothing";
+  }
+}
+
+template <class T>
+bool parse_number(const std::string& text, T& value) {
+  const char* end = text.data() + text.size();
+  const auto [stop, code] = std::from_chars(text.data(), end, value);
+  return code == std::errc{} && stop == end;
+}
+
+/// A floating-point number, or YAML's spelling of one that is not finite.
+bool parse_double(const std::string& text, double& value) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const std::pair<const char*, double> special[] = {
+      {".nan", std::numeric_limits<double>::quiet_NaN()}, {".inf", kInfinity}, {"-.inf", -kInfinity}};
+  for (const auto& [spelling, meaning] : special) {
+    if (text == spelling) {
+      value = meaning;
+      return true;
+    }
+  }
+  return parse_number(text, value) && std::isfinite(value);
+}
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.9g", x);
+  return text;
+}
+
+}  // namespace
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+Field::Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark)
+    : file_(std::move(file)), key_(std::move(key)), node_(std::move(node)), mark_(mark) {}
+
+Field Field::parse(const std::string& file, const std::string& text) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1)
+      throw Error(file + ": expected one YAML document, got " + std::to_string(documents.size()));
+    const YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
+    const YAML::Mark mark = root.IsNull() ? YAML::Mark::null_mark() : root.Mark();
+    return {file, "", root, mark};
+  } catch (const YAML::Exception& error) {
+    throw Error(place(file, error.mark) + ": expected YAML, got: " + error.msg);
+  }
+}
+
+void Field::complain(const std::string& sentence) const {
+  throw Error(place(file_, mark_) + ": " + (key_.empty() ? "" : key_ + ": ") + sentence);
+}
+
+void Field::refuse(const std::string& expected) const { refuse(expected, describe(node_)); }
+
+void Field::refuse(const std::string& expected, const std::string& got) const {
+  complain("expected " + expected + ", got " + got);
+}
+
+std::vector<Field> Field::entries() const {
+  if (!node_.IsMap()) refuse("a mapping of keys to values");
+  std::vector<Field> fields;
+  for (const auto& entry : node_) {
+    if (!entry.first.IsScalar()) Field(file_, key_, entry.first, entry.first.Mark()).refuse("a key");
+    const bool empty = entry.second.IsNull();
+    Field field(file_, entry.first.Scalar(), entry.second, empty ? entry.first.Mark() : entry.second.Mark());
+    if (find(fields, field.key()) != nullptr) {
+      Field(file_, field.key(), entry.second, entry.first.Mark()).refuse("each key once", "it a second time");
+    }
+    fields.push_back(std::move(field));
+  }
+  return fields;
+}
+
+std::vector<Field> Field::elements() const {
+  if (!node_.IsSequence()) return {*this};
+  if (node_.size() == 0) refuse("at least one value");
+  std::vector<Field> fields;
+  for (const auto& element : node_)
+    fields.emplace_back(file_, key_, element, element.IsNull() ? mark_ : element.Mark());
+  return fields;
+}
+
+bool Field::is_plain_scalar() const { return node_.IsScalar() && node_.Tag() != "!"; }
+
+void read(const Field& field, int64_t& value, Anything) {
+  if (!field.is_plain_scalar() || !parse_number(field.node().Scalar(), value)) field.refuse("an integer");
+}
+
+void read(const Field& field, int64_t& value, AtLeast rule) {
+  if (!field.is_plain_scalar() || !parse_number(field.node().Scalar(), value) ||
+      static_cast<double>(value) < rule.least) {
+    field.refuse("an integer of at least " + number(rule.least));
+  }
+}
+
+void read(const Field& field, double& value, Anything) {
+  if (!field.is_plain_scalar() || !parse_double(field.node().Scalar(), value)) field.refuse("a number");
+}
+
+void read(const Field& field, double& value, AtLeast rule) {
+  if (!field.is_plain_scalar() || !parse_double(field.node().Scalar(), value) || !std::isfinite(value) ||
+      value < rule.least) {
+    field.refuse("a number of at least " + number(rule.least));
+  }
+}
+
+void read(const Field& field, bool& value, Anything) {
+  const std::string text = field.is_plain_scalar() ? field.node().Scalar() : "";
+  if (text != "true" && text != "false" && text != "1" && text != "0") field.refuse("true or false");
+  value = text == "true" || text == "1";
+}
+
+void read(const Field& field, std::string& value, Anything) {
+  if (!field.node().IsScalar()) field.refuse("text");
+  value = field.node().Scalar();
+}
+
+void read(const Field& field, std::string& value, Identifier) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.';
+  };
+  const std::string text = field.node().IsScalar() ? field.node().Scalar() : "";
+  if (text.empty() || text[0] == '.' || !std::all_of(text.begin(), text.end(), allowed)) {
+    field.refuse("a name of letters, digits, '_', '-' and '.'");
+  }
+  value = text;
+}
+
+void read(const Field& field, std::string& value, const OneOf& rule) {
+  const std::string text = field.node().IsScalar() ? field.node().Scalar() : "";
+  if (std::find(rule.names.begin(), rule.names.end(), text) == rule.names.end()) {
+    field.refuse("one of " + joined(rule.names));
+  }
+  value = text;
+}
+
+void refuse_unknown(const std::vector<Field>& entries, const std::vector<std::string>& known) {
+  for (const Field& entry : entries) {
+    if (std::find(known.begin(), known.end(), entry.key()) == known.end()) {
+      entry.refuse("one of the keys " + joined(known), "an unknown key");
+    }
+  }
+}
+
+const Field* find(const std::vector<Field>& entries, std::string_view key) {
+  const auto it = std::find_if(entries.begin(), entries.end(), [key](const Field& f) { return f.key() == key; });
+  return it == entries.end() ? nullptr : &*it;
+}
+
+}  // namespace nalab::config

@@ -1,0 +1,21 @@
+// The conditions of a grid: per-axis comparisons such as "window * dilation <= layout".
+//
+//   condition = sum ("<=" | "<" | ">=" | ">" | "==" | "!=") sum
+//   sum       = product {("+" | "-") product}
+//   product   = value {("*" | "/" | "%") value}        "/" is integer division, as div in the definitions
+//   value     = integer | name | "(" sum ")"
+//   name      = layout | window | stride | dilation | causal         one value per axis
+//             | batch | heads | heads_kv | head_dim | head_dim_v | extra_tokens | rank
+#pragma once
+
+#include <string_view>
+
+#include "core/problem.h"
+
+namespace nalab::config {
+
+/// Whether the condition holds on every axis of the problem, which need not be valid.
+/// Throws Error "expected ..., got ..." (with no place) where the text is no condition.
+bool holds(std::string_view condition, const Problem& problem);
+
+}  // namespace nalab::config

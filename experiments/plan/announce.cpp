@@ -1,0 +1,76 @@
+#include "experiments/plan/announce.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+#include "experiments/plan/units.h"
+
+namespace nalab::plan {
+
+namespace {
+
+std::string verification_text(const Row& row) {
+  if (row.verified_queries == row.total_queries) return "all queries";
+  return fmt::format("{} of {} queries", row.verified_queries, row.total_queries);
+}
+
+}  // namespace
+
+std::string summary(const Plan& plan) {
+  int64_t run = 0, sampled = 0, refused = 0, flops = 0, tensors = 0, workspace = 0, memory = 0;
+  double seconds = 0;
+  std::map<std::string, std::vector<std::string>> refusals;
+  for (const Group& group : plan.groups) {
+    for (const Row& row : group.rows) {
+      if (row.refusal) {
+        ++refused;
+        refusals[fmt::format("{}: {}", row.variant->name, *row.refusal)].push_back(row.id);
+        continue;
+      }
+      ++run;
+      if (row.verified_queries < row.total_queries) ++sampled;
+      flops += row.useful_flops;
+      tensors = std::max(tensors, row.tensor_bytes);
+      workspace = std::max(workspace, row.workspace_bytes);
+      memory = std::max(memory, row.memory_bytes);
+      seconds += row.seconds;
+    }
+  }
+  std::string text;
+  auto out = std::back_inserter(text);
+  fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} asked for more than once\n", plan.rows(),
+                 plan.groups.size(), refused, plan.repeated);
+  fmt::format_to(out, "  work    {} useful, one call of each row\n", flops_text(flops));
+  fmt::format_to(out, "  memory  at most {} at a time (tensors up to {}, workspace up to {})\n", bytes_text(memory),
+                 bytes_text(tensors), bytes_text(workspace));
+  fmt::format_to(out, "  verify  {} rows on all queries, {} on a sample\n", run - sampled, sampled);
+  fmt::format_to(out, "  time    very roughly {}\n", seconds_text(seconds));
+  for (const auto& [reason, ids] : refusals) {
+    fmt::format_to(out, "  refused {} {}: {} ({}{})\n", ids.size(), ids.size() == 1 ? "row" : "rows", reason,
+                   ids.front(), ids.size() > 1 ? ", ..." : "");
+  }
+  return text;
+}
+
+std::string listing(const Plan& plan) {
+  std::string text;
+  auto out = std::back_inserter(text);
+  for (const Group& group : plan.groups) {
+    for (const Row& row : group.rows) {
+      fmt::format_to(out, "{}  [{}] ", row.id, row.label);
+      if (row.refusal) {
+        fmt::format_to(out, "refused: {}\n", *row.refusal);
+      } else {
+        fmt::format_to(out, "{}, tensors {}, workspace {}, verify {}, about {}\n", flops_text(row.useful_flops),
+                       bytes_text(row.tensor_bytes), bytes_text(row.workspace_bytes), verification_text(row),
+                       seconds_text(row.seconds));
+      }
+    }
+  }
+  return text;
+}
+
+}  // namespace nalab::plan

@@ -1,0 +1,157 @@
+#include "experiments/plan/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <regex>
+#include <set>
+
+#include "core/error.h"
+#include "experiments/plan/estimate.h"
+#include "experiments/plan/units.h"
+
+namespace nalab::plan {
+
+namespace {
+
+std::vector<Pass> passes_of(config::RowPass pass) {
+  if (pass == config::RowPass::forward) return {Pass::forward};
+  return {Pass::forward, Pass::backward};
+}
+
+/// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
+int64_t tensors_and_oracle_bytes(const Problem& p, config::RowPass pass, int64_t verified_queries) {
+  const int64_t element = size_of(p.type);
+  const int64_t out = out_shape(p).elements();
+  int64_t inputs = q_shape(p).elements() + k_shape(p).elements() + v_shape(p).elements();
+  if (p.extra_tokens > 0) inputs += extra_k_shape(p).elements() + extra_v_shape(p).elements();
+  int64_t bytes = element * (inputs + out) + 4 * lse_shape(p).elements();
+  bytes += 12 * verified_queries * (p.head_dim_v + 1);
+  if (pass == config::RowPass::forward_backward) bytes += element * (inputs + out) + 12 * inputs;
+  return bytes;
+}
+
+std::optional<std::string> unsupported(const Row& row) {
+  for (Pass pass : passes_of(row.pass)) {
+    if (auto reason = row.variant->supports(row.problem, pass)) return reason;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> too_much_memory(const Row& row, const Machine& machine) {
+  if (row.memory_bytes <= machine.memory_bytes) return std::nullopt;
+  return fmt::format("needs {} of memory ({} of it workspace), the machine has {}", bytes_text(row.memory_bytes),
+                     bytes_text(row.workspace_bytes), bytes_text(machine.memory_bytes));
+}
+
+/// Gradients are compared as a whole: the oracle has none for a sample of queries.
+std::optional<std::string> unverifiable(const Row& row, const config::Verify& verify) {
+  if (row.pass == config::RowPass::forward) return std::nullopt;
+  const double seconds = gradient_oracle_seconds(row.problem);
+  if (seconds <= verify.budget_seconds) return std::nullopt;
+  return fmt::format("the oracle of the gradients takes about {}, more than verify: budget_seconds {}",
+                     seconds_text(seconds), verify.budget_seconds);
+}
+
+std::regex parse_filter(const std::string& filter) {
+  try {
+    return std::regex(filter, std::regex::ECMAScript);
+  } catch (const std::regex_error&) {
+    throw Error("filter '" + filter + "' must be a regular expression");
+  }
+}
+
+}  // namespace
+
+int64_t Plan::rows() const {
+  int64_t count = 0;
+  for (const Group& group : groups) count += static_cast<int64_t>(group.rows.size());
+  return count;
+}
+
+std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass) {
+  return fmt::format("{}.{}.{}", problem.id(), variant.name, config::name(pass));
+}
+
+Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
+             const Machine& machine) {
+  Row row;
+  const Problem self_attention = problem.self_attention();
+  row.problem = variant.self_attention_only ? self_attention : problem;
+  row.variant = &variant;
+  row.pass = pass;
+  row.id = row_id(row.problem, variant, pass);
+  row.baseline = self_attention.id();
+  row.total_queries = problem.batch * problem.tokens() * problem.heads;
+  const bool affordable =
+      oracle_seconds(row.problem, row.total_queries) / machine.threads <= settings.verify.budget_seconds;
+  row.verified_queries = affordable ? row.total_queries : std::min(row.total_queries, settings.verify.sampled_queries);
+  for (Pass each : passes_of(pass)) {
+    row.useful_flops += row.problem.useful_flops(each);
+    row.tensor_bytes += row.problem.tensor_bytes(each);
+  }
+  row.refusal = unsupported(row);
+  if (row.refusal) return row;
+
+  for (Pass each : passes_of(pass)) {
+    row.executed_flops += variant.executed_flops(row.problem, each);
+    row.workspace_bytes = std::max(row.workspace_bytes, variant.workspace_bytes(row.problem, each, machine.threads));
+  }
+  row.memory_bytes = tensors_and_oracle_bytes(row.problem, pass, row.verified_queries) + row.workspace_bytes;
+  row.refusal = too_much_memory(row, machine);
+  if (!row.refusal) row.refusal = unverifiable(row, settings.verify);
+  if (row.refusal) return row;
+
+  row.seconds = oracle_seconds(row.problem, row.verified_queries) / machine.threads +
+                timing_seconds(settings.timing, call_seconds(variant, row.problem, pass, machine.threads));
+  if (pass == config::RowPass::forward_backward) row.seconds += gradient_oracle_seconds(row.problem);
+  return row;
+}
+
+Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine) {
+  const std::regex pattern = parse_filter(filter);
+  Plan plan;
+  std::set<std::string> ids;
+  std::set<std::string> names;
+  int64_t offered = 0;
+  for (const config::Config& config : configs) {
+    if (!names.insert(config.title.name).second) {
+      throw Error(config.path + ": name: expected one that no other configuration of the run has, got '" +
+                  config.title.name + "'");
+    }
+    const config::Settings& settings = config.settings;
+    for (const config::ProblemSettings& given : config.problems) {
+      for (ElementType type : settings.types) {
+        const Problem problem = given.problem(type);
+        for (config::RowPass pass : settings.passes) {
+          Group group{{}, settings};
+          for (const std::string& variant : settings.variants) {
+            Row row = make_row(problem, find_variant(variant), pass, settings, machine);
+            row.config = config.title.name;
+            row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
+            ++offered;
+            if (!std::regex_search(row.id, pattern) && !std::regex_search(given.label, pattern)) continue;
+            if (ids.insert(row.id).second) {
+              group.rows.push_back(std::move(row));
+            } else {
+              ++plan.repeated;
+            }
+          }
+          if (!group.rows.empty()) plan.groups.push_back(std::move(group));
+        }
+      }
+    }
+  }
+  if (plan.groups.empty()) throw Error("filter '" + filter + "' matches none of " + std::to_string(offered) + " rows");
+  return plan;
+}
+
+void skip_finished(Plan& plan, const std::vector<std::string>& finished) {
+  const std::set<std::string> done(finished.begin(), finished.end());
+  for (Group& group : plan.groups) {
+    std::erase_if(group.rows, [&done](const Row& row) { return done.contains(row.id); });
+  }
+  std::erase_if(plan.groups, [](const Group& group) { return group.rows.empty(); });
+}
+
+}  // namespace nalab::plan

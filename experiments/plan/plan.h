@@ -1,0 +1,74 @@
+// The plan: what a run will do, row by row, before it does anything.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/kernels/registry.h"
+#include "core/problem.h"
+#include "experiments/config/config.h"
+
+namespace nalab::plan {
+
+/// One (problem, variant, type, pass).
+struct Row {
+  std::string id;        ///< stable: problem id, variant and pass; no '/'
+  std::string config;    ///< name of the configuration that asked for it first
+  std::string label;     ///< of the problem; kSelfAttention for a baseline row that stands beside it
+  std::string baseline;  ///< id of the problem's self attention
+  Problem problem;       ///< what is computed
+  const Variant* variant = nullptr;
+  config::RowPass pass = config::RowPass::forward;
+  std::optional<std::string> refusal;  ///< a sentence where the row is not run
+
+  int64_t total_queries = 0;     ///< rows of out
+  int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle
+  int64_t useful_flops = 0;
+  int64_t executed_flops = 0;   ///< 0 for a refused row
+  int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read and write once
+  int64_t workspace_bytes = 0;  ///< 0 for a refused row
+  int64_t memory_bytes = 0;     ///< everything that must be in memory: tensors, workspace, oracle
+  double seconds = 0;           ///< expected, verification included; 0 for a refused row
+};
+
+/// Rows over the same tensors: the variants of one problem, type and pass, whose samples are interleaved.
+struct Group {
+  std::vector<Row> rows;
+  config::Settings settings;
+};
+
+struct Plan {
+  std::vector<Group> groups;
+  int64_t repeated = 0;  ///< rows asked for again, by another problem or configuration; they run once
+
+  int64_t rows() const;
+};
+
+/// What a plan must know of the machine.
+struct Machine {
+  int64_t memory_bytes = 0;
+  int threads = 1;
+};
+
+inline constexpr const char* kSelfAttention = "self attention";
+
+/// "56x56_w7x7_..._f32.naive.forward"
+std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass);
+
+/// The row of a problem and a variant, refused where the variant does not support it, where its memory is not to be
+/// had, or where its gradients cannot be verified within the budget. A variant of self attention gets the problem's
+/// counterpart.
+Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
+             const Machine& machine);
+
+/// The rows of all configurations in their order, each id once. Keeps those whose id, or whose problem's label,
+/// contains a match of the regular expression `filter`. Throws Error where the filter is none or matches nothing, and
+/// where two configurations have the same name.
+Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine);
+
+/// Takes out the rows of those ids.
+void skip_finished(Plan& plan, const std::vector<std::string>& finished);
+
+}  // namespace nalab::plan
