@@ -1,1 +1,225 @@
-namespace nalab {}
+#include "store/cases.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "store/hdf5.h"
+
+namespace nalab::store {
+
+namespace {
+
+using hdf5::Extents;
+using hdf5::shape_text;
+
+/// Stands for an extent that the tensor at hand decides.
+constexpr int64_t kAny = -1;
+
+hdf5::Handle open_cases(const std::string& path) {
+  hdf5::Handle file = hdf5::open_file(path);
+  const std::string schema = hdf5::within(path, [&] { return hdf5::read_attribute<std::string>(file, "schema"); });
+  if (schema != kCasesSchema) {
+    throw Error(path + ": attribute schema is '" + schema + "', must be '" + kCasesSchema + "'");
+  }
+  return file;
+}
+
+/// Shape of a float32 dataset (or, where it may be, of a float64 one).
+Extents tensor_shape(hid_t group, const std::string& name, bool float64_too = false) {
+  if (!hdf5::has_link(group, name)) throw Error("tensor " + name + " is missing");
+  const hdf5::Handle dataset = hdf5::open_dataset(group, name);
+  const hdf5::Handle type(H5Dget_type(dataset), name);
+  const std::string text = hdf5::type_text(type);
+  if (text != "float32" && !(float64_too && text == "float64")) {
+    throw Error("tensor " + name + " is " + text + ", must be float32" + (float64_too ? " or float64" : ""));
+  }
+  return hdf5::shape_of(dataset);
+}
+
+/// `open_extent` is what an extent kAny of `must` is called.
+void require_shape(const std::string& name, const Extents& shape, const Extents& must, const std::string& open_extent) {
+  bool fits = shape.size() == must.size();
+  std::string text;
+  for (std::size_t i = 0; i < must.size(); ++i) {
+    fits = fits && (must[i] == kAny || must[i] == shape[i]);
+    text += (i > 0 ? ", " : "") + (must[i] == kAny ? open_extent : std::to_string(must[i]));
+  }
+  if (!fits) throw Error("tensor " + name + " has shape " + shape_text(shape) + ", must be [" + text + "]");
+}
+
+void require_tensor(hid_t group, const Problem& problem, const std::string& name) {
+  require_shape(name, tensor_shape(group, name), tensor_extents(problem, name), "");
+}
+
+std::vector<int64_t> read_integers(hid_t group, const std::string& name, int rank) {
+  const hdf5::Handle attribute = hdf5::open_attribute(group, name);
+  const hdf5::Handle type = hdf5::type_of_attribute(attribute);
+  if (H5Tget_class(type) != H5T_INTEGER) {
+    throw Error("attribute " + name + " is " + hdf5::type_text(type) + ", must be an integer per axis");
+  }
+  const Extents shape = hdf5::extents(hdf5::Handle(H5Aget_space(attribute), name));
+  if (shape != Extents{rank}) {
+    throw Error("attribute " + name + " has shape " + shape_text(shape) + ", must be " + shape_text({rank}) +
+                " as q has " + std::to_string(rank) + (rank == 1 ? " token axis" : " token axes"));
+  }
+  std::vector<int64_t> values(static_cast<std::size_t>(rank));
+  hdf5::check(H5Aread(attribute, hdf5::value_type<int64_t>(), values.data()), "attribute " + name);
+  return values;
+}
+
+/// The problem that tensors and attributes describe, valid.
+Problem read_problem(hid_t group) {
+  Problem problem;
+  const Extents q = tensor_shape(group, "q");
+  if (q.size() < 4 || q.size() > 6) {
+    throw Error("tensor q has shape " + shape_text(q) + ", must be [batch, X1, (X2, (X3,)) heads, head_dim]");
+  }
+  const int rank = static_cast<int>(q.size()) - 3;
+  problem.batch = q.front();
+  problem.heads = q[q.size() - 2];
+  problem.head_dim = q.back();
+  for (int i = 0; i < rank; ++i) problem.axes.push_back({.extent = q[i + 1]});
+
+  // Reads the one extent of a tensor's shape that is still open, and requires the others.
+  const auto take = [&](const std::string& tensor, int64_t& extent, const std::string& extent_name) {
+    extent = kAny;
+    const Extents must = tensor_extents(problem, tensor);
+    const Extents shape = tensor_shape(group, tensor);
+    require_shape(tensor, shape, must, extent_name);
+    extent = shape[static_cast<std::size_t>(std::find(must.begin(), must.end(), kAny) - must.begin())];
+  };
+  take("k", problem.heads_kv, "heads_kv");
+  take("v", problem.head_dim_v, "head_dim_v");
+  const bool extra_k = hdf5::has_link(group, "extra_k");
+  if (extra_k != hdf5::has_link(group, "extra_v")) {
+    throw Error(std::string("tensor ") + (extra_k ? "extra_v" : "extra_k") + " is missing, must come with " +
+                (extra_k ? "extra_k" : "extra_v"));
+  }
+  if (extra_k) {
+    take("extra_k", problem.extra_tokens, "extra_tokens");
+    require_tensor(group, problem, "extra_v");
+  }
+  if (hdf5::has_link(group, "dout")) require_tensor(group, problem, "dout");
+
+  const auto window = read_integers(group, "window", rank);
+  const auto stride = read_integers(group, "stride", rank);
+  const auto dilation = read_integers(group, "dilation", rank);
+  const auto causal = read_integers(group, "causal", rank);
+  for (int i = 0; i < rank; ++i) {
+    if (causal[i] != 0 && causal[i] != 1) {
+      throw Error("axis " + std::to_string(i + 1) + ": causal " + std::to_string(causal[i]) + " must be 0 or 1");
+    }
+    problem.axes[i] = {q[i + 1], window[i], stride[i], dilation[i], causal[i] == 1};
+  }
+  if (hdf5::has_attribute(group, "scale")) problem.scale = hdf5::read_attribute<double>(group, "scale");
+  problem.validate();
+
+  const double needed = static_cast<double>(problem.tensor_bytes(Pass::backward));
+  const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  if (needed > memory) {
+    throw Error("its tensors need " + std::to_string(static_cast<int64_t>(needed / 1e9)) +
+                " GB, more than this machine's memory of " + std::to_string(static_cast<int64_t>(memory / 1e9)) +
+                " GB");
+  }
+  return problem;
+}
+
+template <class T>
+std::vector<T> read_tensor(hid_t group, const std::string& name) {
+  return hdf5::within("tensor " + name, [&] { return hdf5::read_values<T>(hdf5::open_dataset(group, name)); });
+}
+
+std::optional<std::vector<float>> read_optional_tensor(hid_t group, const std::string& name) {
+  if (!hdf5::has_link(group, name)) return std::nullopt;
+  return read_tensor<float>(group, name);
+}
+
+void read_expected(hid_t group, Case& c) {
+  std::vector<std::string> names{"out", "lse"};
+  if (c.dout) names.insert(names.end(), {"dq", "dk", "dv"});
+  if (c.dout && c.extra_k) names.insert(names.end(), {"dextra_k", "dextra_v"});
+  for (const std::string& name : names) {
+    const Extents shape = tensor_shape(group, name, /*float64_too=*/true);
+    require_shape(name, shape, tensor_extents(c.problem, name), "");
+    c.expected[name] = read_tensor<double>(group, name);
+  }
+}
+
+}  // namespace
+
+Extents tensor_extents(const Problem& problem, std::string_view tensor) {
+  // A gradient is shaped as what it is the gradient of.
+  if (tensor.starts_with('d')) tensor.remove_prefix(1);
+  const bool extra = tensor == "extra_k" || tensor == "extra_v";
+  const bool keys = tensor == "k" || tensor == "v" || extra;
+  Extents shape{problem.batch};
+  if (extra) shape.push_back(problem.extra_tokens);
+  if (!extra) {
+    for (const Axis& axis : problem.axes) shape.push_back(axis.extent);
+  }
+  shape.push_back(keys ? problem.heads_kv : problem.heads);
+  if (tensor == "lse") return shape;
+  shape.push_back(tensor == "q" || tensor == "k" || tensor == "extra_k" ? problem.head_dim : problem.head_dim_v);
+  return shape;
+}
+
+std::vector<std::string> case_names(const std::string& path) {
+  const hdf5::Handle file = open_cases(path);
+  return hdf5::within(path, [&] { return hdf5::children(file, H5O_TYPE_GROUP); });
+}
+
+Case read_case(const std::string& path, const std::string& name) {
+  const hdf5::Handle file = open_cases(path);
+  return hdf5::within(path, [&] {
+    const hdf5::Handle group = hdf5::open_group(file, name);
+    return hdf5::within("group " + name, [&] {
+      Case c;
+      c.name = name;
+      c.problem = read_problem(group);
+      c.q = read_tensor<float>(group, "q");
+      c.k = read_tensor<float>(group, "k");
+      c.v = read_tensor<float>(group, "v");
+      c.extra_k = read_optional_tensor(group, "extra_k");
+      c.extra_v = read_optional_tensor(group, "extra_v");
+      c.dout = read_optional_tensor(group, "dout");
+      if (hdf5::has_link(group, "expected")) {
+        hdf5::within("expected", [&] { read_expected(hdf5::open_group(group, "expected"), c); });
+      }
+      return c;
+    });
+  });
+}
+
+std::string read_schema(const std::string& path) {
+  const hdf5::Handle file = hdf5::open_file(path);
+  if (!hdf5::has_attribute(file, "schema")) return "";
+  return hdf5::within(path, [&] { return hdf5::read_attribute<std::string>(file, "schema"); });
+}
+
+struct OutputsFile::State {
+  explicit State(const std::string& output_path)
+      : path(output_path), target(path), memory(hdf5::create_in_memory(path)) {}
+
+  std::string path;
+  hdf5::NewFile target;
+  hdf5::Handle memory;
+};
+
+OutputsFile::OutputsFile(const std::string& path) : state_(std::make_unique<State>(path)) {
+  hdf5::within(path, [&] { hdf5::write_attribute(state_->memory, "schema", std::string(kOutputsSchema)); });
+}
+
+OutputsFile::~OutputsFile() = default;
+
+void OutputsFile::write(const CaseOutputs& outputs) {
+  hdf5::within(state_->path, [&] {
+    const hdf5::Handle group = hdf5::create_group(state_->memory, outputs.name);
+    for (const auto& [name, dataset] : outputs.datasets) hdf5::write_tensor(group, name, dataset.shape, dataset.data);
+  });
+}
+
+void OutputsFile::commit() { state_->target.commit(state_->memory); }
+
+}  // namespace nalab::store

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/problem.h"
@@ -34,6 +35,10 @@ struct CaseOutputs {
   };
   std::map<std::string, Dataset> datasets;
 };
+
+/// Shape of a tensor in a file: q, k, v, extra_k, extra_v, out, lse, dout or a gradient of one of them. Unlike a
+/// TokenShape it has no extents of one for axes that the layout lacks, and lse has no dim.
+std::vector<int64_t> tensor_extents(const Problem& problem, std::string_view tensor);
 
 /// Names of the case groups, in the file's order. Throws Error as read_case.
 std::vector<std::string> case_names(const std::string& path);

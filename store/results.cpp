@@ -1,1 +1,276 @@
-namespace nalab {}
+#include "store/results.h"
+
+#include <array>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <sstream>
+#include <type_traits>
+
+#include "core/error.h"
+#include "store/hdf5.h"
+
+namespace nalab::store {
+
+namespace {
+
+constexpr int64_t kRowsPerChunk = 64;
+constexpr int64_t kSamplesPerChunk = 1024;
+
+/// To visit the fields where there is no row at hand.
+const Row kNoRow;
+
+/// What must be the same for rows to stand in one file.
+constexpr std::array kSameToResume{"cpu", "isa", "threads", "compiler", "flags", "revision"};
+
+/// A field of a row in memory: each one takes eight bytes.
+union Slot {
+  const char* text;
+  int64_t integer;
+  double number;
+
+  void set(const std::string& value) { text = value.c_str(); }
+  void set(int64_t value) { integer = value; }
+  void set(double value) { number = value; }
+  void get(std::string& value) const { value = text == nullptr ? "" : text; }
+  void get(int64_t& value) const { value = integer; }
+  void get(double& value) const { value = number; }
+};
+
+std::size_t row_fields() {
+  std::size_t count = 0;
+  visit_row(kNoRow, [&](const char*, const auto&, const char*) { ++count; });
+  return count;
+}
+
+/// The compound of a row, in memory and in the file: its fields in the order of visit_row.
+hdf5::Handle row_type() {
+  hdf5::Handle type(H5Tcreate(H5T_COMPOUND, row_fields() * sizeof(Slot)), "row type");
+  std::size_t offset = 0;
+  visit_row(kNoRow, [&](const char* name, const auto& field, const char*) {
+    hdf5::check(H5Tinsert(type, name, offset, hdf5::value_type<std::decay_t<decltype(field)>>()), name);
+    offset += sizeof(Slot);
+  });
+  return type;
+}
+
+void append_rows(hid_t file, std::span<const FinishedRow> finished) {
+  const hdf5::Handle samples = hdf5::open_dataset(file, "samples");
+  const hdf5::Handle sample_type = hdf5::value_type<double>();
+  std::vector<Row> rows;
+  for (const FinishedRow& f : finished) {
+    Row& row = rows.emplace_back(f.row);
+    row.first_sample = hdf5::length(samples);
+    row.sample_count = static_cast<int64_t>(row.samples.size());
+    hdf5::append(samples, sample_type, row.samples.data(), row.sample_count);
+  }
+
+  std::vector<Slot> slots;
+  for (const Row& row : rows) {
+    visit_row(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
+  }
+  hdf5::append(hdf5::open_dataset(file, "rows"), row_type(), slots.data(), static_cast<int64_t>(rows.size()));
+
+  const hdf5::Handle tensors = hdf5::open_group(file, "tensors");
+  for (const FinishedRow& f : finished) {
+    if (f.tensors.empty()) continue;
+    hdf5::require_link_name(f.row.id);
+    const hdf5::Handle group = hdf5::create_group(tensors, f.row.id);
+    for (const StoredTensor& t : f.tensors) hdf5::write_tensor(group, t.name, t.shape, t.data);
+  }
+}
+
+std::vector<Row> read_rows(hid_t file) {
+  const hdf5::Handle dataset = hdf5::open_dataset(file, "rows");
+  const hdf5::Handle file_type(H5Dget_type(dataset), "rows");
+  if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error("dataset rows must be a compound");
+  visit_row(kNoRow, [&](const char* name, const auto&, const char*) {
+    if (H5Tget_member_index(file_type, name) < 0) throw Error(std::string("dataset rows has no field ") + name);
+  });
+
+  const hdf5::Handle type = row_type();
+  const hdf5::Handle space(H5Dget_space(dataset), "rows");
+  std::vector<Row> rows(static_cast<std::size_t>(hdf5::length(dataset)));
+  std::vector<Slot> slots(rows.size() * row_fields());
+  if (rows.empty()) return rows;
+  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), "dataset rows cannot be read");
+  const Slot* slot = slots.data();
+  for (Row& row : rows) {
+    visit_row(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+  }
+  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
+
+  const std::vector<double> samples = hdf5::read_values<double>(hdf5::open_dataset(file, "samples"));
+  const int64_t sample_total = static_cast<int64_t>(samples.size());
+  for (Row& row : rows) {
+    if (row.first_sample < 0 || row.sample_count < 0 || row.first_sample > sample_total - row.sample_count) {
+      throw Error("row " + row.id + " has samples from " + std::to_string(row.first_sample) + ", " +
+                  std::to_string(row.sample_count) + " of them, but there are " + std::to_string(sample_total));
+    }
+    const auto first = samples.begin() + row.first_sample;
+    row.samples.assign(first, first + row.sample_count);
+  }
+  return rows;
+}
+
+hdf5::Handle open_results(const std::string& path) {
+  hdf5::Handle file = hdf5::open_file(path);
+  const std::string schema = hdf5::within(path, [&] { return hdf5::read_attribute<std::string>(file, "schema"); });
+  if (schema != kResultsSchema) {
+    throw Error(path + ": attribute schema is '" + schema + "', must be '" + kResultsSchema + "'");
+  }
+  return file;
+}
+
+/// Writes each batch of rows into a copy of the file, which then takes the file's place: at any moment the file under
+/// `path` is whole.
+class ResultsFile : public ResultsSink {
+ public:
+  explicit ResultsFile(std::string path) : path_(std::move(path)) {}
+
+  void append(std::span<const FinishedRow> rows) override {
+    hdf5::NewFile next(path_);
+    const hdf5::Handle file = hdf5::open_in_memory(path_);
+    hdf5::within(path_, [&] { append_rows(file, rows); });
+    next.commit(file);
+  }
+
+ private:
+  std::string path_;
+};
+
+std::map<std::string, std::string> texts(const Environment& environment) {
+  std::map<std::string, std::string> result;
+  visit_environment(environment, [&](const char* name, const auto& field, const char*) {
+    std::ostringstream text;
+    text << field;
+    result[name] = text.str();
+  });
+  return result;
+}
+
+/// Nothing for equal texts, else the first line that differs.
+std::optional<std::string> first_difference(const std::string& before, const std::string& now) {
+  std::istringstream a(before), b(now);
+  for (int line = 1;; ++line) {
+    std::string x, y;
+    const bool more = static_cast<bool>(std::getline(a, x));
+    const bool more_now = static_cast<bool>(std::getline(b, y));
+    if (!more && !more_now) return std::nullopt;
+    if (x != y || more != more_now) return "line " + std::to_string(line) + " was '" + x + "' and is '" + y + "'";
+  }
+}
+
+/// All reasons not to add rows to the results that are there.
+std::vector<std::string> differences(const Results& before, const Environment& environment,
+                                     const std::vector<StoredConfig>& configs) {
+  std::vector<std::string> found;
+  const auto then = texts(before.environment);
+  const auto now = texts(environment);
+  for (const char* field : kSameToResume) {
+    if (then.at(field) != now.at(field)) {
+      found.push_back(std::string(field) + " was '" + then.at(field) + "' and is '" + now.at(field) + "'");
+    }
+  }
+  std::map<std::string, std::string> resolved;
+  for (const StoredConfig& config : configs) resolved[config.name] = config.resolved;
+  for (const StoredConfig& config : before.configs) {
+    const auto same_name = resolved.extract(config.name);
+    if (same_name.empty()) {
+      found.push_back("config " + config.name + " of the file is not asked for");
+    } else if (const auto difference = first_difference(config.resolved, same_name.mapped())) {
+      found.push_back("config " + config.name + ": " + *difference);
+    }
+  }
+  for (const auto& [name, text] : resolved) found.push_back("config " + name + " is not in the file");
+  return found;
+}
+
+}  // namespace
+
+std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
+                                            const std::vector<StoredConfig>& configs) {
+  if (std::filesystem::exists(path)) {
+    throw Error(path + ": exists already; go on with it with --resume, or name another file with -o");
+  }
+  hdf5::NewFile target(path);
+  const hdf5::Handle file = hdf5::create_in_memory(path);
+  hdf5::within(path, [&] {
+    hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
+    const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
+    visit_environment(environment, [&](const char* name, const auto& field, const char*) {
+      hdf5::write_attribute(environment_group, name, field);
+    });
+    const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
+    for (const StoredConfig& config : configs) {
+      hdf5::require_link_name(config.name);
+      const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
+      hdf5::write_text(group, "text", config.text);
+      hdf5::write_text(group, "resolved", config.resolved);
+    }
+    const hdf5::Handle rows = hdf5::create_list(file, "rows", row_type(), kRowsPerChunk);
+    visit_row(kNoRow, [&](const char* name, const auto&, const std::string& unit) {
+      if (!unit.empty()) hdf5::write_attribute(rows, std::string("unit.") + name, unit);
+    });
+    const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
+    hdf5::write_attribute(samples, "unit", std::string("s"));
+    hdf5::create_group(file, "tensors");
+  });
+  target.commit(file);
+  return std::make_unique<ResultsFile>(path);
+}
+
+std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
+                                            const std::vector<StoredConfig>& configs,
+                                            std::vector<std::string>& finished) {
+  if (!std::filesystem::exists(path)) return create_results(path, environment, configs);
+  const Results before = read_results(path);
+  std::string sentence;
+  for (const std::string& difference : differences(before, environment, configs)) {
+    sentence += (sentence.empty() ? "" : "; ") + difference;
+  }
+  if (!sentence.empty()) throw Error(path + ": cannot be resumed: " + sentence);
+  for (const Row& row : before.rows) finished.push_back(row.id);
+  return std::make_unique<ResultsFile>(path);
+}
+
+Results read_results(const std::string& path) {
+  const hdf5::Handle file = open_results(path);
+  Results results;
+  results.path = path;
+  hdf5::within(path + ": group environment", [&] {
+    const hdf5::Handle group = hdf5::open_group(file, "environment");
+    visit_environment(results.environment, [&](const char* name, auto& field, const char*) {
+      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
+    });
+  });
+  hdf5::within(path + ": group configs", [&] {
+    const hdf5::Handle all = hdf5::open_group(file, "configs");
+    for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {
+      const hdf5::Handle group = hdf5::open_group(all, name);
+      results.configs.push_back({name, hdf5::read_text(group, "text"), hdf5::read_text(group, "resolved")});
+    }
+  });
+  results.rows = hdf5::within(path, [&] { return read_rows(file); });
+  return results;
+}
+
+std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id) {
+  const hdf5::Handle file = open_results(path);
+  const std::string id(row_id);
+  return hdf5::within(path + ": group tensors/" + id, [&] {
+    std::vector<StoredTensor> tensors;
+    const hdf5::Handle all = hdf5::open_group(file, "tensors");
+    if (!hdf5::has_link(all, id)) return tensors;
+    const hdf5::Handle group = hdf5::open_group(all, id);
+    for (const std::string& name : hdf5::children(group, H5O_TYPE_DATASET)) {
+      const hdf5::Handle dataset = hdf5::open_dataset(group, name);
+      hdf5::within("tensor " + name, [&] {
+        tensors.push_back({name, hdf5::shape_of(dataset), hdf5::read_values<float>(dataset)});
+      });
+    }
+    return tensors;
+  });
+}
+
+}  // namespace nalab::store

@@ -1,0 +1,166 @@
+// Case files that are in order, and output files.
+#include "store/cases.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.h"
+#include "store/hdf5.h"
+#include "tests/store/temporary_folder.h"
+
+namespace nalab::store {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+const std::string kSmallCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5";
+
+TEST(Cases, ReadsEveryCaseOfTheSmallFile) {
+  const auto names = case_names(kSmallCases);
+  EXPECT_THAT(names, SizeIs(14));
+  for (const std::string& name : names) {
+    const Case c = read_case(kSmallCases, name);
+    EXPECT_EQ(c.name, name);
+    EXPECT_THAT(c.problem.violations(), IsEmpty());
+    EXPECT_TRUE(c.dout.has_value());
+    EXPECT_EQ(c.problem.extra_tokens > 0, c.extra_k.has_value());
+    EXPECT_EQ(c.expected.size(), c.extra_k ? 7u : 5u) << name;
+    EXPECT_EQ(static_cast<int64_t>(c.expected.at("lse").size()),
+              c.problem.batch * c.problem.tokens() * c.problem.heads);
+  }
+}
+
+TEST(Cases, ReadsTheProblemOfACase) {
+  const Case c = read_case(kSmallCases, "3d_batch_2_causal_all");
+  EXPECT_EQ(c.problem.id(), "5x7x6_w3x4x2_s2x1x2_d1x1x3_c1x1x1_b2_h2_kv1_dk16_dv24_e0_scale0.25_f32");
+  EXPECT_THAT(c.q, SizeIs(2 * 5 * 7 * 6 * 2 * 16));
+  EXPECT_THAT(c.v, SizeIs(2 * 5 * 7 * 6 * 1 * 24));
+  const Case extra = read_case(kSmallCases, "1d_extra_kv");
+  EXPECT_EQ(extra.problem.extra_tokens, 17);
+  EXPECT_THAT(*extra.extra_v, SizeIs(17 * 2 * 32));
+}
+
+TEST(Cases, LseOfOneTokenIsItsScore) {
+  // One key attended: lse is the scaled score. Ties the order of elements in q, k and lse.
+  const Case c = read_case(kSmallCases, "1d_one_token");
+  const Problem& p = c.problem;
+  ASSERT_EQ(p.tokens(), 1);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t h = 0; h < p.heads; ++h) {
+      double score = 0;
+      for (int64_t d = 0; d < p.head_dim; ++d) {
+        score += double(c.q[(b * p.heads + h) * p.head_dim + d]) *
+                 c.k[(b * p.heads_kv + h / (p.heads / p.heads_kv)) * p.head_dim + d];
+      }
+      EXPECT_NEAR(c.expected.at("lse")[b * p.heads + h], score * p.effective_scale(), 1e-12);
+    }
+  }
+}
+
+TEST(Cases, TensorExtents) {
+  const Problem p{.axes = {{.extent = 4}, {.extent = 5}},
+                  .batch = 2,
+                  .heads = 6,
+                  .heads_kv = 3,
+                  .head_dim = 7,
+                  .head_dim_v = 8,
+                  .extra_tokens = 9};
+  EXPECT_THAT(tensor_extents(p, "q"), ElementsAre(2, 4, 5, 6, 7));
+  EXPECT_THAT(tensor_extents(p, "k"), ElementsAre(2, 4, 5, 3, 7));
+  EXPECT_THAT(tensor_extents(p, "dv"), ElementsAre(2, 4, 5, 3, 8));
+  EXPECT_THAT(tensor_extents(p, "extra_k"), ElementsAre(2, 9, 3, 7));
+  EXPECT_THAT(tensor_extents(p, "dextra_v"), ElementsAre(2, 9, 3, 8));
+  EXPECT_THAT(tensor_extents(p, "dout"), ElementsAre(2, 4, 5, 6, 8));
+  EXPECT_THAT(tensor_extents(p, "lse"), ElementsAre(2, 4, 5, 6));
+}
+
+/// A file written with the plain HDF5 API in ways that a case file may be written.
+TEST(Cases, ReadsWhatTheFormatLeavesOpen) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("c.h5");
+  {
+    const hdf5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), path);
+    const hdf5::Handle scalar(H5Screate(H5S_SCALAR), "scalar");
+    // The schema as a string of fixed length.
+    const hdf5::Handle fixed(H5Tcopy(H5T_C_S1), "string");
+    H5Tset_size(fixed, 13);
+    H5Tset_strpad(fixed, H5T_STR_NULLPAD);
+    const hdf5::Handle schema(H5Acreate2(file, "schema", fixed, scalar, H5P_DEFAULT, H5P_DEFAULT), "schema");
+    H5Awrite(schema, fixed, "nalab.cases/1");
+    hdf5::write_text(file, "a dataset beside the cases", "ignored");
+
+    const hdf5::Handle group(H5Gcreate2(file, "c", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "c");
+    hdf5::write_attribute(group, "comment", std::string("ignored"));
+    hdf5::write_tensor(group, "unknown", {1}, {1.0f});
+    const hsize_t one = 1;
+    const hdf5::Handle list(H5Screate_simple(1, &one, nullptr), "list");
+    // Integers of several widths and byte orders.
+    const std::pair<const char*, hid_t> attributes[] = {
+        {"window", H5T_STD_U8LE}, {"stride", H5T_STD_I16BE}, {"dilation", H5T_STD_U64LE}, {"causal", H5T_STD_I32BE}};
+    const int64_t values[] = {3, 2, 2, 1};
+    for (int i = 0; i < 4; ++i) {
+      const hdf5::Handle attribute(
+          H5Acreate2(group, attributes[i].first, attributes[i].second, list, H5P_DEFAULT, H5P_DEFAULT), "attribute");
+      H5Awrite(attribute, H5T_NATIVE_INT64, &values[i]);
+    }
+    // Big-endian floats, not chunked; extra tokens of which there are none.
+    const hsize_t shape[] = {1, 6, 1, 2};
+    const hdf5::Handle space(H5Screate_simple(4, shape, nullptr), "space");
+    std::vector<float> data(12);
+    for (int i = 0; i < 12; ++i) data[i] = static_cast<float>(i) / 8;
+    for (const char* name : {"q", "k", "v"}) {
+      const hdf5::Handle dataset(H5Dcreate2(group, name, H5T_IEEE_F32BE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+                                 name);
+      H5Dwrite(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data());
+    }
+    hdf5::write_tensor(group, "extra_k", {1, 0, 1, 2}, {});
+    hdf5::write_tensor(group, "extra_v", {1, 0, 1, 2}, {});
+    const hdf5::Handle expected(H5Gcreate2(group, "expected", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "expected");
+    hdf5::write_tensor(expected, "out", {1, 6, 1, 2}, data);
+    hdf5::write_tensor(expected, "lse", {1, 6, 1}, std::vector<float>(6, 0.5f));  // float32 instead of float64
+  }
+  EXPECT_THAT(case_names(path), ElementsAre("c"));
+  const Case c = read_case(path, "c");
+  EXPECT_EQ(c.problem.id(), "6_w3_s2_d2_c1_b1_h1_kv1_dk2_dv2_e0_f32");
+  EXPECT_FALSE(c.problem.scale.has_value());
+  EXPECT_FLOAT_EQ(c.q[11], 11.0f / 8);
+  EXPECT_THAT(*c.extra_k, IsEmpty());
+  EXPECT_FALSE(c.dout.has_value());
+  EXPECT_THAT(c.expected.at("lse"), ElementsAre(0.5, 0.5, 0.5, 0.5, 0.5, 0.5));
+}
+
+TEST(Outputs, AppearAtCommit) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("out.h5");
+  std::ofstream(path) << "from before";
+  {
+    OutputsFile outputs(path);
+    outputs.write({"a", {{"out", {{1, 2, 1, 1}, {1.0f, 2.0f}}}}});
+  }
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  std::ifstream before(path);
+  std::string text;
+  std::getline(before, text);
+  EXPECT_EQ(text, "from before");
+
+  OutputsFile outputs(path);
+  outputs.write({"a", {{"out", {{1, 2, 1, 1}, {1.0f, 2.0f}}}, {"lse", {{1, 2, 1}, {3.0f, INFINITY}}}}});
+  outputs.write({"b", {{"dextra_k", {{1, 0, 1, 1}, {}}}}});
+  outputs.commit();
+  EXPECT_EQ(read_schema(path), kOutputsSchema);
+  const hdf5::Handle file = hdf5::open_file(path);
+  EXPECT_THAT(hdf5::children(file, H5O_TYPE_GROUP), ElementsAre("a", "b"));
+  const hdf5::Handle lse = hdf5::open_dataset(file, "a/lse");
+  EXPECT_THAT(hdf5::shape_of(lse), ElementsAre(1, 2, 1));
+  EXPECT_THAT(hdf5::read_values<float>(lse), ElementsAre(3.0f, INFINITY));
+  EXPECT_THAT(hdf5::shape_of(hdf5::open_dataset(file, "b/dextra_k")), ElementsAre(1, 0, 1, 1));
+}
+
+}  // namespace
+}  // namespace nalab::store

@@ -1,0 +1,347 @@
+#include "store/results.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "core/error.h"
+#include "store/cases.h"
+#include "store/hdf5.h"
+#include "tests/store/temporary_folder.h"
+
+namespace nalab::store {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+/// A different value in every field, so that two fields mixed up are seen.
+Environment environment() {
+  Environment e;
+  int n = 0;
+  visit_environment(e, [&](const char* name, auto& field, const char*) {
+    ++n;
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
+      field = std::string(name) + " µ" + std::to_string(n);
+    } else {
+      field = static_cast<std::decay_t<decltype(field)>>(1000 + n);
+    }
+  });
+  return e;
+}
+
+Row row(const std::string& id, std::vector<double> samples = {}) {
+  Row r;
+  int n = 0;
+  visit_row(r, [&](const char* name, auto& field, const char*) {
+    ++n;
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
+      field = std::string(name) + " of " + id;
+    } else {
+      field = static_cast<std::decay_t<decltype(field)>>(n) / 4;
+    }
+  });
+  r.id = id;
+  r.samples = std::move(samples);
+  return r;
+}
+
+template <class T, class Visit>
+std::string text_of(const T& value, const Visit& visit) {
+  std::ostringstream text;
+  visit(value, [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
+  return text.str();
+}
+std::string text_of(const Environment& e) {
+  return text_of(e, [](const auto& x, auto&& visitor) { visit_environment(x, visitor); });
+}
+std::string text_of(const Row& r) {
+  return text_of(r, [](const auto& x, auto&& visitor) { visit_row(x, visitor); });
+}
+
+const std::vector<StoredConfig> kConfigs{{"smoke", "name: smoke\n", "name: smoke\ntypes: [f32]\n"},
+                                         {"a second", "", "x: 1\n"}};
+
+void append(ResultsSink& sink, std::vector<FinishedRow> rows) { sink.append(rows); }
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+template <class F>
+std::string refusal(const F& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was refused";
+}
+
+TEST(Results, StartsEmptyWithEnvironmentAndConfigs) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  create_results(path, environment(), kConfigs);
+  const Results read = read_results(path);
+  EXPECT_EQ(read.path, path);
+  EXPECT_EQ(text_of(read.environment), text_of(environment()));
+  ASSERT_EQ(read.configs.size(), 2u);
+  EXPECT_EQ(read.configs[0].name, "smoke");
+  EXPECT_EQ(read.configs[0].text, "name: smoke\n");
+  EXPECT_EQ(read.configs[0].resolved, "name: smoke\ntypes: [f32]\n");
+  EXPECT_EQ(read.configs[1].name, "a second");
+  EXPECT_EQ(read.configs[1].text, "");
+  EXPECT_THAT(read.rows, IsEmpty());
+  EXPECT_EQ(read_schema(path), kResultsSchema);
+}
+
+TEST(Results, KeepsEveryFieldOfARow) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("first", {0.5, 0.25}), {}}, {row("no samples"), {}}});
+  append(*sink, {});
+  append(*sink, {{row("second", {3.0}), {}}});
+  const Results read = read_results(path);
+  ASSERT_EQ(read.rows.size(), 3u);
+  Row first = row("first");
+  first.first_sample = 0;
+  first.sample_count = 2;
+  EXPECT_EQ(text_of(read.rows[0]), text_of(first));
+  EXPECT_THAT(read.rows[0].samples, ElementsAre(0.5, 0.25));
+  EXPECT_THAT(read.rows[1].samples, IsEmpty());
+  EXPECT_EQ(read.rows[2].first_sample, 2);
+  EXPECT_THAT(read.rows[2].samples, ElementsAre(3.0));
+}
+
+TEST(Results, ManyRowsCrossChunks) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  std::vector<FinishedRow> rows;
+  for (int i = 0; i < 70; ++i) {
+    rows.push_back({row(std::to_string(i), std::vector<double>(17, i)), {}});
+  }
+  append(*sink, rows);
+  append(*sink, rows);
+  const Results read = read_results(path);
+  ASSERT_EQ(read.rows.size(), 140u);
+  for (int i = 0; i < 140; ++i) {
+    EXPECT_EQ(read.rows[i].id, std::to_string(i % 70));
+    EXPECT_EQ(read.rows[i].samples, std::vector<double>(17, i % 70));
+  }
+}
+
+TEST(Results, KeepsTensors) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  // Larger than one chunk, and with an extent that a chunk does not divide.
+  std::vector<float> large(7 * 300 * 257);
+  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<float>(i % 1009) - 3.5f;
+  append(*sink, {{row("with"), {{"q", {7, 300, 257}, large}, {"extra_k", {1, 0, 2, 8}, {}}, {"lse", {1}, {2.5f}}}},
+                 {row("without"), {}}});
+  const auto tensors = read_tensors(path, "with");
+  ASSERT_EQ(tensors.size(), 3u);
+  EXPECT_EQ(tensors[0].name, "q");
+  EXPECT_THAT(tensors[0].shape, ElementsAre(7, 300, 257));
+  EXPECT_EQ(tensors[0].data, large);
+  EXPECT_EQ(tensors[1].name, "extra_k");
+  EXPECT_THAT(tensors[1].shape, ElementsAre(1, 0, 2, 8));
+  EXPECT_THAT(tensors[1].data, IsEmpty());
+  EXPECT_THAT(tensors[2].data, ElementsAre(2.5f));
+  EXPECT_THAT(read_tensors(path, "without"), IsEmpty());
+  EXPECT_THAT(read_tensors(path, "unknown"), IsEmpty());
+}
+
+TEST(Results, AppendIsAllOrNothing) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("kept", {1.0}), {}}});
+  const std::string before = bytes_of(path);
+  const FinishedRow bad{row("a/b", {2.0}), {{"q", {1}, {0.0f}}}};
+  EXPECT_EQ(refusal([&] {
+              append(*sink, {{row("lost", {3.0}), {}}, bad});
+            }),
+            path + ": name 'a/b' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
+  EXPECT_EQ(bytes_of(path), before);
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  append(*sink, {{row("next", {4.0}), {}}});
+  EXPECT_THAT(read_results(path).rows[1].samples, ElementsAre(4.0));
+}
+
+TEST(Results, FullDiskLeavesTheFileAsItWas) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("kept", {1.0}), {}}});
+  const std::string before = bytes_of(path);
+
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
+  const auto old_handler = signal(SIGXFSZ, SIG_IGN);
+  const rlimit full{before.size() / 2, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  const std::string sentence = refusal([&] { append(*sink, {{row("lost", {2.0}), {}}}); });
+  setrlimit(RLIMIT_FSIZE, &old);
+  signal(SIGXFSZ, old_handler);
+
+  EXPECT_EQ(sentence, path + ": cannot be written: File too large");
+  EXPECT_EQ(bytes_of(path), before);
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  append(*sink, {{row("next", {3.0}), {}}});
+  EXPECT_EQ(read_results(path).rows.size(), 2u);
+}
+
+TEST(Results, StaleTemporaryOfAKilledRunIsOverwritten) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  std::ofstream(path + ".tmp") << std::string(1 << 20, 'x');
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("a"), {}}});
+  EXPECT_EQ(read_results(path).rows.size(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+}
+
+TEST(Results, KilledAtAnyMomentEveryFinishedRowIsThere) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const std::string log = folder.file("log");
+  std::minstd_rand random(7);
+  int rows_before = 0;
+  for (int round = 0; round < 20; ++round) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      std::vector<std::string> finished;
+      const auto sink = resume_results(path, environment(), kConfigs, finished);
+      for (std::size_t i = finished.size();; ++i) {
+        const std::string id = std::to_string(i);
+        append(*sink, {{row(id, {double(i)}), {{"q", {64}, std::vector<float>(64, float(i))}}}});
+        std::ofstream(log, std::ios::app) << id << std::endl;
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(5000 + random() % 40000));
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "the child ended by itself";
+    if (!std::filesystem::exists(path)) continue;
+
+    const Results read = read_results(path);
+    std::set<std::string> ids;
+    for (const Row& r : read.rows) {
+      EXPECT_TRUE(ids.insert(r.id).second) << r.id << " twice";
+      EXPECT_THAT(r.samples, ElementsAre(std::stod(r.id)));
+      EXPECT_EQ(read_tensors(path, r.id).at(0).data, std::vector<float>(64, std::stof(r.id)));
+    }
+    std::ifstream finished(log);
+    for (std::string id; std::getline(finished, id);) EXPECT_TRUE(ids.contains(id)) << id << " is lost";
+    EXPECT_GE(static_cast<int>(read.rows.size()), rows_before);
+    rows_before = static_cast<int>(read.rows.size());
+  }
+  EXPECT_GT(rows_before, 20);
+}
+
+TEST(Results, CreateRefusesAFileThatExists) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  std::ofstream(path) << "precious";
+  EXPECT_EQ(refusal([&] { create_results(path, environment(), kConfigs); }),
+            path + ": exists already; go on with it with --resume, or name another file with -o");
+  EXPECT_EQ(bytes_of(path), "precious");
+}
+
+TEST(Results, CreateRefusesWhatCannotBeWritten) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("no such folder/r.h5");
+  EXPECT_EQ(refusal([&] { create_results(path, environment(), kConfigs); }),
+            path + ": cannot be written: No such file or directory");
+}
+
+TEST(Results, ResumeGoesOn) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  std::vector<std::string> finished;
+  append(*resume_results(path, environment(), kConfigs, finished), {{row("a"), {}}, {row("b"), {}}});
+  EXPECT_THAT(finished, IsEmpty());
+
+  Environment later = environment();
+  later.started = "another day";
+  later.copy_bandwidth *= 1.1;
+  later.fma_f32_one_thread *= 0.9;
+  const auto sink = resume_results(path, later, {kConfigs[1], kConfigs[0]}, finished);
+  EXPECT_THAT(finished, ElementsAre("a", "b"));
+  append(*sink, {{row("c", {1.5}), {}}});
+  EXPECT_EQ(read_results(path).rows.size(), 3u);
+  EXPECT_EQ(read_results(path).environment.started, environment().started);
+}
+
+TEST(Results, ResumeSaysAllThatDiffers) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  create_results(path, environment(), kConfigs);
+  std::vector<std::string> finished;
+  for (const char* field : {"cpu", "isa", "compiler", "flags", "revision"}) {
+    Environment other = environment();
+    std::string before;
+    visit_environment(other, [&](const std::string& name, auto& value, const char*) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
+        if (name == field) before = std::exchange(value, "other");
+      }
+    });
+    EXPECT_EQ(refusal([&] { resume_results(path, other, kConfigs, finished); }),
+              path + ": cannot be resumed: " + field + " was '" + before + "' and is 'other'");
+  }
+  Environment other = environment();
+  other.threads = 3;
+  other.isa = "avx512";
+  std::vector<StoredConfig> configs{{"smoke", "", "name: smoke\ntypes: [bf16]\n"}, {"new", "", ""}};
+  EXPECT_EQ(refusal([&] { resume_results(path, other, configs, finished); }),
+            path + ": cannot be resumed: isa was '" + environment().isa +
+                "' and is 'avx512'; threads was '1005' and is '3'; config smoke: line 2 was 'types: [f32]' and is "
+                "'types: [bf16]'; config a second of the file is not asked for; config new is not in the file");
+  configs = kConfigs;
+  configs[1].resolved += "y: 2\n";
+  EXPECT_EQ(refusal([&] { resume_results(path, environment(), configs, finished); }),
+            path + ": cannot be resumed: config a second: line 2 was '' and is 'y: 2'");
+  EXPECT_THAT(finished, IsEmpty());
+}
+
+TEST(Results, ConfigNamesHaveNoSlash) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  EXPECT_EQ(refusal([&] {
+              create_results(path, environment(), {{"a/b", "", ""}});
+            }),
+            path + ": name 'a/b' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(Results, FileBehindALinkIsReplacedNotTheLink) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const std::string link = folder.file("link.h5");
+  create_results(path, environment(), kConfigs);
+  std::filesystem::create_symlink(path, link);
+  std::vector<std::string> finished;
+  append(*resume_results(link, environment(), kConfigs, finished), {{row("a"), {}}});
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(read_results(path).rows.size(), 1u);
+}
+
+}  // namespace
+}  // namespace nalab::store
