@@ -33,6 +33,10 @@ struct TileAxis {
   constexpr Range touching(Range positions) const {
     return {positions.begin / tile, ceil_div(positions.end, tile)};
   }
+  /// The tiles that lie whole inside a range of positions; may be empty. The last tile ends with the axis.
+  constexpr Range inside(Range positions) const {
+    return {ceil_div(positions.begin, tile), positions.end == length ? count() : positions.end / tile};
+  }
 };
 
 /// Class of a KV range for a query range along one axis; both are non-empty and inside the axis.
