@@ -1,1 +1,102 @@
-namespace nalab {}
+#include "report/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "core/error.h"
+#include "report/render.h"
+
+namespace nalab::report {
+namespace {
+
+/// Makes a name fit for a file, and another one where it is taken.
+std::string unique_name(std::string name, std::set<std::string>& taken) {
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.') c = '_';
+  }
+  std::string result = name;
+  for (int i = 2; !taken.insert(result).second; ++i) result = fmt::format("{}_{}", name, i);
+  return result;
+}
+
+/// Nobody ever sees half a file: it gets its name when it is complete.
+void write_file(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp";
+  std::ofstream file(temporary, std::ios::binary);
+  file << text;
+  file.close();
+  std::error_code error;
+  if (!file.fail()) std::filesystem::rename(temporary, path, error);
+  if (file.fail() || error) {
+    std::filesystem::remove(temporary, error);
+    throw Error(fmt::format("{}: cannot be written", path));
+  }
+}
+
+std::string latex_document(const std::vector<Table>& tables) {
+  std::string text =
+      "\\documentclass{article}\n"
+      "\\usepackage[T1]{fontenc}\n"
+      "\\usepackage[utf8]{inputenc}\n"
+      "\\usepackage[a3paper,landscape,margin=15mm]{geometry}\n"
+      "\\usepackage{booktabs,longtable}\n"
+      "\\setlength{\\LTcapwidth}{\\textwidth}\n"
+      "\\setlength{\\tabcolsep}{4pt}\n"
+      "\\begin{document}\n"
+      "\\footnotesize\n";
+  for (const Table& table : tables) text += fmt::format("\\input{{{}.tex}}\n\\clearpage\n", table.name);
+  return text + "\\end{document}\n";
+}
+
+}  // namespace
+
+std::vector<Table> make_tables(const std::vector<store::Results>& results, const Options& options) {
+  std::vector<Table> tables;
+  std::set<std::string> names{"report"}, variants;
+  for (const store::Results& file : results) {
+    if (file.rows.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
+    for (const store::Row& row : file.rows) variants.insert(row.variant);
+    for (const Module& module : modules()) {
+      for (Table& table : module.tables(file, options)) {
+        table.name = unique_name(std::move(table.name), names);
+        tables.push_back(std::move(table));
+      }
+    }
+  }
+  if (!options.baseline.empty() && !variants.contains(options.baseline)) {
+    throw Error(fmt::format("baseline '{}' is none of the variants in the results: {}", options.baseline,
+                            fmt::join(variants, ", ")));
+  }
+  return tables;
+}
+
+std::vector<std::string> write_report(const std::vector<Table>& tables, const std::string& folder,
+                                      const Formats& formats) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (!std::filesystem::is_directory(folder)) throw Error(fmt::format("{}: cannot be made a folder", folder));
+
+  std::vector<std::string> written;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    written.push_back((std::filesystem::path(folder) / name).string());
+    write_file(written.back(), text);
+  };
+  if (formats.markdown) {
+    std::string text = "# Report\n";
+    for (const Table& table : tables) text += "\n" + to_markdown(table);
+    write("report.md", text);
+  }
+  for (const Table& table : tables) {
+    if (formats.csv && !table.records.fields.empty()) write(table.name + ".csv", to_csv(table));
+    if (formats.latex) write(table.name + ".tex", to_latex(table));
+  }
+  if (formats.latex) write("report.tex", latex_document(tables));
+  return written;
+}
+
+}  // namespace nalab::report

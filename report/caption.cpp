@@ -1,0 +1,57 @@
+#include "report/caption.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "report/figures.h"
+#include "report/format.h"
+
+namespace nalab::report {
+namespace {
+
+std::string samples_text(const std::vector<const store::Row*>& rows) {
+  std::size_t least = 0, most = 0;
+  for (const store::Row* row : rows) {
+    if (!is_measured(*row)) continue;
+    const std::size_t count = row->samples.size();
+    least = least == 0 ? count : std::min(least, count);
+    most = std::max(most, count);
+  }
+  if (most == 0) return "nothing was timed";
+  if (least == most) return fmt::format("{} sample{} of each time", most, most == 1 ? "" : "s");
+  return fmt::format("{} to {} samples of each time", least, most);
+}
+
+std::string peaks_text(const store::Environment& environment) {
+  if (environment.fma_f32_all_threads == 0) return "Peaks were not measured.";
+  std::string text = fmt::format("Peaks, measured in the same run: {} GFLOP/s of f32 multiply-adds",
+                                 significant(environment.fma_f32_all_threads / 1e9, 4));
+  if (environment.dot_bf16_all_threads > 0) {
+    text += fmt::format(", {} GFLOP/s of bf16 dot products (bf16 rows are compared with the greater one)",
+                        significant(environment.dot_bf16_all_threads / 1e9, 4));
+  }
+  return text + ".";
+}
+
+}  // namespace
+
+std::vector<std::string> machine_caption(const store::Environment& environment,
+                                         const std::vector<const store::Row*>& rows) {
+  std::set<std::string> isas, threads, types;
+  for (const store::Row* row : rows) {
+    isas.insert(row->isa);
+    threads.insert(std::to_string(row->threads));
+    types.insert(row->type);
+  }
+  return {
+      fmt::format("{}, {}, {} thread{}; git revision {}; {}.", environment.cpu, enumerate(isas), enumerate(threads),
+                  threads == std::set<std::string>{"1"} ? "" : "s", environment.revision, environment.started),
+      fmt::format("Types {}; {}; times are medians, the spread is the interquartile range in % of the median.",
+                  enumerate(types), samples_text(rows)),
+      peaks_text(environment),
+  };
+}
+
+}  // namespace nalab::report

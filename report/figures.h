@@ -1,0 +1,54 @@
+// What a row's raw samples say: the figures that tables show. Shared by the table modules.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "store/schema.h"
+
+namespace nalab::report {
+
+/// Whether a row has times.
+bool is_measured(const store::Row& row);
+
+/// Why a row has none: its own reason or status, in a sentence that names the variant.
+std::string why_not_measured(const store::Row& row);
+
+/// The measured peak that a row's rate is compared with, FLOP/s: multiply-adds in f32 for f32 and f16; for bf16 the
+/// faster of these and of native dot products, where the row's ISA has them (on some CPUs they are the slower ones). 0
+/// where the peak was not measured for the row's ISA and threads.
+double peak_of(const store::Environment& environment, const store::Row& row);
+
+/// Figures of a measured row.
+struct Figures {
+  double median = 0;                 ///< seconds
+  std::optional<double> spread;      ///< interquartile range / median; none for a single sample
+  double rate = 0;                   ///< useful FLOP/s
+  std::optional<double> peak_share;  ///< rate / peak; none where the peak is not known
+};
+Figures figures_of(const store::Environment& environment, const store::Row& row);
+
+/// The rows of a results file by problem, variant and pass.
+class RowIndex {
+ public:
+  explicit RowIndex(const std::vector<store::Row>& rows);
+
+  /// Null where there is no such row.
+  const store::Row* find(const std::string& problem, const std::string& variant, const std::string& pass) const;
+
+  /// A variant's row for the problem of another row. A variant that computes self attention only is found at the
+  /// problem's counterpart with self attention. Null where there is none.
+  const store::Row* counterpart(const store::Row& row, const std::string& variant) const;
+
+  /// Whether the variant was asked for self attention alone, so that its rows stand for those of other problems.
+  bool only_self_attention(const std::string& variant) const;
+
+ private:
+  std::map<std::tuple<std::string, std::string, std::string>, const store::Row*> rows_;
+  std::map<std::string, bool> only_self_attention_;
+};
+
+}  // namespace nalab::report

@@ -1,0 +1,19 @@
+#include "report/format.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace nalab::report {
+
+std::string significant(double value, int digits) {
+  const int magnitude = value == 0 ? 0 : static_cast<int>(std::floor(std::log10(std::abs(value))));
+  return fmt::format("{:.{}f}", value, std::max(0, digits - 1 - magnitude));
+}
+
+std::string exact(double value) { return fmt::format("{}", value); }
+std::string exact(int64_t value) { return fmt::format("{}", value); }
+std::string exact(const std::string& value) { return value; }
+
+}  // namespace nalab::report

@@ -1,0 +1,30 @@
+// Numbers as texts.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace nalab::report {
+
+/// `digits` significant digits without an exponent: 12.3, 0.0456, 1235.
+std::string significant(double value, int digits);
+
+/// The shortest text that reads back as the same number.
+std::string exact(double value);
+std::string exact(int64_t value);
+std::string exact(const std::string& value);
+
+/// "a", "a and b", "a, b and c"
+template <class Texts>
+std::string enumerate(const Texts& texts) {
+  std::string result;
+  std::size_t left = texts.size();
+  for (const std::string& text : texts) {
+    result += text;
+    --left;
+    if (left > 0) result += left == 1 ? " and " : ", ";
+  }
+  return result;
+}
+
+}  // namespace nalab::report

@@ -1,0 +1,28 @@
+// The one list of table modules: one per published table. A new one is a source file and a row.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "report/table.h"
+#include "store/schema.h"
+
+namespace nalab::report {
+
+struct Options {
+  std::string baseline;  ///< variant that speedups are over; empty: dense, or naive where a config has no dense
+};
+
+/// Makes the tables of a results file that a module has to do with; none where it has not.
+struct Module {
+  const char* name;
+  std::vector<Table> (*tables)(const store::Results& results, const Options& options);
+};
+
+std::span<const Module> modules();
+
+/// Any results file: for each of its configs an overview (problems by variants) and all figures in detail.
+std::vector<Table> speedup_tables(const store::Results& results, const Options& options);
+
+}  // namespace nalab::report

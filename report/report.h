@@ -1,0 +1,27 @@
+// Results files to tables on disk.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "report/modules.h"
+
+namespace nalab::report {
+
+/// What to write.
+struct Formats {
+  bool markdown = true;
+  bool csv = true;
+  bool latex = true;
+};
+
+/// All tables of the modules for results in memory. Table names are unique.
+/// Throws Error where a file has no rows, or no row is of the baseline that was asked for.
+std::vector<Table> make_tables(const std::vector<store::Results>& results, const Options& options);
+
+/// Writes report.md with all tables, NAME.csv, NAME.tex for each, and report.tex, which reads them and compiles.
+/// Creates the folder. Gives the paths written. Throws Error where one cannot be written.
+std::vector<std::string> write_report(const std::vector<Table>& tables, const std::string& folder,
+                                      const Formats& formats);
+
+}  // namespace nalab::report

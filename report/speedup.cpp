@@ -1,0 +1,298 @@
+// The generic tables of any results file: how long each variant took for each problem, and how much faster that is.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "report/caption.h"
+#include "report/figures.h"
+#include "report/format.h"
+#include "report/modules.h"
+
+namespace nalab::report {
+namespace {
+
+using store::Results;
+using store::Row;
+
+/// A column that tells problems apart. Where it is the same for all of them it moves to the caption, or, being `usual`,
+/// is not spoken of.
+struct Trait {
+  const char* heading;
+  std::function<std::string(const Row&)> text;
+  bool is_number = false;
+  std::string usual = {};
+};
+
+std::string pair_text(int64_t a, int64_t b, const char* what) {
+  return a == b ? exact(a) : fmt::format("{} ({} {})", a, what, b);
+}
+
+std::string causal_text(const Row& row) { return row.causal.find('1') == std::string::npos ? "no" : row.causal; }
+
+std::vector<Trait> all_traits() {
+  return {
+      {"layout", [](const Row& row) { return row.layout; }},
+      {"window", [](const Row& row) { return row.window; }},
+      {"stride", [](const Row& row) { return row.stride; }},
+      {"dilation", [](const Row& row) { return row.dilation; }},
+      {"causal", causal_text, false, "no"},
+      {"extra tokens", [](const Row& row) { return exact(row.extra_tokens); }, true, "0"},
+      {"batch", [](const Row& row) { return exact(row.batch); }, true},
+      {"heads", [](const Row& row) { return pair_text(row.heads, row.heads_kv, "kv"); }, true},
+      {"head dim", [](const Row& row) { return pair_text(row.head_dim, row.head_dim_v, "v"); }, true},
+      {"type", [](const Row& row) { return row.type; }},
+      {"pass", [](const Row& row) { return row.pass == "forward_backward" ? "forward + backward" : row.pass; }},
+  };
+}
+
+/// What a config's tables are made of.
+struct View {
+  const Results& results;
+  const RowIndex& index;
+  std::string config;
+  std::vector<const Row*> problems;   ///< the first row of each problem, type and pass to show
+  std::vector<std::string> variants;  ///< the columns
+  std::string baseline;               ///< variant; empty where there is none
+  std::vector<Trait> traits;          ///< in which the problems differ
+  std::string common;                 ///< sentence on the traits that they share
+};
+
+/// Whether a row is only there to be the baseline of other problems.
+bool is_only_baseline(const View& view, const Row& row) {
+  if (!view.index.only_self_attention(row.variant)) return false;
+  const auto& rows = view.results.rows;
+  const bool others_need_it = std::any_of(rows.begin(), rows.end(), [&](const Row& other) {
+    return other.baseline == row.problem && other.problem != row.problem;
+  });
+  const bool others_ran_it = std::any_of(rows.begin(), rows.end(), [&](const Row& other) {
+    return other.problem == row.problem && !view.index.only_self_attention(other.variant);
+  });
+  return others_need_it && !others_ran_it;
+}
+
+void choose_problems(View& view) {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const Row& row : view.results.rows) {
+    if (row.config != view.config || is_only_baseline(view, row)) continue;
+    if (seen.emplace(row.problem, row.pass).second) view.problems.push_back(&row);
+  }
+}
+
+void choose_variants(View& view, const Options& options) {
+  std::set<std::string> seen;
+  for (const Row& row : view.results.rows) {
+    if (!seen.insert(row.variant).second) continue;
+    const bool found = std::any_of(view.problems.begin(), view.problems.end(), [&](const Row* problem) {
+      return view.index.counterpart(*problem, row.variant) != nullptr;
+    });
+    if (found) view.variants.push_back(row.variant);
+  }
+  for (const std::string& name : {options.baseline, std::string("dense"), std::string("naive")}) {
+    const bool asked_or_there =
+        name == options.baseline || std::find(view.variants.begin(), view.variants.end(), name) != view.variants.end();
+    if (view.baseline.empty() && asked_or_there) view.baseline = name;
+  }
+}
+
+void choose_traits(View& view) {
+  std::vector<std::string> common;
+  for (Trait& trait : all_traits()) {
+    std::set<std::string> texts;
+    for (const Row* row : view.problems) texts.insert(trait.text(*row));
+    if (texts.size() > 1) {
+      view.traits.push_back(std::move(trait));
+    } else if (*texts.begin() != trait.usual) {
+      common.push_back(fmt::format("{} {}", trait.heading, *texts.begin()));
+    }
+  }
+  if (!common.empty()) view.common = fmt::format("All rows: {}.", fmt::join(common, ", "));
+}
+
+View make_view(const Results& results, const RowIndex& index, const std::string& config, const Options& options) {
+  View view{results, index, config, {}, {}, {}, {}, {}};
+  choose_problems(view);
+  if (view.problems.empty()) return view;
+  choose_variants(view, options);
+  choose_traits(view);
+  return view;
+}
+
+/// The speedup of a measured row, or none and a sentence that says why.
+std::optional<double> speedup(const View& view, const Row& problem, const Row& row, std::string& why) {
+  const Row* baseline = view.index.counterpart(problem, view.baseline);
+  if (baseline == nullptr) {
+    why = view.baseline.empty() ? "there is no baseline in the results"
+                                : fmt::format("{}, the baseline, is not in the results", view.baseline);
+    return std::nullopt;
+  }
+  if (!is_measured(*baseline)) {
+    why = why_not_measured(*baseline);
+    return std::nullopt;
+  }
+  return figures_of(view.results.environment, *baseline).median / figures_of(view.results.environment, row).median;
+}
+
+std::string baseline_text(const View& view) {
+  if (view.baseline.empty()) return "There is no baseline.";
+  const bool whole = view.index.only_self_attention(view.baseline);
+  return fmt::format("Speedups are over {}{}.", view.baseline,
+                     whole ? ": self attention of the same tensors over the whole layout" : " on the same problem");
+}
+
+/// A table that has everything but its columns of figures.
+Table start_table(const View& view, const std::string& name, const std::string& title) {
+  std::vector<const Row*> rows;
+  for (const Row* problem : view.problems) {
+    for (const std::string& variant : view.variants) {
+      if (const Row* row = view.index.counterpart(*problem, variant)) rows.push_back(row);
+    }
+  }
+  Table table;
+  table.name = name;
+  table.title = title;
+  table.caption = machine_caption(view.results.environment, rows);
+  if (!view.common.empty()) table.caption.push_back(view.common);
+  table.caption.push_back(baseline_text(view));
+  table.columns.push_back({"problem", "", false});
+  for (const Trait& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
+  return table;
+}
+
+std::vector<Cell> problem_cells(const View& view, const Row& problem) {
+  std::vector<Cell> cells{{problem.label.empty() ? problem.problem : problem.label}};
+  for (const Trait& trait : view.traits) cells.push_back({trait.text(problem)});
+  return cells;
+}
+
+/// The cell of a time that is not there. `row` may be null.
+Cell no_time(Table& table, const Row* row, const std::string& variant) {
+  if (row == nullptr) return {"not run", table.footnote(variant + " was not asked for, or the run ended before it")};
+  return {row->status == "failed" ? "failed" : "not run", table.footnote(why_not_measured(*row))};
+}
+
+Cell time_cell(const View& view, const Row& row) {
+  return {significant(figures_of(view.results.environment, row).median * 1e3, 4)};
+}
+
+Cell speedup_cell(const View& view, Table& table, const Row& problem, const Row& row) {
+  std::string why;
+  const std::optional<double> value = speedup(view, problem, row, why);
+  return value ? Cell{significant(*value, 3) + "x"} : Cell{"n/a", table.footnote(why)};
+}
+
+Table overview(const View& view) {
+  Table table = start_table(view, view.config + "_overview", view.config + ": overview");
+  for (const std::string& variant : view.variants) {
+    table.columns.push_back({"ms", variant, true});
+    if (variant != view.baseline) table.columns.push_back({"speedup", variant, true});
+  }
+  for (const Row* problem : view.problems) {
+    std::vector<Cell> cells = problem_cells(view, *problem);
+    for (const std::string& variant : view.variants) {
+      const Row* row = view.index.counterpart(*problem, variant);
+      const bool measured = row != nullptr && is_measured(*row);
+      cells.push_back(measured ? time_cell(view, *row) : no_time(table, row, variant));
+      if (variant != view.baseline) cells.push_back(measured ? speedup_cell(view, table, *problem, *row) : Cell{"-"});
+    }
+    table.rows.push_back(std::move(cells));
+  }
+  return table;
+}
+
+/// Median to samples, as details() heads them.
+std::vector<Cell> figure_cells(const View& view, Table& table, const Row& problem, const Row& row) {
+  const Figures figures = figures_of(view.results.environment, row);
+  const auto percent = [&](std::optional<double> share, const char* why_not) {
+    return share ? Cell{fmt::format("{:.1f}", *share * 100)} : Cell{"n/a", table.footnote(why_not)};
+  };
+  return {
+      time_cell(view, row),
+      percent(figures.spread, "one sample has no spread"),
+      speedup_cell(view, table, problem, row),
+      {significant(figures.rate / 1e9, 3)},
+      percent(figures.peak_share, "the peak was not measured with this instruction set and number of threads"),
+      {fmt::format("{:.1e}", row.error_frobenius)},
+      {row.verified_queries == row.total_queries ? "all"
+                                                 : fmt::format("{} of {}", row.verified_queries, row.total_queries)},
+      {exact(static_cast<int64_t>(row.samples.size()))},
+  };
+}
+
+Records records_of(const View& view) {
+  Records records;
+  store::visit_row(view.results.rows.front(),
+                   [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
+  for (const char* name : {"median_seconds", "spread", "useful_flops_per_second", "peak_share", "speedup",
+                           "speedup_over", "cpu", "revision", "started"}) {
+    records.fields.emplace_back(name);
+  }
+  const auto text = [](std::optional<double> value) { return value ? exact(*value) : std::string(); };
+  for (const Row& row : view.results.rows) {
+    if (row.config != view.config) continue;
+    std::vector<std::string> line;
+    store::visit_row(row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
+    if (is_measured(row)) {
+      const Figures figures = figures_of(view.results.environment, row);
+      std::string why;
+      line.insert(line.end(), {exact(figures.median), text(figures.spread), exact(figures.rate),
+                               text(figures.peak_share), text(speedup(view, row, row, why)), view.baseline});
+    } else {
+      line.insert(line.end(), 6, "");
+    }
+    const store::Environment& environment = view.results.environment;
+    line.insert(line.end(), {environment.cpu, environment.revision, environment.started});
+    records.lines.push_back(std::move(line));
+  }
+  return records;
+}
+
+Table details(const View& view) {
+  Table table = start_table(view, view.config, view.config + ": all figures");
+  table.caption.emplace_back(
+      "GFLOP/s and % of peak count useful FLOPs only; the error is the greatest Frobenius error relative to the double "
+      "reference; verified: how many queries were compared with it.");
+  table.columns.push_back({"variant", "", false});
+  const std::vector<const char*> headings{"median ms", "spread %", "speedup",  "GFLOP/s",
+                                          "peak %",    "error",    "verified", "samples"};
+  for (const char* heading : headings) table.columns.push_back({heading, "", true});
+  for (const Row* problem : view.problems) {
+    for (const std::string& variant : view.variants) {
+      std::vector<Cell> cells = problem_cells(view, *problem);
+      cells.push_back({variant});
+      const Row* row = view.index.counterpart(*problem, variant);
+      if (row != nullptr && is_measured(*row)) {
+        for (Cell& cell : figure_cells(view, table, *problem, *row)) cells.push_back(std::move(cell));
+      } else {
+        cells.push_back(no_time(table, row, variant));
+        cells.resize(table.columns.size(), Cell{"-"});
+      }
+      table.rows.push_back(std::move(cells));
+    }
+  }
+  table.records = records_of(view);
+  return table;
+}
+
+}  // namespace
+
+std::vector<Table> speedup_tables(const Results& results, const Options& options) {
+  const RowIndex index(results.rows);
+  std::vector<std::string> configs;
+  for (const Row& row : results.rows) {
+    if (std::find(configs.begin(), configs.end(), row.config) == configs.end()) configs.push_back(row.config);
+  }
+  std::vector<Table> tables;
+  for (const std::string& config : configs) {
+    const View view = make_view(results, index, config, options);
+    if (view.problems.empty()) continue;
+    tables.push_back(overview(view));
+    tables.push_back(details(view));
+  }
+  return tables;
+}
+
+}  // namespace nalab::report

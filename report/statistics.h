@@ -1,0 +1,17 @@
+// Statistics of raw samples.
+#pragma once
+
+#include <span>
+
+namespace nalab::report {
+
+/// The value below which the fraction p of the samples lies, 0 <= p <= 1, linear between neighbouring samples.
+/// Requires at least one sample.
+double quantile(std::span<const double> samples, double p);
+
+double median(std::span<const double> samples);
+
+/// The interquartile range as a fraction of the median: how much samples scatter, whatever single ones do.
+double spread(std::span<const double> samples);
+
+}  // namespace nalab::report

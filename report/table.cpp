@@ -1,0 +1,13 @@
+#include "report/table.h"
+
+#include <algorithm>
+
+namespace nalab::report {
+
+int Table::footnote(const std::string& text) {
+  auto found = std::find(footnotes.begin(), footnotes.end(), text);
+  if (found == footnotes.end()) found = footnotes.insert(footnotes.end(), text);
+  return static_cast<int>(found - footnotes.begin()) + 1;
+}
+
+}  // namespace nalab::report
