@@ -1,7 +1,51 @@
+// nalab list: what there is to choose from.
+#include <fmt/format.h>
+
+#include <exception>
+
+#include "core/kernels/registry.h"
+#include "core/simd/isa.h"
 #include "experiments/cli/commands.h"
+#include "experiments/config/config.h"
 
 namespace nalab::cli {
 
-void add_list(CLI::App&, int&) {}
+namespace {
+
+void list_variants() {
+  for (const Variant& variant : variants()) {
+    fmt::print("{:<12}{}\n{:<12}{}\n", variant.name, variant.summary, "", variant.paper_term);
+  }
+}
+
+void list_isas() {
+  const Isa in_use = choose_isa();
+  for (const Isa isa : all_isas()) {
+    fmt::print("{:<12}{}{}\n", name(isa), cpu_supports(isa) ? "supported" : "not supported",
+               isa == in_use ? ", in use" : "");
+  }
+}
+
+void list_configs() {
+  for (const std::string& path : config::find_configs()) {
+    try {
+      const config::Title title = config::load(path, config::Form::full).title;
+      fmt::print("{:<16}{}\n{:<16}table {}, {}\n", title.name, title.about, "", title.table, path);
+    } catch (const std::exception& error) {
+      fmt::print("{}\n", error.what());
+    }
+  }
+}
+
+}  // namespace
+
+void add_list(CLI::App& app, int&) {
+  CLI::App* command = app.add_subcommand("list", "Lists what there is: variants, isas or configs.");
+  command->require_subcommand(1);
+  command->add_subcommand("variants", "Ways to compute attention, with the papers' terms")->callback(list_variants);
+  command->add_subcommand("isas", "Instruction sets: which ones this CPU supports, which one is in use")
+      ->callback(list_isas);
+  command->add_subcommand("configs", "Experiments, with the table that each reproduces")->callback(list_configs);
+}
 
 }  // namespace nalab::cli

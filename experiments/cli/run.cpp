@@ -1,7 +1,127 @@
+// nalab run: load, plan, announce, run, store.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/simd/isa.h"
 #include "experiments/cli/commands.h"
+#include "experiments/config/config.h"
+#include "experiments/environment/environment.h"
+#include "experiments/plan/announce.h"
+#include "experiments/plan/plan.h"
+#include "experiments/plan/units.h"
+#include "experiments/runner/progress.h"
+#include "experiments/runner/runner.h"
+#include "store/results.h"
 
 namespace nalab::cli {
 
-void add_run(CLI::App&, int&) {}
+namespace {
+
+struct RunOptions {
+  std::vector<std::string> configs;
+  std::string output;  ///< empty: default_output()
+  std::string filter;
+  std::vector<std::string> variants;  ///< empty: those of the configurations
+  bool quick = false, full = false;
+  bool dry_run = false;
+  bool resume = false;
+  int threads = 0;  ///< 0: NALAB_THREADS, else the hardware's
+  std::string isa;  ///< empty: NALAB_ISA, else the best
+};
+
+std::vector<config::Config> load(const RunOptions& options) {
+  for (const std::string& variant : options.variants) find_variant(variant);
+  std::vector<config::Config> configs;
+  for (const std::string& path : options.configs) {
+    configs.push_back(config::load(path, options.quick ? config::Form::quick : config::Form::full));
+    if (!options.variants.empty()) configs.back().settings.variants = options.variants;
+  }
+  return configs;
+}
+
+/// results/<name>.h5, several names joined by '+'.
+std::string default_output(const std::vector<config::Config>& configs) {
+  std::string names;
+  for (const config::Config& config : configs) names += (names.empty() ? "" : "+") + config.title.name;
+  return "results/" + names + ".h5";
+}
+
+void announce(const plan::Plan& plan, const RunOptions& options) {
+  fmt::print("{}{}", options.dry_run ? plan::listing(plan) : "", plan::summary(plan));
+  std::fflush(stdout);
+}
+
+/// Opens the results file, and takes what it holds already out of the plan.
+std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const RunOptions& options,
+                                                const std::vector<config::Config>& configs,
+                                                const store::Environment& environment, plan::Plan& plan) {
+  std::vector<store::StoredConfig> stored;
+  for (const config::Config& config : configs) stored.push_back(config::stored(config));
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (!folder.empty()) std::filesystem::create_directories(folder);
+  if (!options.resume) return store::create_results(path, environment, stored);
+  std::vector<std::string> finished;
+  auto sink = store::resume_results(path, environment, stored, finished);
+  plan::skip_finished(plan, finished);
+  fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(), plan.rows());
+  return sink;
+}
+
+/// Rows with a wrong result, those of earlier runs included.
+int64_t failed_rows(const std::string& path) {
+  const std::vector<store::Row> rows = store::read_results(path).rows;
+  return std::count_if(rows.begin(), rows.end(), [](const store::Row& row) { return row.status == "failed"; });
+}
+
+int run(const RunOptions& options) {
+  const Isa isa = options.isa.empty() ? choose_isa() : parse_isa(options.isa);
+  const int threads = choose_threads(options.threads);
+
+  const std::vector<config::Config> configs = load(options);
+  const store::Environment machine = environment::describe(isa, threads);
+  plan::Plan plan = plan::make_plan(configs, options.filter, {machine.memory_bytes, threads});
+  announce(plan, options);
+  if (options.dry_run) return 0;
+
+  Workers workers(threads);
+  runner::SteadyClock clock;
+  const double start = clock.seconds();
+  const std::string path = options.output.empty() ? default_output(configs) : options.output;
+  const auto sink = open_output(path, options, configs, environment::measure(isa, workers), plan);
+  runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
+  const runner::Totals totals = runner::run(plan, isa, workers, clock, *sink, progress);
+
+  fmt::print("{}: {} done, {} failed, {} refused in {}\n", path, totals.done, totals.failed, totals.refused,
+             plan::seconds_text(clock.seconds() - start));
+  return failed_rows(path) > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command =
+      app.add_subcommand("run", "Runs experiments: verifies and times every row of the configurations.");
+  command->add_option("config", options->configs, "Configurations (YAML)")->required();
+  command->add_option("-o,--output", options->output, "Results file (default: results/<name of the configuration>.h5)");
+  command->add_option("--filter", options->filter, "Only rows whose id or label contains a match of this expression");
+  command->add_option("--variants", options->variants, "Variants in place of those of the configurations: a,b")
+      ->delimiter(',');
+  CLI::Option* quick = command->add_flag("--quick", options->quick, "The quick form of the configurations");
+  command->add_flag("--full", options->full, "The full form (the default)")->excludes(quick);
+  command->add_flag("--dry-run", options->dry_run, "Shows the plan, row by row, and ends");
+  command->add_flag("--resume", options->resume, "Goes on with a results file of an earlier run");
+  command->add_option("--threads", options->threads, "Threads (default: NALAB_THREADS, else all)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--isa", options->isa, "Instruction set (default: NALAB_ISA, else the best of this CPU)");
+  command->callback([options, &exit_code] { exit_code = run(*options); });
+}
 
 }  // namespace nalab::cli

@@ -1,1 +1,212 @@
-namespace nalab {}
+#include "experiments/runner/runner.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "core/tensor/buffer.h"
+#include "experiments/runner/tensors.h"
+#include "experiments/runner/verification.h"
+
+namespace nalab::runner {
+
+namespace {
+
+constexpr const char* kDone = "done";
+constexpr const char* kFailed = "failed";
+constexpr const char* kRefused = "refused";
+/// Rows whose tensors take no more are kept under `store: {tensors: sample}`.
+constexpr int64_t kSampleBytes = 1 << 20;
+
+template <class T>
+std::string per_axis(const Problem& problem, T Axis::*member) {
+  std::string text;
+  for (const Axis& axis : problem.axes) {
+    text += (text.empty() ? "" : "x") + std::to_string(static_cast<int64_t>(axis.*member));
+  }
+  return text;
+}
+
+/// What is known of a row before it runs; refused where the plan says so.
+store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
+  const Problem& p = row.problem;
+  store::Row r;
+  r.id = row.id;
+  r.config = row.config;
+  r.label = row.label;
+  r.problem = p.id();
+  r.baseline = row.baseline;
+  r.layout = per_axis(p, &Axis::extent);
+  r.window = per_axis(p, &Axis::window);
+  r.stride = per_axis(p, &Axis::stride);
+  r.dilation = per_axis(p, &Axis::dilation);
+  r.causal = per_axis(p, &Axis::causal);
+  r.batch = p.batch;
+  r.heads = p.heads;
+  r.heads_kv = p.heads_kv;
+  r.head_dim = p.head_dim;
+  r.head_dim_v = p.head_dim_v;
+  r.extra_tokens = p.extra_tokens;
+  r.scale = p.effective_scale();
+  r.variant = row.variant->name;
+  r.type = name(p.type);
+  r.pass = config::name(row.pass);
+  r.isa = name(isa);
+  r.threads = threads;
+  r.status = row.refusal ? kRefused : kDone;
+  r.reason = row.refusal.value_or("");
+  r.total_queries = row.total_queries;
+  r.attended_pairs = p.attended_pairs();
+  r.useful_flops = row.useful_flops;
+  r.executed_flops = row.executed_flops;
+  r.tensor_bytes = row.tensor_bytes;
+  r.workspace_bytes = row.workspace_bytes;
+  return {r, {}};
+}
+
+/// One group while it runs.
+class GroupRun {
+ public:
+  GroupRun(const plan::Group& group, Isa isa, Workers& workers, Clock& clock)
+      : group_(group), workers_(workers), clock_(clock), execution_{isa, workers, {}} {
+    for (const plan::Row& row : group.rows) finished_.push_back(planned(row, isa, workers.threads()));
+  }
+
+  std::vector<store::FinishedRow> run() {
+    if (!still_good().empty()) {
+      try {
+        allocate();
+        for (const std::size_t i : still_good()) verify(i);
+        for (const std::size_t i : still_good()) warm_up(i);
+        time();
+      } catch (const std::bad_alloc&) {
+        for (const std::size_t i : still_good()) end(i, kRefused, "not enough memory");
+      }
+    }
+    return std::move(finished_);
+  }
+
+ private:
+  /// Rows that are to be run and have not gone wrong.
+  std::vector<std::size_t> still_good() const {
+    std::vector<std::size_t> indices;
+    for (std::size_t i = 0; i < finished_.size(); ++i) {
+      if (finished_[i].row.status == kDone) indices.push_back(i);
+    }
+    return indices;
+  }
+
+  void end(std::size_t i, const char* status, const std::string& reason) {
+    finished_[i].row.status = status;
+    finished_[i].row.reason = reason;
+    finished_[i].row.samples.clear();
+  }
+
+  void allocate() {
+    int64_t workspace = 0;
+    for (const std::size_t i : still_good()) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
+    const plan::Row& any = group_.rows.front();
+    tensors_ = std::make_unique<GroupTensors>(any.problem, any.pass, group_.settings.seed, workers_);
+    verifier_ = std::make_unique<Verifier>(*tensors_, group_.settings, workers_);
+    workspace_ = AlignedBuffer<std::byte>(workspace);
+    execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
+  }
+
+  void call(const plan::Row& row) {
+    row.variant->forward(row.problem, tensors_->inputs(), tensors_->outputs(), execution_);
+    if (row.pass == config::RowPass::forward) return;
+    row.variant->backward(row.problem, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
+  }
+
+  /// The first call, whose results are compared and kept where asked for.
+  void verify(std::size_t i) {
+    const plan::Row& row = group_.rows[i];
+    store::FinishedRow& finished = finished_[i];
+    tensors_->poison(workers_);
+    try {
+      call(row);
+    } catch (const std::bad_alloc&) {
+      end(i, kRefused, "not enough memory");
+      return;
+    } catch (const std::exception& error) {
+      end(i, kFailed, error.what());
+      return;
+    }
+    const Verdict verdict = verifier_->verify(row);
+    finished.row.verified_queries = verdict.verified_queries;
+    finished.row.error_frobenius = verdict.error_frobenius;
+    finished.row.error_max = verdict.error_max;
+    finished.row.bound_frobenius = verdict.bound_frobenius;
+    finished.row.bound_max = verdict.bound_max;
+    const config::TensorStorage storage = group_.settings.store.tensors;
+    if (storage == config::TensorStorage::all ||
+        (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes)) {
+      finished.tensors = tensors_->stored();
+    }
+    if (!verdict.failure.empty()) end(i, kFailed, verdict.failure);
+  }
+
+  void warm_up(std::size_t i) {
+    finished_[i].row.warmups = group_.settings.timing.warmups;
+    for (int64_t n = 1; n < group_.settings.timing.warmups; ++n) call(group_.rows[i]);
+  }
+
+  /// Requires at least one sample.
+  bool wants_more(const std::vector<double>& samples) const {
+    const config::Timing& timing = group_.settings.timing;
+    const auto count = static_cast<int64_t>(samples.size());
+    const double total = std::accumulate(samples.begin(), samples.end(), 0.0);
+    if (count >= timing.max_samples || total >= timing.max_seconds) return false;
+    return count < timing.min_samples || total < timing.min_seconds;
+  }
+
+  /// One sample of each row in turn, and back again: what changes on the machine meanwhile hits all rows alike.
+  void time() {
+    std::vector<std::size_t> order = still_good();
+    while (!order.empty()) {
+      for (const std::size_t i : order) {
+        const double start = clock_.seconds();
+        call(group_.rows[i]);
+        finished_[i].row.samples.push_back(clock_.seconds() - start);
+      }
+      std::erase_if(order, [this](std::size_t i) { return !wants_more(finished_[i].row.samples); });
+      std::reverse(order.begin(), order.end());
+    }
+  }
+
+  const plan::Group& group_;
+  Workers& workers_;
+  Clock& clock_;
+  Execution execution_;
+  AlignedBuffer<std::byte> workspace_;
+  std::unique_ptr<GroupTensors> tensors_;
+  std::unique_ptr<Verifier> verifier_;
+  std::vector<store::FinishedRow> finished_;
+};
+
+void count(std::span<const store::FinishedRow> rows, Totals& totals) {
+  for (const store::FinishedRow& finished : rows) {
+    const std::string& status = finished.row.status;
+    ++(status == kDone ? totals.done : status == kFailed ? totals.failed : totals.refused);
+  }
+}
+
+}  // namespace
+
+Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
+           Progress& progress) {
+  Totals totals;
+  for (const plan::Group& group : plan.groups) {
+    progress.started(group);
+    const std::vector<store::FinishedRow> rows = GroupRun(group, isa, workers, clock).run();
+    sink.append(rows);
+    count(rows, totals);
+    progress.finished(rows);
+  }
+  return totals;
+}
+
+}  // namespace nalab::runner

@@ -1,0 +1,66 @@
+#include "experiments/runner/progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "experiments/plan/units.h"
+
+namespace nalab::runner {
+
+namespace {
+
+double expected_seconds(const plan::Group& group) {
+  double seconds = 0;
+  for (const plan::Row& row : group.rows) seconds += row.seconds;
+  return seconds;
+}
+
+double median(std::vector<double> samples) {
+  std::sort(samples.begin(), samples.end());
+  const std::size_t middle = samples.size() / 2;
+  return samples.size() % 2 == 1 ? samples[middle] : (samples[middle - 1] + samples[middle]) / 2;
+}
+
+/// "naive 1.20 ms"
+std::string outcome(const store::Row& row) {
+  if (row.status != "done") return row.variant + " " + row.status;
+  return row.variant + " " + plan::seconds_text(median(row.samples));
+}
+
+}  // namespace
+
+ProgressLines::ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* out, bool terminal)
+    : clock_(clock), out_(out), terminal_(terminal), groups_(plan.groups.size()), start_(clock.seconds()) {
+  for (const plan::Group& group : plan.groups) expected_ += expected_seconds(group);
+}
+
+void ProgressLines::started(const plan::Group& group) {
+  expected_current_ = expected_seconds(group);
+  if (!terminal_) return;
+  // What the plan expects, corrected by how the groups so far went.
+  const double elapsed = clock_.seconds() - start_;
+  const double pace = expected_finished_ > 0 ? elapsed / expected_finished_ : 1.0;
+  fmt::print(out_, "\r\033[K[{}/{}] ETA {}  {}", finished_groups_ + 1, groups_,
+             plan::seconds_text(pace * (expected_ - expected_finished_)), group.rows.front().problem.id());
+  std::fflush(out_);
+}
+
+void ProgressLines::finished(std::span<const store::FinishedRow> rows) {
+  ++finished_groups_;
+  expected_finished_ += expected_current_;
+  if (terminal_) fmt::print(out_, "\r\033[K");
+  const store::Row& last = rows.back().row;
+  std::string outcomes;
+  for (const store::FinishedRow& finished : rows) outcomes += (outcomes.empty() ? "" : ", ") + outcome(finished.row);
+  fmt::print(out_, "[{}/{}] {} {}: {}\n", finished_groups_, groups_, last.problem, last.pass, outcomes);
+  for (const store::FinishedRow& finished : rows) {
+    if (finished.row.status == "failed") {
+      fmt::print(out_, "  failed: {}: {}\n", finished.row.id, finished.row.reason);
+    }
+  }
+  std::fflush(out_);
+}
+
+}  // namespace nalab::runner

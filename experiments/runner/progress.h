@@ -1,0 +1,32 @@
+// How a run gets on, for people: a line for each group, and on a terminal what is running now and when all will be
+// done.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <span>
+#include <string>
+
+#include "experiments/runner/runner.h"
+
+namespace nalab::runner {
+
+class ProgressLines : public Progress {
+ public:
+  /// `out` gets the lines. The passing line goes to it as well where `terminal` says that it can be wiped out.
+  ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* out, bool terminal);
+
+  void started(const plan::Group& group) override;
+  void finished(std::span<const store::FinishedRow> rows) override;
+
+ private:
+  Clock& clock_;
+  std::FILE* out_;
+  bool terminal_;
+  std::size_t groups_ = 0, finished_groups_ = 0;
+  double start_ = 0;
+  double expected_ = 0, expected_finished_ = 0;  ///< seconds by the plan: of all groups, of those finished
+  double expected_current_ = 0;
+};
+
+}  // namespace nalab::runner

@@ -1,0 +1,34 @@
+// Runs a plan: for each group fills the tensors, verifies every row, times those that are right, and stores.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/parallel.h"
+#include "core/simd/isa.h"
+#include "experiments/plan/plan.h"
+#include "experiments/runner/clock.h"
+#include "store/results.h"
+
+namespace nalab::runner {
+
+/// Who is told how a run gets on.
+class Progress {
+ public:
+  virtual ~Progress() = default;
+  virtual void started(const plan::Group& group) = 0;
+  /// The rows of the group that was started last, stored by now.
+  virtual void finished(std::span<const store::FinishedRow> rows) = 0;
+};
+
+/// Rows by status.
+struct Totals {
+  int64_t done = 0, failed = 0, refused = 0;
+};
+
+/// Runs all groups of a plan, in order. A row whose result is wrong, or that throws, gets the status failed and no
+/// samples; one whose memory is not to be had after all, refused. Throws what the sink throws.
+Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
+           Progress& progress);
+
+}  // namespace nalab::runner
