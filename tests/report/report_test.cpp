@@ -1,0 +1,102 @@
+// From a results file to the exact bytes of its tables. With NALAB_UPDATE_GOLDEN set, the expected files are written
+// anew: read the difference before keeping it.
+#include "report/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "core/error.h"
+#include "store/results.h"
+#include "tests/report/sample_results.h"
+
+namespace nalab::report {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+class Report : public testing::Test {
+ protected:
+  void SetUp() override { fs::create_directories(folder_); }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  fs::path folder_ = fs::temp_directory_path() / ("nalab_report_test_" + std::to_string(getpid()));
+};
+
+TEST_F(Report, GivesTheExpectedFiles) {
+  const store::Results sample = sample_results();
+  const std::string path = (folder_ / "sample.h5").string();
+  auto sink = store::create_results(path, sample.environment, sample.configs);
+  for (const store::Row& row : sample.rows) sink->append(std::vector<store::FinishedRow>{{row, {}}});
+  sink.reset();
+
+  const fs::path out = folder_ / "out";
+  const auto written = write_report(make_tables({store::read_results(path)}, {}), out.string(), {});
+  std::vector<std::string> names;
+  const fs::path golden = fs::path(NALAB_SOURCE_DIR) / "data/golden";
+  for (const std::string& file : written) {
+    const fs::path name = fs::path(file).filename();
+    names.push_back(name.string());
+    if (std::getenv("NALAB_UPDATE_GOLDEN") != nullptr)
+      fs::copy_file(file, golden / name, fs::copy_options::overwrite_existing);
+    EXPECT_EQ(read(file), read(golden / name)) << name;
+  }
+  EXPECT_THAT(names, testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv", "small_case.tex",
+                                          "report.tex"));
+  for (const auto& entry : fs::directory_iterator(out)) EXPECT_NE(entry.path().extension(), ".tmp");
+}
+
+TEST_F(Report, WritesTheFormatsAskedForAlone) {
+  const auto tables = make_tables({sample_results()}, {});
+  EXPECT_THAT(write_report(tables, folder_.string(), {.markdown = true, .csv = false, .latex = false}),
+              testing::ElementsAre((folder_ / "report.md").string()));
+  EXPECT_THAT(write_report(tables, folder_.string(), {.markdown = false, .csv = true, .latex = false}),
+              testing::ElementsAre((folder_ / "small_case.csv").string()));
+}
+
+TEST_F(Report, TablesOfSeveralFilesHaveNamesOfTheirOwn) {
+  store::Results odd = sample_results();
+  for (store::Row& row : odd.rows) row.config = "../a b";
+  std::vector<std::string> names;
+  for (const Table& table : make_tables({sample_results(), sample_results(), odd}, {})) names.push_back(table.name);
+  EXPECT_THAT(names, testing::ElementsAre("small_case_overview", "small_case", "small_case_overview_2", "small_case_2",
+                                          ".._a_b_overview", ".._a_b"));
+}
+
+std::string refusal(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST_F(Report, RefusesInOneSentence) {
+  store::Results empty = sample_results();
+  empty.rows.clear();
+  EXPECT_EQ(refusal([&] { make_tables({empty}, {}); }), "sample.h5: holds no rows");
+  EXPECT_EQ(refusal([&] { make_tables({sample_results()}, {.baseline = "denze"}); }),
+            "baseline 'denze' is none of the variants in the results: dense, fused, naive");
+  const std::string file = (folder_ / "file").string();
+  std::ofstream(file) << "in the way";
+  EXPECT_EQ(refusal([&] { write_report({}, file, {}); }), file + ": cannot be made a folder");
+  fs::create_directories(folder_ / "out/report.md/in the way");
+  EXPECT_EQ(refusal([&] { write_report({}, (folder_ / "out").string(), {}); }),
+            (folder_ / "out/report.md").string() + ": cannot be written");
+  EXPECT_FALSE(fs::exists(folder_ / "out/report.md.tmp"));
+}
+
+}  // namespace
+}  // namespace nalab::report

@@ -1,0 +1,104 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "report/figures.h"
+#include "report/modules.h"
+#include "tests/report/sample_results.h"
+
+namespace nalab::report {
+namespace {
+
+/// The texts of a table's row, with the footnote's text in place of its number.
+std::vector<std::string> texts(const Table& table, std::size_t row) {
+  std::vector<std::string> result;
+  for (const Cell& cell : table.rows.at(row)) {
+    result.push_back(cell.text + (cell.footnote > 0 ? ": " + table.footnotes.at(cell.footnote - 1) : ""));
+  }
+  return result;
+}
+
+TEST(Speedup, ExplicitBaselineReplacesDense) {
+  const auto tables = speedup_tables(sample_results(), {.baseline = "naive"});
+  ASSERT_EQ(tables.size(), 2u);
+  // problem, window, type, dense ms, dense speedup over naive, naive ms, ...
+  EXPECT_EQ(texts(tables[0], 0)[3], "3.500");
+  EXPECT_EQ(texts(tables[0], 0)[4], "0.0314x");
+  EXPECT_EQ(texts(tables[0], 0)[5], "0.1100");
+}
+
+TEST(Speedup, NaiveIsTheBaselineWhereDenseWasNotAskedFor) {
+  store::Results results = sample_results();
+  std::erase_if(results.rows, [](const store::Row& row) { return row.variant == "dense"; });
+  const auto tables = speedup_tables(results, {});
+  ASSERT_EQ(tables.size(), 2u);
+  EXPECT_EQ(tables[0].caption.back(), "Speedups are over naive on the same problem.");
+  EXPECT_EQ(tables[0].columns.back().group, "fused");
+}
+
+TEST(Speedup, AMissingOrUnmeasuredBaselineIsExplained) {
+  const auto tables = speedup_tables(sample_results(), {});
+  const auto bf16 = texts(tables[0], 2);
+  EXPECT_EQ(bf16[3], "not run: dense was not run: needs 99.0 GiB, there are 8.0 GiB");
+  EXPECT_EQ(bf16[5], "n/a: dense was not run: needs 99.0 GiB, there are 8.0 GiB");
+  EXPECT_EQ(bf16[6], "not run: fused was not asked for, or the run ended before it");
+}
+
+TEST(Speedup, AFailedRowNeverShowsATime) {
+  store::Results results = sample_results();
+  for (store::Row& row : results.rows) {
+    if (row.status == "failed") row.samples = {123.0};
+  }
+  const auto tables = speedup_tables(results, {});
+  EXPECT_EQ(texts(tables[0], 0)[6], "failed: fused gave a wrong result: frobenius 1.0e-01 (bound 2.0e-06)");
+  for (const Table& table : tables) {
+    for (std::size_t row = 0; row < table.rows.size(); ++row) {
+      for (const std::string& text : texts(table, row)) EXPECT_EQ(text.find("123"), std::string::npos) << text;
+    }
+  }
+  for (const auto& line : tables[1].records.lines) {
+    const bool failed = std::find(line.begin(), line.end(), "failed") != line.end();
+    const auto at = std::find(tables[1].records.fields.begin(), tables[1].records.fields.end(), "median_seconds");
+    EXPECT_EQ(failed, line.at(at - tables[1].records.fields.begin()).empty() && line.at(0).find("w3_f32_fused") == 4);
+  }
+}
+
+TEST(Speedup, SelfAttentionThatOthersRanTooIsARowOfItsOwn) {
+  store::Results results = sample_results();
+  store::Row self = sample_row("all", 3, "dense", "f32", {0.006});
+  self.variant = "naive";
+  results.rows.push_back(self);
+  const auto tables = speedup_tables(results, {});
+  EXPECT_EQ(tables[0].rows.size(), 4u);
+}
+
+TEST(Speedup, PeakFollowsTypeAndMachine) {
+  store::Environment environment = sample_environment();
+  store::Row row = sample_row("", 3, "naive", "bf16", {0.001});
+  environment.dot_bf16_all_threads = 300e9;
+  EXPECT_EQ(peak_of(environment, row), 300e9);
+  environment.dot_bf16_all_threads = 30e9;
+  EXPECT_EQ(peak_of(environment, row), 100e9);
+  row.type = "f16";
+  environment.dot_bf16_all_threads = 300e9;
+  EXPECT_EQ(peak_of(environment, row), 100e9);
+  row.threads = 1;
+  EXPECT_EQ(peak_of(environment, row), 0);
+  EXPECT_FALSE(figures_of(environment, row).peak_share.has_value());
+}
+
+TEST(Speedup, EachConfigHasItsTables) {
+  store::Results results = sample_results();
+  store::Row other = sample_row("D", 7, "naive", "f32", {0.001});
+  other.config = "other";
+  results.rows.push_back(other);
+  const auto tables = speedup_tables(results, {});
+  ASSERT_EQ(tables.size(), 4u);
+  EXPECT_EQ(tables[2].name, "other_overview");
+  // The baseline that both need was computed once, for the first.
+  EXPECT_THAT(texts(tables[2], 0), testing::ElementsAre("D", "3.500", "1.000", "3.50x"));
+}
+
+}  // namespace
+}  // namespace nalab::report
