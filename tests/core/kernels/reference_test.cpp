@@ -1,0 +1,275 @@
+// The oracle itself: by hand, against attention written out here, and by finite differences.
+#include "core/kernels/reference.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "tests/core/definition.h"
+#include "tests/core/kernels/support.h"
+
+namespace nalab {
+namespace {
+
+using std::vector;
+
+Tensor tensor_of(const TokenShape& shape, const vector<double>& values) {
+  Tensor tensor(ElementType::f32, shape);
+  for (std::size_t i = 0; i < values.size(); ++i) test::set(tensor, static_cast<int64_t>(i), values[i]);
+  return tensor;
+}
+
+void expect_near(const vector<double>& values, const vector<double>& expected, double bound) {
+  ASSERT_EQ(values.size(), expected.size());
+  for (std::size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected[i], bound) << "at " << i;
+}
+
+// Two tokens, one head, one channel; scores of the first query are 0 and ln 3, of the second 0 and 0.
+TEST(Reference, TwoTokensByHand) {
+  const Problem problem{.axes = {{.extent = 2, .window = 2}}, .head_dim = 1, .head_dim_v = 1, .scale = 1.0};
+  const double ln3 = std::log(3.0);
+  const Tensor q = tensor_of(q_shape(problem), {1, 0});
+  const Tensor k = tensor_of(k_shape(problem), {0, ln3});
+  const Tensor v = tensor_of(v_shape(problem), {10, 20});
+  const Tensor dout = tensor_of(out_shape(problem), {1, 0});
+  const Inputs inputs{q.view(), k.view(), v.view(), {}, {}};
+  const auto forward = reference::forward(problem, inputs);
+  expect_near(forward.out, {0.25 * 10 + 0.75 * 20, 15}, 1e-6);
+  expect_near(forward.lse, {std::log(4.0), std::log(2.0)}, 1e-6);
+  EXPECT_NEAR(forward.max_abs_score, ln3, 1e-6);
+  // dp = (10, 20), delta = 17.5, ds = (0.25 * -7.5, 0.75 * 2.5).
+  const auto backward = reference::backward(problem, inputs, dout.view());
+  expect_near(backward.dv, {0.25, 0.75}, 1e-6);
+  expect_near(backward.dq, {1.875 * ln3, 0}, 1e-6);
+  expect_near(backward.dk, {-1.875, 1.875}, 1e-6);
+  EXPECT_TRUE(backward.dextra_k.empty());
+}
+
+/// Attention by flat loops over all pairs of tokens, with the exponentials as they are.
+reference::Forward plain_attention(const Problem& p, const test::Data& data) {
+  const test::LayoutMask mask(p);
+  const auto axes = p.axes3();
+  const auto q = test::to_double(data.q.view()), k = test::to_double(data.k.view()), v = test::to_double(data.v.view());
+  const bool extra = p.extra_tokens > 0;
+  const auto extra_k = extra ? test::to_double(data.extra_k.view()) : vector<double>{};
+  const auto extra_v = extra ? test::to_double(data.extra_v.view()) : vector<double>{};
+  const int64_t tokens = p.tokens();
+  const auto coordinates = [&axes](int64_t token) -> std::array<int64_t, 3> {
+    return {token / (axes[1].extent * axes[2].extent), token / axes[2].extent % axes[1].extent, token % axes[2].extent};
+  };
+  const auto at = [](const vector<double>& values, int64_t i) { return values.at(static_cast<std::size_t>(i)); };
+  reference::Forward result;
+  for (int64_t b = 0; b < p.batch; ++b) {
+    for (int64_t i = 0; i < tokens; ++i) {
+      for (int64_t h = 0; h < p.heads; ++h) {
+        const int64_t kv = h * p.heads_kv / p.heads;
+        double sum = 0;
+        vector<double> out(static_cast<std::size_t>(p.head_dim_v), 0.0);
+        const auto add = [&](const vector<double>& keys, const vector<double>& values, int64_t row) {
+          double score = 0;
+          for (int64_t c = 0; c < p.head_dim; ++c) {
+            score += at(q, ((b * tokens + i) * p.heads + h) * p.head_dim + c) * at(keys, row * p.head_dim + c);
+          }
+          const double weight = std::exp(score * p.scale.value_or(1 / std::sqrt(static_cast<double>(p.head_dim))));
+          sum += weight;
+          for (int64_t c = 0; c < p.head_dim_v; ++c) {
+            out[static_cast<std::size_t>(c)] += weight * at(values, row * p.head_dim_v + c);
+          }
+        };
+        for (int64_t j = 0; j < tokens; ++j) {
+          if (mask.attends(coordinates(i), coordinates(j))) add(k, v, (b * tokens + j) * p.heads_kv + kv);
+        }
+        for (int64_t j = 0; j < p.extra_tokens; ++j) add(extra_k, extra_v, (b * p.extra_tokens + j) * p.heads_kv + kv);
+        for (double x : out) result.out.push_back(x / sum);
+        result.lse.push_back(std::log(sum));
+      }
+    }
+  }
+  return result;
+}
+
+vector<Problem> small_problems() {
+  return {
+      {.axes = {{.extent = 5, .window = 5}}, .head_dim = 3, .head_dim_v = 3},
+      {.axes = {{.extent = 3, .window = 3}, {.extent = 4, .window = 4}},
+       .batch = 2,
+       .heads = 4,
+       .heads_kv = 2,
+       .head_dim = 3,
+       .head_dim_v = 5,
+       .extra_tokens = 2},
+      {.axes = {{.extent = 9, .window = 4, .stride = 3, .causal = true}},
+       .head_dim = 2,
+       .head_dim_v = 1,
+       .scale = -0.7},
+      {.axes = {{.extent = 7, .window = 2, .dilation = 3}, {.extent = 3, .window = 2, .stride = 2}},
+       .heads = 3,
+       .heads_kv = 3,
+       .head_dim = 4,
+       .head_dim_v = 2},
+      {.axes = {{.extent = 2, .window = 2},
+                {.extent = 3, .window = 2, .causal = true},
+                {.extent = 5, .window = 2, .stride = 2, .dilation = 2}},
+       .heads = 6,
+       .heads_kv = 2,
+       .head_dim = 2,
+       .head_dim_v = 3,
+       .extra_tokens = 1,
+       .scale = 0.9},
+      {.axes = {{.extent = 4}}, .heads = 2, .head_dim = 3, .head_dim_v = 4},
+  };
+}
+
+class SmallProblems : public ::testing::TestWithParam<Problem> {};
+INSTANTIATE_TEST_SUITE_P(Reference, SmallProblems, ::testing::ValuesIn(small_problems()),
+                         [](const auto& test) { return "number" + std::to_string(test.index); });
+
+TEST_P(SmallProblems, EqualsAttentionWrittenOutPlainly) {
+  for (ElementType type : test::kElementTypes) {
+    Problem problem = GetParam();
+    problem.type = type;
+    const test::Data data(problem, 1);
+    const auto result = reference::forward(problem, data.inputs());
+    const auto expected = plain_attention(problem, data);
+    expect_near(result.out, expected.out, 1e-13);
+    expect_near(result.lse, expected.lse, 1e-13);
+  }
+}
+
+TEST_P(SmallProblems, ChosenQueriesEqualTheirRowsOfTheWhole) {
+  const Problem& problem = GetParam();
+  const test::Data data(problem, 2);
+  const auto whole = reference::forward(problem, data.inputs());
+  const auto axes = problem.axes3();
+  vector<reference::Query> queries;
+  vector<double> out;
+  vector<double> lse;
+  const TokenShape shape = out_shape(problem);
+  for (int64_t n = 0; n < 10; ++n) {
+    const reference::Query query{n % problem.batch,
+                                 {(n * 5 + 1) % axes[0].extent, (n * 7 + 2) % axes[1].extent, n * 3 % axes[2].extent},
+                                 (n * 11 + 1) % problem.heads};
+    queries.push_back(query);
+    const int64_t row = test::row_index(shape, query.batch, query.token, query.head);
+    out.insert(out.end(), whole.out.begin() + row, whole.out.begin() + row + shape.dim);
+    lse.push_back(whole.lse.at(static_cast<std::size_t>(row / shape.dim)));
+  }
+  const auto sample = reference::forward(problem, data.inputs(), queries);
+  EXPECT_EQ(sample.out, out);
+  EXPECT_EQ(sample.lse, lse);
+  EXPECT_TRUE(reference::forward(problem, data.inputs(), {}).out.empty());
+}
+
+TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
+  const Problem& problem = GetParam();
+  test::Data data(problem, 3);
+  // Multiples of 2^-10, so that every step below is exact in float.
+  constexpr double kGrid = 0x1p-10;
+  constexpr double kStep = 0x1p-6;
+  const auto to_grid = [](Tensor& tensor) {
+    for (int64_t i = 0; i < tensor.elements(); ++i) {
+      test::set(tensor, i, std::round(tensor.data<float>()[i] / kGrid) * kGrid);
+    }
+  };
+  for (Tensor* tensor : {&data.q, &data.k, &data.v, &data.extra_k, &data.extra_v}) to_grid(*tensor);
+  const vector<double> dout = test::to_double(data.dout.view());
+  const auto loss = [&] {
+    const auto out = reference::forward(problem, data.inputs()).out;
+    double sum = 0;
+    for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
+    return sum;
+  };
+  const auto differences = [&](Tensor& tensor) {
+    vector<double> gradient;
+    for (int64_t i = 0; i < tensor.elements(); ++i) {
+      const double x = tensor.data<float>()[i];
+      const auto loss_at = [&](double steps) {
+        test::set(tensor, i, x + steps * kStep);
+        return loss();
+      };
+      // Central differences of fourth order: their error goes with the step to the fourth.
+      gradient.push_back((8 * (loss_at(1) - loss_at(-1)) - (loss_at(2) - loss_at(-2))) / (12 * kStep));
+      test::set(tensor, i, x);
+    }
+    return gradient;
+  };
+  const auto gradients = reference::backward(problem, data.inputs(), data.dout.view());
+  const auto check = [&](const char* name, const vector<double>& gradient, Tensor& tensor) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(test::max_abs(gradient) > 1e-3,
+              tensor.elements() > 0 && (problem.keys_per_query() > 1 || &tensor == &data.v))
+        << "a gradient of zero would show nothing";
+    expect_near(gradient, differences(tensor), 1e-5);
+  };
+  check("dq", gradients.dq, data.q);
+  check("dk", gradients.dk, data.k);
+  check("dv", gradients.dv, data.v);
+  check("dextra_k", gradients.dextra_k, data.extra_k);
+  check("dextra_v", gradients.dextra_v, data.extra_v);
+}
+
+/// Sums over all rows of the kv head that a row's head reads.
+vector<double> sum_by_kv_head(const Problem& problem, const TokenShape& shape, const vector<double>& values) {
+  vector<double> sums(static_cast<std::size_t>(problem.batch * problem.heads_kv * shape.dim), 0.0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto flat = static_cast<int64_t>(i);
+    const int64_t head = flat / shape.dim % shape.heads;
+    const int64_t b = flat / (shape.elements() / shape.batch);
+    const int64_t kv = head * problem.heads_kv / shape.heads;
+    sums.at(static_cast<std::size_t>((b * problem.heads_kv + kv) * shape.dim + flat % shape.dim)) += values[i];
+  }
+  return sums;
+}
+
+double dot(const vector<double>& a, const vector<double>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b.at(i);
+  return sum;
+}
+
+TEST_P(SmallProblems, SumRulesOfTheGradients) {
+  const Problem& problem = GetParam();
+  const test::Data data(problem, 4);
+  const auto gradients = reference::backward(problem, data.inputs(), data.dout.view());
+  // Weights sum to one: dv summed over all keys is dout summed over the queries of the head group.
+  vector<double> dv = sum_by_kv_head(problem, v_shape(problem), gradients.dv);
+  const vector<double> dextra_v = sum_by_kv_head(problem, extra_v_shape(problem), gradients.dextra_v);
+  for (std::size_t i = 0; i < dv.size(); ++i) dv[i] += dextra_v[i];
+  expect_near(dv, sum_by_kv_head(problem, out_shape(problem), test::to_double(data.dout.view())), 1e-12);
+  // Scores are linear in q and in k: both q dq and k dk sum to the scores times their gradients.
+  double k_dk = dot(gradients.dk, test::to_double(data.k.view()));
+  if (problem.extra_tokens > 0) k_dk += dot(gradients.dextra_k, test::to_double(data.extra_k.view()));
+  EXPECT_NEAR(dot(gradients.dq, test::to_double(data.q.view())), k_dk, 1e-12);
+}
+
+TEST(Reference, WindowOfOneIsTheValueItself) {
+  const Problem problem{
+      .axes = {{.extent = 3}, {.extent = 5}}, .batch = 2, .heads = 4, .heads_kv = 2, .head_dim = 6, .head_dim_v = 3};
+  const test::Data data(problem, 9);
+  const auto result = reference::forward(problem, data.inputs());
+  const auto v = test::to_double(data.v.view());
+  for (int64_t token = 0; token < 2 * 15; ++token) {
+    for (int64_t h = 0; h < 4; ++h) {
+      for (int64_t c = 0; c < 3; ++c) {
+        EXPECT_EQ(result.out.at(static_cast<std::size_t>((token * 4 + h) * 3 + c)),
+                  v.at(static_cast<std::size_t>((token * 2 + h / 2) * 3 + c)));
+      }
+    }
+  }
+}
+
+TEST(Reference, LargeScoresNeitherOverflowNorUnderflow) {
+  const Problem problem{.axes = {{.extent = 2, .window = 2}}, .head_dim = 1, .head_dim_v = 1, .scale = 1.0};
+  const Tensor q = tensor_of(q_shape(problem), {1000, -1000});
+  const Tensor k = tensor_of(k_shape(problem), {1000, 999});
+  const Tensor v = tensor_of(v_shape(problem), {3, 4});
+  const auto result = reference::forward(problem, {q.view(), k.view(), v.view(), {}, {}});
+  expect_near(result.out, {3, 4}, 1e-12);
+  expect_near(result.lse, {1e6, -999000}, 1e-6);
+  EXPECT_EQ(result.max_abs_score, 1e6);
+}
+
+}  // namespace
+}  // namespace nalab
