@@ -40,7 +40,7 @@ void check_output(const char* tensor, const BasicTensorView<Void>& view, const T
   check_tensor(tensor, view, shape);
   if (view.type != type && view.type != ElementType::f32) {
     throw Error(std::string("tensor ") + tensor + " is " + std::string(name(view.type)) + ", must be " +
-                std::string(name(type)) + " or f32");
+                std::string(name(type)) + (type == ElementType::f32 ? "" : " or f32"));
   }
 }
 

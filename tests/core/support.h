@@ -1,8 +1,7 @@
-// What several tests of core/ share: expected errors, environment variables, random tensors, running a variant.
+// What several tests of core/ share: expected errors and environment variables.
 #pragma once
 
 #include <cstdlib>
-#include <functional>
 #include <optional>
 #include <string>
 
