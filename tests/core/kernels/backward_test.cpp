@@ -1,0 +1,188 @@
+// The backward pass of every variant that has one, against the reference.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/compare.h"
+#include "core/kernels/reference.h"
+#include "tests/core/definition.h"
+#include "tests/core/kernels/problems.h"
+#include "tests/core/kernels/support.h"
+
+namespace nalab {
+namespace {
+
+using test::GuardedTensor;
+using test::Setting;
+
+constexpr int kGradients = 5;
+constexpr std::array kNames{"dq", "dk", "dv", "dextra_k", "dextra_v"};
+
+/// dq, dk, dv, dextra_k, dextra_v; the last two are empty without extra tokens.
+std::vector<GuardedTensor> run_backward(const Variant& variant, const Problem& problem, const test::Data& data,
+                                        const Setting& setting) {
+  const auto forward = reference::forward(problem, data.inputs());
+  Tensor out(setting.out_type, out_shape(problem));
+  Tensor lse(ElementType::f32, lse_shape(problem));
+  for (int64_t i = 0; i < out.elements(); ++i) test::set(out, i, forward.out[static_cast<std::size_t>(i)]);
+  for (int64_t i = 0; i < lse.elements(); ++i) test::set(lse, i, forward.lse[static_cast<std::size_t>(i)]);
+  std::vector<GuardedTensor> results;
+  for (const TokenShape& shape :
+       {q_shape(problem), k_shape(problem), v_shape(problem), extra_k_shape(problem), extra_v_shape(problem)}) {
+    results.emplace_back(setting.out_type, shape);
+  }
+  const bool extra = problem.extra_tokens > 0;
+  const Gradients gradients{results[0].view(), results[1].view(), results[2].view(),
+                            extra ? results[3].view() : TensorView{}, extra ? results[4].view() : TensorView{}};
+  test::with_workspace(variant, problem, Pass::backward, setting, [&](const Execution& execution) {
+    variant.backward(problem, data.inputs(), {out.view(), lse.view(), data.dout.view()}, gradients, execution);
+  });
+  for (int i = 0; i < kGradients; ++i) EXPECT_TRUE(results[i].intact()) << "wrote outside " << kNames[i];
+  return results;
+}
+
+std::array<std::vector<double>, kGradients> expected_gradients(const Problem& problem, const test::Data& data) {
+  auto g = reference::backward(problem, data.inputs(), data.dout.view());
+  return {std::move(g.dq), std::move(g.dk), std::move(g.dv), std::move(g.dextra_k), std::move(g.dextra_v)};
+}
+
+/// Calls f(variant, problem) for all that support the backward pass of the problem, or of self attention in its place.
+template <class F>
+void for_every_variant(const Problem& given, F f) {
+  for (const Variant& variant : variants()) {
+    const Problem problem = test::problem_of(variant, given);
+    if (!variant.supports(problem, Pass::backward)) f(variant, problem);
+  }
+}
+
+void run_and_check(const Variant& variant, const Problem& problem, const Setting& setting) {
+  SCOPED_TRACE(std::string(variant.name) + " " + problem.id() + " " + setting.text());
+  const test::Data data(problem, 41);
+  const auto expected = expected_gradients(problem, data);
+  auto results = run_backward(variant, problem, data, setting);
+  const double max_abs_score = reference::forward(problem, data.inputs()).max_abs_score;
+  const Tolerance bound = tolerance(problem.type, TensorKind::gradient, max_abs_score);
+  for (int i = 0; i < kGradients; ++i) {
+    const std::vector<double> values = results[i].values();
+    const Comparison errors = compare(std::span(values), std::span(expected[i]), bound, test::max_abs(expected[2]));
+    EXPECT_TRUE(errors.ok) << kNames[i] << ": " << errors.to_string();
+  }
+}
+
+class AwkwardBackward : public ::testing::TestWithParam<test::Awkward> {};
+
+TEST_P(AwkwardBackward, EveryVariantTypeAndInstructionSet) {
+  for (ElementType type : test::kElementTypes) {
+    Problem given = GetParam().problem;
+    given.type = type;
+    for_every_variant(given, [type](const Variant& variant, const Problem& problem) {
+      for (Isa isa : test::supported_isas()) {
+        run_and_check(variant, problem, {.isa = isa, .out_type = isa == Isa::baseline ? ElementType::f32 : type});
+      }
+    });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AwkwardBackward, ::testing::ValuesIn(test::awkward_problems()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(RandomBackward, EveryVariantOnTwoHundred) {
+  test::RandomProblems problems(2403);
+  const std::vector<Isa> isas = test::supported_isas();
+  for (std::size_t i = 0; i < 200 && !::testing::Test::HasFailure(); ++i) {
+    const Problem given = problems.next();
+    const Setting setting{.isa = isas[i % isas.size()], .threads = static_cast<int>(problems.pick(1, 3))};
+    for_every_variant(
+        given, [&](const Variant& variant, const Problem& problem) { run_and_check(variant, problem, setting); });
+  }
+}
+
+TEST(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
+  for (ElementType type : test::kElementTypes) {
+    const Problem given{
+        .axes = {{.extent = 11, .window = 7, .stride = 2}, {.extent = 13, .window = 5, .dilation = 2, .causal = true}},
+        .batch = 2,
+        .heads = 4,
+        .heads_kv = 2,
+        .head_dim = 16,
+        .head_dim_v = 24,
+        .extra_tokens = 3,
+        .type = type};
+    for_every_variant(given, [type](const Variant& variant, const Problem& problem) {
+      const test::Data data(problem, 5);
+      for (Isa isa : test::supported_isas()) {
+        auto one = run_backward(variant, problem, data, {isa, type, 1});
+        for (int threads : {2, 3, 7}) {
+          auto several = run_backward(variant, problem, data, {isa, type, threads});
+          for (int i = 0; i < kGradients; ++i) {
+            EXPECT_EQ(one[i].bits(), several[i].bits())
+                << variant.name << " " << name(isa) << " " << threads << " threads, " << kNames[i];
+          }
+        }
+      }
+    });
+  }
+}
+
+// dq of a query depends only on what it attends to; dk and dv of a key only on the queries that attend to it and on
+// what those attend to.
+TEST(NonFiniteBackward, KeyOrValueReachesNothingBeyondTheQueriesThatAttendToIt) {
+  const Problem given{.axes = {{.extent = 29, .window = 5, .stride = 2}},
+                      .batch = 2,
+                      .heads = 4,
+                      .heads_kv = 2,
+                      .head_dim = 6,
+                      .head_dim_v = 5};
+  for_every_variant(given, [](const Variant& variant, const Problem& problem) {
+    const auto mask = test::mask_of(problem.axes[0]);
+    const int64_t tokens = problem.tokens();
+    test::Data data(problem, 43);
+    for (Isa isa : test::supported_isas()) {
+      const Setting setting{.isa = isa, .threads = 1};
+      auto clean = run_backward(variant, problem, data, setting);
+      for (int64_t bad = 0; bad < tokens; ++bad) {
+        Tensor& tensor = bad % 2 == 0 ? data.k : data.v;
+        SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " bad token " + std::to_string(bad));
+        const int64_t b = bad % 2;
+        const int64_t kv = bad / 2 % 2;
+        const int64_t element = test::row_index(tensor.shape(), b, {0, 0, bad}, kv) + 1;
+        const double old = test::to_double(tensor.view())[static_cast<std::size_t>(element)];
+        test::set(tensor, element, std::numeric_limits<double>::quiet_NaN());
+        auto spoilt = run_backward(variant, problem, data, setting);
+        test::set(tensor, element, old);
+        // Tokens whose dq, and whose dk and dv, the bad value may reach.
+        std::set<int64_t> queries;
+        std::set<int64_t> keys;
+        for (int64_t q = 0; q < tokens; ++q) {
+          if (!mask[static_cast<std::size_t>(q)][static_cast<std::size_t>(bad)]) continue;
+          queries.insert(q);
+          for (int64_t k : test::attended(problem.axes[0], q)) keys.insert(k);
+        }
+        for (int i = 0; i < 3; ++i) {
+          const std::vector<double> before = clean[i].values();
+          const std::vector<double> after = spoilt[i].values();
+          const TokenShape shape = clean[i].view().shape;
+          for (std::size_t n = 0; n < before.size(); ++n) {
+            const auto flat = static_cast<int64_t>(n);
+            const int64_t head_kv = flat / shape.dim % shape.heads * problem.heads_kv / shape.heads;
+            const int64_t token = flat / (shape.dim * shape.heads) % tokens;
+            const bool same_group = flat / (shape.elements() / shape.batch) == b && head_kv == kv;
+            if (same_group && (i == 0 ? queries : keys).contains(token)) {
+              ASSERT_TRUE(i != 0 || std::isnan(after[n])) << kNames[i] << " at " << n;
+            } else {
+              ASSERT_EQ(after[n], before[n]) << kNames[i] << " at " << n;
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace nalab
