@@ -1,7 +1,162 @@
+// nalab verify: computes again what a case file expects, or what a results file kept, and compares.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/parallel.h"
 #include "experiments/cli/commands.h"
+#include "experiments/cli/compute_case.h"
+#include "experiments/cli/stored_case.h"
+#include "experiments/cli/verify_table.h"
+#include "store/cases.h"
+#include "store/results.h"
 
 namespace nalab::cli {
 
-void add_verify(CLI::App&, int&) {}
+namespace {
+
+/// Bounds of what was computed again: it and what was stored both carry an error.
+constexpr double kBothSides = 2;
+
+struct VerifyOptions {
+  std::string file;
+  std::string variant = "all";
+  std::string type;   ///< empty: f32 for cases, all for results
+  std::string isa;    ///< empty: NALAB_ISA, else the best
+  std::string cases;  ///< regular expression
+  int threads = 0;    ///< 0: NALAB_THREADS, else the hardware's
+};
+
+std::vector<const Variant*> chosen_variants(const std::string& option) {
+  if (option != "all") return {&find_variant(option)};
+  std::vector<const Variant*> all;
+  for (const Variant& variant : variants()) all.push_back(&variant);
+  return all;
+}
+
+std::vector<ElementType> chosen_types(const std::string& option) {
+  if (option == "all") return {ElementType::f32, ElementType::bf16, ElementType::f16};
+  return {parse_element_type(option)};
+}
+
+int verify_cases(const VerifyOptions& options, Isa isa, Workers& workers) {
+  const auto chosen = chosen_variants(options.variant);
+  const auto types = chosen_types(options.type.empty() ? "f32" : options.type);
+  const auto names = matching(store::case_names(options.file), options.cases, options.file);
+  VerifyTable table(names);
+  for (const std::string& name : names) {
+    const store::Case c = store::read_case(options.file, name);
+    for (const ElementType type : types) {
+      if (c.expected.empty()) {
+        table.skip(name, "", type, "the group has no expected tensors");
+        continue;
+      }
+      const TypedCase typed(c, type);
+      // What the file expects holds for its float32 inputs, not for rounded ones.
+      const bool as_in_file = type == ElementType::f32;
+      std::optional<Oracle> oracle;
+      for (const Variant* variant : chosen) {
+        if (const auto reason = why_not(*variant, typed.problem(), Pass::forward)) {
+          table.skip(name, variant->name, type, *reason);
+          continue;
+        }
+        const auto no_gradients = why_not(*variant, typed.problem(), Pass::backward);
+        if (!oracle) oracle = ask_oracle(typed, typed.has_dout() && !as_in_file);
+        const auto computed = compute(*variant, name, typed, typed.has_dout() && !no_gradients, workers, isa);
+        table.add({name, variant->name, type, as_in_file ? "new, expected" : "new, oracle"}, computed,
+                  compare_tensors(computed, as_in_file ? c.expected : oracle->tensors, typed, oracle->max_abs_score),
+                  typed.has_dout() && no_gradients ? " (out and lse only: " + *no_gradients + ")" : "");
+      }
+    }
+  }
+  return table.finish(options.file);
+}
+
+/// Compares what a row kept with the oracle, and what its variant computes again with what it kept.
+void verify_row(const store::Row& row, const StoredCase& stored, VerifyTable& table, Isa isa, Workers& workers) {
+  const Variant& variant = find_variant(row.variant);
+  const ElementType type = stored.inputs.problem.type;
+  const TypedCase typed(stored.inputs, type);
+  const Oracle oracle = ask_oracle(typed, stored.gradients);
+  table.add({row.id, row.variant, type, "stored, oracle"}, stored.outputs,
+            compare_tensors(stored.outputs, oracle.tensors, typed, oracle.max_abs_score));
+
+  if (const auto reason = why_not(variant, typed.problem(), stored.gradients ? Pass::backward : Pass::forward)) {
+    table.skip(row.id, row.variant, type, *reason);
+    return;
+  }
+  NamedTensors kept;
+  for (const auto& [name, dataset] : stored.outputs.datasets)
+    kept[name].assign(dataset.data.begin(), dataset.data.end());
+  const auto computed = compute(variant, row.id, typed, stored.gradients, workers, isa);
+  table.add({row.id, row.variant, type, "new, stored"}, computed,
+            compare_tensors(computed, kept, typed, oracle.max_abs_score, kBothSides));
+}
+
+int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
+  if (options.variant != "all") find_variant(options.variant);
+  const auto types = chosen_types(options.type.empty() ? "all" : options.type);
+  const store::Results results = store::read_results(options.file);
+  std::vector<std::string> ids;
+  for (const store::Row& row : results.rows) ids.push_back(row.id);
+  ids = matching(ids, options.cases, options.file);
+
+  VerifyTable table(ids);
+  int not_stored = 0;
+  for (const store::Row& row : results.rows) {
+    const ElementType type = parse_element_type(row.type);
+    if (std::find(ids.begin(), ids.end(), row.id) == ids.end() ||
+        (options.variant != "all" && options.variant != row.variant) ||
+        std::find(types.begin(), types.end(), type) == types.end()) {
+      continue;
+    }
+    auto tensors = store::read_tensors(options.file, row.id);
+    if (tensors.empty()) {
+      table.skip(row.id, row.variant, type, "its tensors are not stored");
+      ++not_stored;
+      continue;
+    }
+    verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers);
+  }
+  fmt::print(
+      "{} rows without stored tensors; bounds of new against stored are twice the contract's, since both carry "
+      "an error\n",
+      not_stored);
+  return table.finish(options.file);
+}
+
+int verify(const VerifyOptions& options) {
+  const Isa isa = options.isa.empty() ? choose_isa() : parse_isa(options.isa);
+  Workers workers(choose_threads(options.threads));
+  const std::string schema = store::read_schema(options.file);
+  if (schema == store::kCasesSchema) return verify_cases(options, isa, workers);
+  if (schema == store::kResultsSchema) return verify_results(options, isa, workers);
+  throw Error(options.file + ": attribute schema is '" + schema + "', must be '" + store::kCasesSchema + "' or '" +
+              store::kResultsSchema + "'");
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<VerifyOptions>();
+  CLI::App* command = app.add_subcommand("verify", "Compute again and compare with what a file expects or has kept");
+  command->add_option("file", options->file, "Case file (nalab.cases/1) or results file with tensors (nalab.results/1)")
+      ->required();
+  command->add_option("--variant", options->variant, "Variant, or all; of a results file only its rows")
+      ->capture_default_str();
+  command->add_option("--dtype", options->type,
+                      "f32, bf16, f16 or all; default: f32 for cases, all for results. The oracle takes the place of "
+                      "what a case file expects in bf16 and f16");
+  command->add_option("--isa", options->isa, "Instruction set; default: NALAB_ISA, else the best of this CPU");
+  command->add_option("--cases", options->cases, "Only cases or rows with a match of this regular expression");
+  command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
+      ->check(CLI::Range(1, 1024));
+  command->callback([options, &exit_code] { exit_code = verify(*options); });
+}
 
 }  // namespace nalab::cli

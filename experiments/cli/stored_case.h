@@ -1,0 +1,23 @@
+// A row of a results file with its tensors, taken apart into what went in and what came out.
+#pragma once
+
+#include <vector>
+
+#include "store/cases.h"
+#include "store/schema.h"
+
+namespace nalab::cli {
+
+/// The problem of a row. Throws Error that names the row where its fields describe no valid problem.
+Problem problem_of(const store::Row& row);
+
+struct StoredCase {
+  store::Case inputs;  ///< named after the row; its problem has the row's element type
+  store::CaseOutputs outputs;
+  bool gradients = false;  ///< whether the outputs have them
+};
+
+/// Throws Error that names the row and the tensor where one is missing or has another shape than the problem says.
+StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors);
+
+}  // namespace nalab::cli

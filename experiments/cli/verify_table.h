@@ -1,0 +1,41 @@
+// The table that nalab verify prints line by line.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "experiments/cli/compute_case.h"
+
+namespace nalab::cli {
+
+class VerifyTable {
+ public:
+  /// What a line is about.
+  struct Line {
+    std::string name;  ///< of the case or row
+    std::string_view variant;
+    ElementType type;
+    const char* compared;  ///< what is compared with what
+  };
+
+  /// Prints the heading. `names` are all that may come in the first column.
+  explicit VerifyTable(const std::vector<std::string>& names);
+
+  /// One line with the errors that are greatest beside their bounds, and one more for each tensor that does not agree.
+  void add(const Line& line, const store::CaseOutputs& outputs, const std::vector<TensorComparison>& comparisons,
+           const std::string& remark = "");
+  void skip(const std::string& name, std::string_view variant, ElementType type, const std::string& reason);
+
+  /// Prints the sums. Gives the exit code: 1 where anything did not agree. Throws Error where nothing was compared.
+  int finish(const std::string& path) const;
+
+ private:
+  void print(const std::string& name, std::string_view variant, std::string_view type, std::string_view compared,
+             std::string_view frobenius, std::string_view max, std::string_view result) const;
+
+  std::size_t name_width_ = 4;
+  int agreeing_ = 0, failed_ = 0, skipped_ = 0;
+};
+
+}  // namespace nalab::cli
