@@ -1,7 +1,7 @@
 // dense: self attention over all tokens, the baseline of the speedups.
 //
-// A plain form: a tile of queries, its rows of scores over all keys in private memory, softmax, weighted sum of values. Keys
-// and values are taken in blocks that stay in the first-level cache while the tile's queries pass, four at a time.
+// A plain form: a tile of queries, its rows of scores over all keys in private memory, softmax, weighted sum of values.
+// Keys and values are taken in blocks that stay in the first-level cache while the tile's queries pass, four at a time.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -142,8 +142,7 @@ void ForwardOf(const Problem& problem, const Inputs& in, const Outputs& out, con
 }
 
 void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
-  with_element_type(problem.type,
-                    [&](auto element) { ForwardOf<decltype(element)>(problem, in, out, execution); });
+  with_element_type(problem.type, [&](auto element) { ForwardOf<decltype(element)>(problem, in, out, execution); });
 }
 
 }  // namespace nalab::dense::HWY_NAMESPACE

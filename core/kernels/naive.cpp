@@ -1,8 +1,9 @@
 // naive: one query at a time over its window, unfused: Faster NA (2403.04690) section 3.1 without its GPU particulars.
 //
-// Three operators, one after the other over the whole problem: PN ("pointwise-neighborhood", the scores), softmax, and NN
-// ("neighborhood-neighborhood", the weighted sum of values). The weights of all queries are stored between them. Rows are
-// used where they lie; a query's keys are reached by a list of offsets that all heads share.
+// Three operators, one after the other over the whole problem: PN ("pointwise-neighborhood", the scores), softmax, and
+// NN
+// ("neighborhood-neighborhood", the weighted sum of values). The weights of all queries are stored between them. Rows
+// are used where they lie; a query's keys are reached by a list of offsets that all heads share.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE

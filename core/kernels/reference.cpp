@@ -161,9 +161,7 @@ Forward forward(const Problem& problem, const Inputs& in, std::span<const Query>
   return result;
 }
 
-Forward forward(const Problem& problem, const Inputs& inputs) {
-  return forward(problem, inputs, all_queries(problem));
-}
+Forward forward(const Problem& problem, const Inputs& inputs) { return forward(problem, inputs, all_queries(problem)); }
 
 Backward backward(const Problem& problem, const Inputs& in, const ConstTensorView& dout) {
   Backward result{zeros(q_shape(problem)), zeros(k_shape(problem)), zeros(v_shape(problem)),

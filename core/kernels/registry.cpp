@@ -8,7 +8,7 @@
 namespace nalab {
 
 std::span<const Variant> variants() {
-  static const std::array list{reference::variant(), dense::variant(), naive::variant()};
+  static const std::array list{reference::variant(), dense::variant(), naive::variant(), fused::variant()};
   return list;
 }
 

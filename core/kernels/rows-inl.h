@@ -1,12 +1,12 @@
-// Products on rows as they lie in memory, for the unfused variants: scores (dot products of query rows with key rows), the
-// softmax of a row of scores, and sums of value rows by weights. Nothing is packed.
+// Products on rows as they lie in memory, for the unfused variants: scores (dot products of query rows with key rows),
+// the softmax of a row of scores, and sums of value rows by weights. Nothing is packed.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "core/simd/convert-inl.h"
 #include "core/simd/exp-inl.h"
 #include "core/simd/targets.h"
-#include "core/tensor/element.h"
 #include "hwy/highway.h"
 
 #if defined(NALAB_CORE_KERNELS_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -21,18 +21,11 @@ namespace nalab::rows::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using Floats = hn::ScalableTag<float>;
-using VF = hn::Vec<Floats>;
+using simd::HWY_NAMESPACE::Floats;
+using simd::HWY_NAMESPACE::VF;
 
-inline VF HWY_ATTR LoadFloats(Floats d, const float* p) { return hn::LoadU(d, p); }
-inline VF HWY_ATTR LoadFloats(Floats d, const bf16* p) {
-  const hn::Rebind<hwy::bfloat16_t, Floats> d16;
-  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::bfloat16_t*>(p)));
-}
-inline VF HWY_ATTR LoadFloats(Floats d, const f16* p) {
-  const hn::Rebind<hwy::float16_t, Floats> d16;
-  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-}
+using simd::HWY_NAMESPACE::CopyToFloats;
+using simd::HWY_NAMESPACE::LoadFloats;
 
 #if HWY_TARGET == HWY_SCALAR
 
@@ -205,16 +198,6 @@ HWY_INLINE void AddWeightedRows(const float* const* weights, int64_t keys, Row r
       for (int i = 0; i < Q; ++i) acc[i][rest] += weights[i][n] * to_float(values[rest]);
     }
   }
-}
-
-/// target[c] = x[c] as float.
-template <class T>
-HWY_INLINE void CopyToFloats(const T* x, int64_t n, float* target) {
-  const Floats d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t c = 0;
-  for (; c + lanes <= n; c += lanes) hn::StoreU(LoadFloats(d, x + c), d, target + c);
-  for (; c < n; ++c) target[c] = to_float(x[c]);
 }
 
 }  // namespace nalab::rows::HWY_NAMESPACE

@@ -48,8 +48,8 @@ inline int64_t key_offsets(const std::array<geometry::Axis, 3>& axes, const Toke
   int64_t n = 0;
   for (int64_t i = 0; i < x1.count; ++i) {
     for (int64_t j = 0; j < x2.count; ++j) {
-      const int64_t start = (x1.first + i * x1.step) * strides.layout[0] + (x2.first + j * x2.step) * strides.layout[1] +
-                            x3.first * strides.layout[2];
+      const int64_t start = (x1.first + i * x1.step) * strides.layout[0] +
+                            (x2.first + j * x2.step) * strides.layout[1] + x3.first * strides.layout[2];
       for (int64_t k = 0; k < x3.count; ++k) offsets[n++] = start + k * x3.step * strides.layout[2];
     }
   }

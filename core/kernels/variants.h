@@ -14,5 +14,8 @@ Variant variant();
 namespace naive {
 Variant variant();
 }
+namespace fused {
+Variant variant();
+}
 
 }  // namespace nalab

@@ -16,8 +16,26 @@ namespace nalab::simd::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// exp(x) for x <= 0 or NaN, lanes of float. Relative error below 2e-7; zero below -87.3, where the result would leave the
-/// normal range; exp(-infinity) = 0 and exp(NaN) = NaN.
+/// 2^x for x <= 0 or NaN, lanes of float. Relative error below 2e-7; zero below -126, where the result would leave the
+/// normal range; 2^-infinity = 0 and 2^NaN = NaN.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2NonPositive(D d, V x) {
+  // x = n + r with |r| <= 1/2; the polynomial is the minimax approximation of 2^r, degree 5.
+  const V n = hn::Round(x);
+  const V r = hn::Sub(x, n);
+  V p = hn::Set(d, 1.326472719e-03f);
+  p = hn::MulAdd(p, r, hn::Set(d, 9.671512642e-03f));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.550733743e-02f));
+  p = hn::MulAdd(p, r, hn::Set(d, 2.402224209e-01f));
+  p = hn::MulAdd(p, r, hn::Set(d, 6.931469776e-01f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const hn::Rebind<int32_t, D> di;
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
+  const V result = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), result);
+}
+
+/// e^x for x <= 0 or NaN: as Exp2NonPositive, zero below -87.3.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpNonPositive(D d, V x) {
   // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts, so that n times the first is exact.
