@@ -1,10 +1,10 @@
 // fused: online softmax over tiles, weights never in memory: Faster NA (2403.04690) section 3.3 and Generalized NA
 // (2504.16922), for CPUs.
 //
-// A task is a super tile of queries of one dilation group of one kv head. It walks over the keys that its queries attend to
-// in blocks: each block is packed once and visited by all micro tiles of the super tile. The mask is separable, so a micro
-// tile sees a box of keys; window, stride, dilation and causality decide which box and which lanes, and nothing else here
-// knows of them. Extra tokens are more keys that every lane attends to.
+// A task is a super tile of queries of one dilation group of one kv head. It walks over the keys that its queries
+// attend to in blocks: each block is packed once and visited by all micro tiles of the super tile. The mask is
+// separable, so a micro tile sees a box of keys; window, stride, dilation and causality decide which box and which
+// lanes, and nothing else here knows of them. Extra tokens are more keys that every lane attends to.
 #include "core/kernels/fused/tiles.h"
 #include "core/kernels/variants.h"
 
@@ -13,10 +13,11 @@
 #include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "core/kernels/fused/lanes.h"
-#include "core/kernels/fused/tile-inl.h"
 #include <cmath>
 #include <limits>
+#include "core/kernels/fused/lanes.h"
+#include "core/kernels/fused/tile-inl.h"
+#include "core/kernels/fused/transpose-inl.h"
 
 #include "core/kernels/token_rows.h"
 
@@ -39,15 +40,19 @@ struct Micro {
 /// One worker's memory.
 struct Private {
   float* keys;      ///< [block_keys][head_dim]
-  float* values;    ///< [head_dim_v padded / kRows][block_keys][kRows]
+  float* values;    ///< [panels][block_keys][kRows], kPanelGap apart
   float* scores;    ///< [block_keys padded][lanes]
   int32_t* index;   ///< [block_keys padded]
   uint32_t* lanes;  ///< [block_keys padded]
-  float* row;       ///< [max(head_dim, head_dim_v)]
+  float* rows;      ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
   float* micros;    ///< [micros] of micro_floats each
 };
 
 inline int64_t padded(int64_t n) { return n + kMaxRows; }
+
+/// A cache line between panels of packed values: at a multiple of 4 KiB from each other they would share a set of the
+/// first-level cache.
+inline constexpr int64_t kPanelGap = 16;
 
 inline int64_t micro_floats(const Problem& problem, const Tiles& tiles) {
   return tiles.lanes * (problem.head_dim + padded(problem.head_dim_v) + 2);
@@ -56,11 +61,11 @@ inline int64_t micro_floats(const Problem& problem, const Tiles& tiles) {
 inline Private cut_private(const Problem& problem, const Tiles& tiles, WorkspaceCutter& cutter) {
   Private p;
   p.keys = cutter.take<float>(tiles.block_keys * problem.head_dim);
-  p.values = cutter.take<float>(tiles.block_keys * padded(problem.head_dim_v));
+  p.values = cutter.take<float>((tiles.block_keys + kPanelGap) * padded(problem.head_dim_v));
   p.scores = cutter.take<float>(padded(tiles.block_keys) * tiles.lanes);
   p.index = cutter.take<int32_t>(padded(tiles.block_keys));
   p.lanes = cutter.take<uint32_t>(padded(tiles.block_keys));
-  p.row = cutter.take<float>(std::max(problem.head_dim, problem.head_dim_v));
+  p.rows = cutter.take<float>(tiles.lanes * std::max(problem.head_dim, problem.head_dim_v));
   p.micros = cutter.take<float>(tiles.micros() * micro_floats(problem, tiles));
   return p;
 }
@@ -89,9 +94,11 @@ class SuperTile {
   static constexpr uint32_t kAll = Lanes == 32 ? ~0u : (1u << Lanes) - 1;
 
  public:
-  SuperTile(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs& out, const Private& mine)
+  SuperTile(const Problem& problem, const Tiles& tiles, const LaneShape& shape, const Inputs& in, const Outputs& out,
+            const Private& mine)
       : problem_(problem),
         tiles_(tiles),
+        shape_(shape),
         q_(in.q.as<T>()),
         k_(in.k.as<T>()),
         v_(in.v.as<T>()),
@@ -100,7 +107,8 @@ class SuperTile {
         out_(out),
         mine_(mine),
         axes_(problem.axes3()),
-        panels_(geometry::ceil_div(problem.head_dim_v, Register::kRows)) {}
+        panels_(geometry::ceil_div(problem.head_dim_v, Register::kRows)),
+        panel_stride_(tiles.block_keys * Register::kRows + kPanelGap) {}
 
   /// `queries`: positions in the dilation group; `head`: the first of tiles.heads query heads.
   void HWY_ATTR Run(int64_t batch, int64_t head, const Token& group, const geometry::Box& queries) {
@@ -165,7 +173,7 @@ class SuperTile {
             box[axis].begin += queries[axis].begin;
             box[axis].end += queries[axis].begin;
           }
-          lanes_[placed_].place(mask, box, tiles_.micro);
+          lanes_[placed_].place(mask, box, shape_);
           for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(lanes_[placed_], micro(placed_, h), head_ + h);
           ++placed_;
         }
@@ -177,11 +185,12 @@ class SuperTile {
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     const float sign = problem_.effective_scale() < 0 ? -1.0f : 1.0f;
     const int64_t dim = problem_.head_dim;
+    const float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       const Token token = coordinates(lanes.query(lane));
-      CopyToFloats(q_.row(batch_, token[0], token[1], token[2], head), dim, mine_.row);
-      for (int64_t c = 0; c < dim; ++c) m.queries[c * Lanes + lane] = sign * mine_.row[c];
+      row[lane] = AsFloats(q_.row(batch_, token[0], token[1], token[2], head), dim, mine_.rows + lane * dim);
     }
+    RowsToLanes<Lanes>(row, dim, sign, m.queries);
     std::fill(m.out, m.out + Lanes * padded(problem_.head_dim_v), 0.0f);
     std::fill(m.maxima, m.maxima + Lanes, kNoScore);
     std::fill(m.sums, m.sums + Lanes, 0.0f);
@@ -197,42 +206,53 @@ class SuperTile {
     segment.x3.end = std::min(segment.x3.end, segment.x3.begin + tiles_.block_keys - used_);
     segment.first = used_;
     segment_[segments_++] = segment;
-    for (int64_t x3 = segment.x3.begin; x3 < segment.x3.end; ++x3) {
-      if (segment.x1 < 0) {
-        PackKey(extra_k_.row(batch_, 0, 0, x3, head_kv_), extra_v_.row(batch_, 0, 0, x3, head_kv_));
-      } else {
-        const Token token = coordinates({segment.x1, segment.x2, x3});
-        PackKey(k_.row(batch_, token[0], token[1], token[2], head_kv_),
-                v_.row(batch_, token[0], token[1], token[2], head_kv_));
-      }
+    if (segment.x1 < 0) {
+      PackKeys(extra_k_.row(batch_, 0, 0, segment.x3.begin, head_kv_), extra_k_.strides.layout[2],
+               extra_v_.row(batch_, 0, 0, segment.x3.begin, head_kv_), extra_v_.strides.layout[2], segment.x3.size());
+    } else {
+      const Token token = coordinates({segment.x1, segment.x2, segment.x3.begin});
+      PackKeys(k_.row(batch_, token[0], token[1], token[2], head_kv_), k_.strides.layout[2] * axes_[2].dilation,
+               v_.row(batch_, token[0], token[1], token[2], head_kv_), v_.strides.layout[2] * axes_[2].dilation,
+               segment.x3.size());
     }
     return segment.x3.end;
   }
 
-  void HWY_ATTR PackKey(const T* key, const T* value) {
+  /// A row as floats: in place, or converted into `memory`.
+  const float* HWY_ATTR AsFloats(const T* row, int64_t dim, float* memory) const {
+    if constexpr (std::is_same_v<T, float>) {
+      return row;
+    } else {
+      CopyToFloats(row, dim, memory);
+      return memory;
+    }
+  }
+
+  void HWY_ATTR PackKeys(const T* key, int64_t key_step, const T* value, int64_t value_step, int64_t count) {
     const Floats d;
     constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(d));
     constexpr int64_t kRows = Register::kRows;
-    const int64_t dim_v = problem_.head_dim_v;
-    CopyToFloats(key, problem_.head_dim, mine_.keys + used_ * problem_.head_dim);
-    CopyToFloats(value, dim_v, mine_.row);
+    const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
     // x - x is 0 for a finite x and NaN otherwise.
     VF check = hn::Zero(d);
-    int64_t c = 0;
-    for (; c + kLanes <= dim_v; c += kLanes) {
-      const VF x = hn::LoadU(d, mine_.row + c);
-      check = hn::Add(check, hn::Sub(x, x));
+    float check_rest = 0.0f;
+    for (int64_t n = 0; n < count; ++n, ++used_, key += key_step, value += value_step) {
+      CopyToFloats(key, dim, mine_.keys + used_ * dim);
+      const float* const row = AsFloats(value, dim_v, mine_.rows);
+      int64_t c = 0;
+      for (; c + kLanes <= dim_v; c += kLanes) {
+        const VF x = hn::LoadU(d, row + c);
+        check = hn::Add(check, hn::Sub(x, x));
+      }
+      for (; c < dim_v; ++c) check_rest += row[c] - row[c];
+      float* target = mine_.values + used_ * kRows;
+      for (c = 0; c + kRows <= dim_v; c += kRows) {
+        std::copy(row + c, row + c + kRows, target);
+        target += panel_stride_;
+      }
+      if (c < dim_v) std::fill(std::copy(row + c, row + dim_v, target), target + kRows, 0.0f);
     }
-    float checks = hn::GetLane(hn::SumOfLanes(d, check));
-    for (; c < dim_v; ++c) checks += mine_.row[c] - mine_.row[c];
-    values_finite_ = values_finite_ && checks == 0.0f;
-    for (int64_t panel = 0; panel < panels_; ++panel) {
-      float* const target = mine_.values + (panel * tiles_.block_keys + used_) * kRows;
-      const int64_t count = std::min(kRows, dim_v - panel * kRows);
-      for (int64_t i = 0; i < count; ++i) target[i] = mine_.row[panel * kRows + i];
-      for (int64_t i = count; i < kRows; ++i) target[i] = 0.0f;
-    }
-    ++used_;
+    values_finite_ = values_finite_ && hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f && check_rest == 0.0f;
   }
 
   /// All micro tiles visit the block; it is empty afterwards.
@@ -294,20 +314,26 @@ class SuperTile {
       hn::Store(sum, d, m.sums + v * kStep);
     }
     if (values_finite_ || list.all_attend) {
-      ValueTile<Lanes, false>(mine_.scores, mine_.values, tiles_.block_keys, panels_, list, correction, m.out);
+      ValueTile<Lanes, false>(mine_.scores, mine_.values, panel_stride_, panels_, list, correction, m.out);
     } else {
-      ValueTile<Lanes, true>(mine_.scores, mine_.values, tiles_.block_keys, panels_, list, correction, m.out);
+      ValueTile<Lanes, true>(mine_.scores, mine_.values, panel_stride_, panels_, list, correction, m.out);
     }
   }
 
-  void StoreResults(const LaneTile& lanes, const Micro& m, int64_t head) {
+  void HWY_ATTR StoreResults(const LaneTile& lanes, const Micro& m, int64_t head) {
     const double scale = std::abs(problem_.effective_scale());
+    const int64_t dim_v = problem_.head_dim_v;
+    HWY_ALIGN float inverse[Lanes];
+    float* row[Lanes];
+    for (int lane = 0; lane < Lanes; ++lane) {
+      inverse[lane] = 1.0f / m.sums[lane];
+      row[lane] = mine_.rows + lane * dim_v;
+    }
+    LanesToRows<Lanes>(m.out, dim_v, inverse, row);
     for (int lane = 0; lane < Lanes; ++lane) {
       if (!lanes.inside(lane)) continue;
       const Token token = coordinates(lanes.query(lane));
-      const float inverse = 1.0f / m.sums[lane];
-      for (int64_t c = 0; c < problem_.head_dim_v; ++c) mine_.row[c] = m.out[c * Lanes + lane] * inverse;
-      store_row(out_.out, batch_, token, head, mine_.row);
+      store_row(out_.out, batch_, token, head, row[lane]);
       // No weight at all: every score was -infinity, and the definition gives NaN.
       const float lse = m.sums[lane] == 0.0f
                             ? std::numeric_limits<float>::quiet_NaN()
@@ -321,11 +347,12 @@ class SuperTile {
 
   const Problem& problem_;
   const Tiles& tiles_;
+  const LaneShape& shape_;
   const TokenView<const T> q_, k_, v_, extra_k_, extra_v_;
   const Outputs& out_;
   const Private& mine_;
   const std::array<Axis, 3> axes_;
-  const int64_t panels_;
+  const int64_t panels_, panel_stride_;
 
   int64_t batch_ = 0, head_ = 0, head_kv_ = 0;
   Token group_{};
@@ -342,6 +369,7 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
                const Execution& execution) {
   const auto axes = problem.axes3();
   const int64_t bytes = private_bytes(problem, tiles);
+  const LaneShape shape(tiles.micro);
   std::array<geometry::TileAxis, 3> cut;
   for (int axis = 0; axis < 3; ++axis) cut[axis] = {axes[axis].group_length(0), tiles.super_queries(axis)};
   const int64_t supers = cut[0].count() * cut[1].count() * cut[2].count();
@@ -361,7 +389,8 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
     const int64_t head = task / supers / groups % head_steps * tiles.heads;
     WorkspaceCutter cutter(execution.workspace.data() + worker * bytes);
     const Private mine = cut_private(problem, tiles, cutter);
-    SuperTile<T, Lanes>(problem, tiles, in, out, mine).Run(task / supers / groups / head_steps, head, group, queries);
+    SuperTile<T, Lanes>(problem, tiles, shape, in, out, mine)
+        .Run(task / supers / groups / head_steps, head, group, queries);
   });
 }
 

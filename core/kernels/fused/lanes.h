@@ -10,15 +10,39 @@ namespace nalab::fused {
 
 inline constexpr int kMaxLanes = 32;
 
-/// Positions along one axis belong to `count` steps of the tile; the lanes of a step are a set of bits. Windows never move
-/// left, so the steps that attend to a position are consecutive: found by two comparisons and cut out of prefix unions.
+/// Shape of micro tiles: lane (i, j, k) in row-major order holds the query at step i, j, k along the axes.
+class LaneShape {
+ public:
+  explicit LaneShape(const std::array<int64_t, 3>& steps) : steps_(steps) {
+    const int64_t lanes = steps[0] * steps[1] * steps[2];
+    for (int axis = 0; axis < 3; ++axis) {
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        for (int64_t j = step(axis, lane) + 1; j <= steps[axis]; ++j) before_[axis][j] |= 1u << lane;
+      }
+    }
+  }
+
+  int64_t steps(int axis) const { return steps_[axis]; }
+  int64_t step(int axis, int64_t lane) const {
+    if (axis == 2) return lane % steps_[2];
+    if (axis == 1) return lane / steps_[2] % steps_[1];
+    return lane / (steps_[2] * steps_[1]);
+  }
+  /// The lanes of the steps before j along an axis, as bits, for j in [0, steps].
+  const std::array<uint32_t, kMaxLanes + 1>& before(int axis) const { return before_[axis]; }
+
+ private:
+  std::array<int64_t, 3> steps_;
+  std::array<std::array<uint32_t, kMaxLanes + 1>, 3> before_{};
+};
+
+/// The windows of a tile's steps along one axis. Windows never move left, so the steps that attend to a position are
+/// consecutive: their lanes are the difference of two of LaneShape::before.
 class LaneAxis {
  public:
   /// `queries`: the valid positions; steps beyond them repeat the last one, so that they change no mask.
-  void place(const geometry::AxisMask& mask, geometry::Range queries, int64_t count,
-             const std::array<uint32_t, kMaxLanes + 1>& prefix) {
+  void place(const geometry::AxisMask& mask, geometry::Range queries, int64_t count) {
     count_ = count;
-    prefix_ = prefix;
     keys_ = mask.keys_of_any(queries);
     for (int64_t j = 0; j < count; ++j) {
       const geometry::Range keys = mask.keys(std::min(queries.begin + j, queries.end - 1));
@@ -29,22 +53,23 @@ class LaneAxis {
 
   geometry::Range keys() const { return keys_; }
 
-  uint32_t attending(int64_t position) const {
+  uint32_t attending(int64_t position, const std::array<uint32_t, kMaxLanes + 1>& before) const {
     int64_t ended = 0, begun = 0;
     while (ended < count_ && end_[ended] <= position) ++ended;
     while (begun < count_ && begin_[begun] <= position) ++begun;
-    return prefix_[begun] & ~prefix_[ended];
+    return before[begun] & ~before[ended];
   }
 
   /// lanes[i] = row & attending(positions.begin + i). Returns the intersection of all.
-  uint32_t attending_run(geometry::Range positions, uint32_t row, uint32_t* lanes) const {
+  uint32_t attending_run(geometry::Range positions, uint32_t row, const std::array<uint32_t, kMaxLanes + 1>& before,
+                         uint32_t* lanes) const {
     int64_t ended = 0, begun = 0;
     uint32_t common = row;
     int64_t position = positions.begin;
     while (position < positions.end) {
       while (ended < count_ && end_[ended] <= position) ++ended;
       while (begun < count_ && begin_[begun] <= position) ++begun;
-      const uint32_t bits = row & prefix_[begun] & ~prefix_[ended];
+      const uint32_t bits = row & before[begun] & ~before[ended];
       // Nothing changes before the next window ends or begins.
       int64_t next = positions.end;
       if (ended < count_) next = std::min(next, end_[ended]);
@@ -58,37 +83,29 @@ class LaneAxis {
  private:
   int64_t count_ = 0;
   geometry::Range keys_;
-  std::array<uint32_t, kMaxLanes + 1> prefix_{};  ///< [j]: lanes of the steps before j
-  std::array<int64_t, kMaxLanes> begin_{}, end_{};
+  std::array<int64_t, kMaxLanes> begin_, end_;
 };
 
-/// A micro tile: lane (i, j, k) in row-major order holds the query at box begin + (i, j, k).
+/// A micro tile placed on a box of queries of a dilation group.
 class LaneTile {
  public:
-  void place(const geometry::GroupMask& mask, const geometry::Box& box, const std::array<int64_t, 3>& shape) {
+  void place(const geometry::GroupMask& mask, const geometry::Box& box, const LaneShape& shape) {
     box_ = box;
-    shape_ = shape;
-    const int64_t lanes = shape[0] * shape[1] * shape[2];
-    for (int axis = 0; axis < 3; ++axis) {
-      std::array<uint32_t, kMaxLanes + 1> prefix{};
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        for (int64_t j = step(axis, lane) + 1; j <= shape[axis]; ++j) prefix[j] |= 1u << lane;
-      }
-      axes_[axis].place(mask[axis], box[axis], shape[axis], prefix);
-    }
+    shape_ = &shape;
+    for (int axis = 0; axis < 3; ++axis) axes_[axis].place(mask[axis], box[axis], shape.steps(axis));
   }
 
   /// Position of a lane's query; a lane beyond the layout repeats the last query along the axis.
   std::array<int64_t, 3> query(int64_t lane) const {
     std::array<int64_t, 3> position;
     for (int axis = 0; axis < 3; ++axis) {
-      position[axis] = std::min(box_[axis].begin + step(axis, lane), box_[axis].end - 1);
+      position[axis] = std::min(box_[axis].begin + shape_->step(axis, lane), box_[axis].end - 1);
     }
     return position;
   }
   bool inside(int64_t lane) const {
     for (int axis = 0; axis < 3; ++axis) {
-      if (box_[axis].begin + step(axis, lane) >= box_[axis].end) return false;
+      if (box_[axis].begin + shape_->step(axis, lane) >= box_[axis].end) return false;
     }
     return true;
   }
@@ -96,21 +113,15 @@ class LaneTile {
   /// Keys along an axis that some lane attends to.
   geometry::Range keys(int axis) const { return axes_[axis].keys(); }
   /// The lanes that attend to a position along an axis, as bits.
-  uint32_t attending(int axis, int64_t position) const { return axes_[axis].attending(position); }
+  uint32_t attending(int axis, int64_t position) const { return axes_[axis].attending(position, shape_->before(axis)); }
   /// As LaneAxis::attending_run.
   uint32_t attending_run(int axis, geometry::Range positions, uint32_t row, uint32_t* lanes) const {
-    return axes_[axis].attending_run(positions, row, lanes);
+    return axes_[axis].attending_run(positions, row, shape_->before(axis), lanes);
   }
 
  private:
-  int64_t step(int axis, int64_t lane) const {
-    if (axis == 2) return lane % shape_[2];
-    if (axis == 1) return lane / shape_[2] % shape_[1];
-    return lane / (shape_[2] * shape_[1]);
-  }
-
   geometry::Box box_;
-  std::array<int64_t, 3> shape_{1, 1, 1};
+  const LaneShape* shape_ = nullptr;
   std::array<LaneAxis, 3> axes_;
 };
 

@@ -1,8 +1,8 @@
 // The arithmetic of a micro tile: products of packed tiles and the online softmax, in registers and first-level cache.
 //
-// Queries lie on vector lanes: scores are kept transposed, [keys][lanes], as S^T = K Q^T, with Q^T [head_dim][lanes] packed
-// and elements of K broadcast. So a key more or less costs no padding, a mask is one bit per lane, the softmax needs no
-// horizontal reduction, and a masked or missing query disturbs no other.
+// Queries lie on vector lanes: scores are kept transposed, [keys][lanes], as S^T = K Q^T, with Q^T [head_dim][lanes]
+// packed and elements of K broadcast. So a key more or less costs no padding, a mask is one bit per lane, the softmax
+// needs no horizontal reduction, and a masked or missing query disturbs no other.
 #include <cstdint>
 
 #include "core/simd/convert-inl.h"
@@ -25,8 +25,8 @@ using simd::HWY_NAMESPACE::Floats;
 using simd::HWY_NAMESPACE::VF;
 
 /// Shape of the register tile for `Lanes` queries: `kRows` keys (or value columns) times `kVectors` vectors of queries.
-/// Accumulators fill the registers but for the operands. Measured in L1 with 32 registers (AVX-512): 8x2 is at peak, 8x1
-/// at 85 %, 4x4 at 78 %.
+/// Accumulators fill the registers but for the operands. Measured in L1 with 32 registers (AVX-512): 8x2 is at peak,
+/// 8x1 at 85 %, 4x4 at 78 %.
 template <int Lanes>
 struct RegisterTile {
   static constexpr int kVectors = Lanes / static_cast<int>(hn::MaxLanes(Floats()));
@@ -51,10 +51,10 @@ inline auto HWY_ATTR LaneMask(uint32_t bits, int v) {
 
 /// Keys of a block that a micro tile visits.
 struct KeyList {
-  const int32_t* index;    ///< row in the packed block; padded with the last one to a multiple of kRows
-  const uint32_t* lanes;   ///< bit i: the query on lane i attends to the key; padding has none
-  int64_t count;           ///< without padding
-  bool all_attend;         ///< every lane attends to every key: no mask is looked at
+  const int32_t* index;   ///< row in the packed block; padded with the last one to a multiple of kRows
+  const uint32_t* lanes;  ///< bit i: the query on lane i attends to the key; padding has none
+  int64_t count;          ///< without padding
+  bool all_attend;        ///< every lane attends to every key: no mask is looked at
 };
 
 /// scores[n][lanes] = K q^T for the listed keys, kNoScore where a lane does not attend; maxima raised to their maxima.
@@ -116,12 +116,11 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT q, const float* HWY_RESTRICT
   }
 }
 
-/// Scores become weights in place: exp2(exponent_scale * (score - maximum)), 0 where a lane does not attend. Returns their
-/// sums per lane in `sums`.
+/// Scores become weights in place: exp2(exponent_scale * (score - maximum)), 0 where a lane does not attend. Returns
+/// their sums per lane in `sums`.
 template <int Lanes>
-HWY_INLINE void WeightTile(const KeyList& list, float exponent_scale,
-                           const VF (&maxima)[RegisterTile<Lanes>::kVectors], float* HWY_RESTRICT scores,
-                           VF (&sums)[RegisterTile<Lanes>::kVectors]) {
+HWY_INLINE void WeightTile(const KeyList& list, float exponent_scale, const VF (&maxima)[RegisterTile<Lanes>::kVectors],
+                           float* HWY_RESTRICT scores, VF (&sums)[RegisterTile<Lanes>::kVectors]) {
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   constexpr uint32_t kAll = Lanes == 32 ? ~0u : (1u << Lanes) - 1;
   constexpr int kStep = Lanes / kVectors;
@@ -146,10 +145,10 @@ HWY_INLINE void WeightTile(const KeyList& list, float exponent_scale,
 }
 
 /// out[c][lanes] = correction * out + sum over the listed keys of value[c] * weight, for all columns c.
-/// values: [columns / kRows][block_keys][kRows]. With Careful, a value meets only the lanes that attend to its key: needed
-/// where it is NaN or infinite, since 0 times it is not 0.
+/// values: panels of kRows columns, [keys][kRows], panel_stride apart. With Careful, a value meets only the lanes that
+/// attend to its key: needed where it is NaN or infinite, since 0 times it is not 0.
 template <int Lanes, bool Careful>
-HWY_INLINE void ValueTile(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT values, int64_t block_keys,
+HWY_INLINE void ValueTile(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT values, int64_t panel_stride,
                           int64_t panels, const KeyList& list, const VF (&correction)[RegisterTile<Lanes>::kVectors],
                           float* HWY_RESTRICT out) {
   constexpr int kRows = RegisterTile<Lanes>::kRows;
@@ -157,7 +156,7 @@ HWY_INLINE void ValueTile(const float* HWY_RESTRICT weights, const float* HWY_RE
   constexpr int kStep = Lanes / kVectors;
   const Floats d;
   for (int64_t panel = 0; panel < panels; ++panel) {
-    const float* const base = values + panel * block_keys * kRows;
+    const float* const base = values + panel * panel_stride;
     VF sum[kRows][kVectors];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {

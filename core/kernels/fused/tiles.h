@@ -11,8 +11,8 @@ namespace nalab::fused {
 /// Shapes are per axis of the embedded layout, in positions of a dilation group.
 ///
 /// A micro tile is the unit of computation: its queries lie on vector lanes, and it visits every key that one of them
-/// attends to. Its shape decides how much work is wasted on masked pairs. A super tile is the unit of scheduling: its micro
-/// tiles share each block of packed keys and values. Its shape decides how often keys are packed.
+/// attends to. Its shape decides how much work is wasted on masked pairs. A super tile is the unit of scheduling: its
+/// micro tiles share each block of packed keys and values. Its shape decides how often keys are packed.
 struct Tiles {
   std::array<int64_t, 3> micro{1, 1, 1};  ///< queries; their product is `lanes`
   int64_t lanes = 32;                     ///< 32, or 16 where windows are small and masked pairs cost more
@@ -26,8 +26,8 @@ struct Tiles {
   int64_t super_queries(int axis) const { return micro[axis] * super[axis]; }
 };
 
-/// The shapes for a valid problem. They depend on the problem alone, never on the machine or the thread count: the order of
-/// sums, and with it every bit of the result, follows from them.
+/// The shapes for a valid problem. They depend on the problem alone, never on the machine or the thread count: the
+/// order of sums, and with it every bit of the result, follows from them.
 Tiles choose_tiles(const Problem& problem);
 
 /// (query lane, key) pairs that the micro tiles of one head of one batch entry visit, masked ones and lanes beyond the
