@@ -237,14 +237,18 @@ std::vector<Choice> without_waste(Axis axis, int64_t query_tile, int64_t kv_tile
   return found;
 }
 
-/// The least share of an axis that a window spans.
-double least_span(const Problem& problem, const std::vector<int64_t>& window) {
+/// Least share of an axis that a window spans over the geometric mean of the shares: 1 for a window that spans the same
+/// share of every axis, less for a lopsided one.
+double evenness(const Problem& problem, const std::vector<int64_t>& window) {
   double least = 1;
+  double all = 1;
   for (int i = 0; i < problem.rank(); ++i) {
     const Axis& axis = problem.axes[i];
-    least = std::min(least, static_cast<double>(window[i] * axis.dilation) / static_cast<double>(axis.extent));
+    const double share = static_cast<double>(window[i] * axis.dilation) / static_cast<double>(axis.extent);
+    least = std::min(least, share);
+    all *= share;
   }
-  return least;
+  return least / std::pow(all, 1.0 / problem.rank());
 }
 
 int64_t product(const std::vector<int64_t>& extents) {
@@ -289,7 +293,7 @@ std::vector<Recommendation> recommend(const Problem& problem, const Tiles& tiles
                      values(problem, choices, i, [](const Choice& choice) { return choice.axis.stride; }), simulation});
   });
   const auto rank = [&](const Recommendation& r) {
-    return std::tuple(-least_span(problem, r.window), product(r.stride), std::abs(r.simulation.sparsity() - sparsity));
+    return std::tuple(-evenness(problem, r.window), product(r.stride), std::abs(r.simulation.sparsity() - sparsity));
   };
   std::stable_sort(found.begin(), found.end(),
                    [&](const Recommendation& a, const Recommendation& b) { return rank(a) < rank(b); });

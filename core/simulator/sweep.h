@@ -38,9 +38,8 @@ struct Recommendation {
 };
 
 /// Windows and strides that are perfectly block-sparse with these tiles, and whose sparsity lies within `tolerance` of
-/// the wanted one; the problem's own window and stride do not matter. The best first: the window that is most even, so
-/// that its least share of an axis is greatest, then the smaller stride, then the nearer sparsity. Empty where there
-/// are none.
+/// the wanted one; the problem's own window and stride do not matter. The best first: the window that spans the most
+/// even share of the axes, then the smaller stride, then the nearer sparsity. Empty where there are none.
 ///
 /// Throws Error as sweep(), and where sparsity or tolerance is not from 0 to 1.
 std::vector<Recommendation> recommend(const Problem& problem, const Tiles& tiles, double sparsity,

@@ -181,6 +181,14 @@ TEST(Recommend, PutsTheMostEvenWindowFirst) {
   EXPECT_THAT(found.front().stride, ElementsAre(16, 16));
 }
 
+TEST(Recommend, PutsTheNearestSparsityFirstAmongEqualStrides) {
+  const Problem one_axis{.axes = {{.extent = 32768}}};
+  const auto found = recommend(one_axis, {{256}, {128}}, 0.9375);
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_THAT(found.front().window, ElementsAre(2048));
+  EXPECT_THAT(found.front().stride, ElementsAre(256));
+}
+
 TEST(Recommend, FindsNothingCausalForTilesOfSeveralTokens) {
   const Problem causal{.axes = {{.extent = 64, .causal = true}}};
   EXPECT_TRUE(recommend(causal, {{4}, {4}}, 0.5, 0.5).empty());

@@ -1,0 +1,18 @@
+// The answers of nalab sim, for people and as JSON.
+#pragma once
+
+#include <vector>
+
+#include "core/simulator/sweep.h"
+#include "experiments/cli/sim_request.h"
+
+namespace nalab::cli {
+
+void print(const SimRequest& request, const simulator::Simulation& simulation);
+void print(const SimRequest& request, const std::vector<simulator::SweepPoint>& points);
+void print(const SimRequest& request, const std::vector<simulator::Recommendation>& recommendations);
+
+/// Draws speedup against the size of what is varied. Throws Error as plot() in gnuplot.h.
+void plot_sweep(const SimRequest& request, const std::vector<simulator::SweepPoint>& points);
+
+}  // namespace nalab::cli

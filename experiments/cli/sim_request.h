@@ -1,0 +1,42 @@
+// What nalab sim is asked for: the options as given, and as read and checked.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/simulator/simulator.h"
+
+namespace nalab::cli {
+
+/// The options of nalab sim. Texts with a value for each axis hold "30x48x80", or one value for all axes.
+struct SimOptions {
+  std::string layout, window, stride = "1", dilation = "1";
+  std::string causal = "0";     ///< empty: all axes
+  std::string q_tile, kv_tile;  ///< empty: the tiles of the published figures
+  std::string kv_tiling = "static", tiling = "multi";
+  int64_t extra_kv = 0, batch = 1, heads = 1, head_dim = 128;
+  std::string type = "bf16";
+  std::optional<double> bandwidth;  ///< GB/s
+  simulator::Application application;
+  bool round_speedup = false;
+  std::string sweep;                ///< empty: none
+  std::optional<double> recommend;  ///< sparsity
+  std::string plot;                 ///< path; empty: none
+  int64_t rows = 40;                ///< of a table; 0: all
+  bool json = false;
+};
+
+struct SimRequest {
+  SimOptions options;
+  Problem problem;
+  simulator::Tiles tiles;
+
+  /// Speedup of the application where attention is faster by `speedup`.
+  double end_to_end(double speedup) const;
+};
+
+/// Throws Error that names the option or the axis, its value and the rule.
+SimRequest read_request(const SimOptions& options);
+
+}  // namespace nalab::cli
