@@ -16,30 +16,40 @@ namespace nalab::simd::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// Rounds to an integer and gives 2 to its power, for x in [-126, 0]; anything else gives some number.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V RoundAndPower(D d, V x, V& power) {
+  // Added to 1.5 * 2^23, x is rounded to an integer that stands in the lowest bits; 127 more makes it an exponent
+  // field.
+  const V magic = hn::Set(d, 12582912.0f + 127.0f);
+  const V shifted = hn::Add(x, magic);
+  const hn::RebindToUnsigned<D> du;
+  power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, shifted)));
+  return hn::Sub(shifted, magic);
+}
+
 /// 2^x for x <= 0 or NaN, lanes of float. Relative error below 2e-7; zero below -126, where the result would leave the
 /// normal range; 2^-infinity = 0 and 2^NaN = NaN.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2NonPositive(D d, V x) {
-  // x = n + r with |r| <= 1/2; the polynomial is the minimax approximation of 2^r, degree 5.
-  const V n = hn::Round(x);
-  const V r = hn::Sub(x, n);
+  // x = n + r with |r| <= 1/2; the polynomial is the minimax approximation of 2^r, degree 5, exact at 0.
+  V power;
+  const V r = hn::Sub(x, RoundAndPower(d, x, power));
   V p = hn::Set(d, 1.326472719e-03f);
   p = hn::MulAdd(p, r, hn::Set(d, 9.671512642e-03f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.550733743e-02f));
   p = hn::MulAdd(p, r, hn::Set(d, 2.402224209e-01f));
   p = hn::MulAdd(p, r, hn::Set(d, 6.931469776e-01f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  const hn::Rebind<int32_t, D> di;
-  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, n));
-  const V result = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), result);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), hn::Mul(p, power));
 }
 
 /// e^x for x <= 0 or NaN: as Exp2NonPositive, zero below -87.3.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpNonPositive(D d, V x) {
   // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts, so that n times the first is exact.
-  const V n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
+  V power;
+  const V n = RoundAndPower(d, hn::Mul(x, hn::Set(d, 1.44269504088896341f)), power);
   V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   // Cephes expf: e^r = 1 + r + r^2 p(r), degree 5.
@@ -50,10 +60,7 @@ HWY_INLINE V ExpNonPositive(D d, V x) {
   p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
   p = hn::MulAdd(p, hn::Mul(r, r), hn::Add(r, hn::Set(d, 1.0f)));
-  const hn::Rebind<int32_t, D> di;
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
-  const V result = hn::Mul(p, hn::BitCast(d, exponent));
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), result);
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3f)), hn::Mul(p, power));
 }
 
 }  // namespace nalab::simd::HWY_NAMESPACE

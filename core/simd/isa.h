@@ -9,7 +9,8 @@ namespace nalab {
 
 /// In ascending order; each one is a superset of those before it.
 enum class Isa : uint8_t {
-  baseline,    ///< what the compiler targets by default; on x86-64 plain scalar code, slow but right (Highway has no SSE2)
+  baseline,    ///< what the compiler targets by default; on x86-64 plain scalar code, slow but right (Highway has no
+               ///< SSE2)
   avx2,        ///< AVX2, FMA, F16C
   avx512,      ///< AVX-512 F, VL, DQ, BW
   avx512bf16,  ///< and AVX512_BF16: dot products of bfloat16 pairs

@@ -1,13 +1,12 @@
-// The instruction sets that kernel sources are compiled for, in Highway's terms, and the choice of a function among them.
-// To be included before any header of Highway.
+// The instruction sets that kernel sources are compiled for, in Highway's terms, and the choice of a function among
+// them. To be included before any header of Highway.
 //
 // A kernel source compiles itself once per target (hwy/foreach_target.h), each time inside a target region: never with
-// per-file -m flags, which leak into inline library code and crash older CPUs. Isa::avx512bf16 shares the AVX3 target of
-// Highway 1.0.3, which knows no native bf16 dot product; kernels that use it say so.
+// per-file -m flags, which leak into inline library code and crash older CPUs. Isa::avx512bf16 shares the AVX3 target
+// of Highway 1.0.3, which knows no native bf16 dot product; kernels that use it say so.
 #pragma once
 
-#define HWY_DISABLED_TARGETS \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 
 #include <type_traits>
 
@@ -27,6 +26,5 @@ Function* select(Isa isa, Function* baseline, std::type_identity_t<Function>* av
 }  // namespace nalab::simd
 
 /// Within HWY_ONCE, in the namespace that holds the targets' namespaces.
-#define NALAB_SELECT(isa, FUNCTION)                                                                     \
-  ::nalab::simd::select((isa), &HWY_STATIC_DISPATCH(FUNCTION), HWY_CHOOSE_AVX2(FUNCTION), \
-                        HWY_CHOOSE_AVX3(FUNCTION))
+#define NALAB_SELECT(isa, FUNCTION) \
+  ::nalab::simd::select((isa), &HWY_STATIC_DISPATCH(FUNCTION), HWY_CHOOSE_AVX2(FUNCTION), HWY_CHOOSE_AVX3(FUNCTION))

@@ -5,6 +5,8 @@
 // attend to in blocks: each block is packed once and visited by all micro tiles of the super tile. The mask is
 // separable, so a micro tile sees a box of keys; window, stride, dilation and causality decide which box and which
 // lanes, and nothing else here knows of them. Extra tokens are more keys that every lane attends to.
+#include "core/kernels/fused/fused.h"
+
 #include "core/kernels/fused/tiles.h"
 #include "core/kernels/variants.h"
 
@@ -408,6 +410,19 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nalab::fused {
 
+void forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+  NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
+}
+
+int64_t workspace_bytes(const Problem& problem, int threads) {
+  return threads * private_bytes(problem, choose_tiles(problem));
+}
+
+int64_t executed_flops(const Problem& problem) {
+  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem)) *
+         (problem.head_dim + problem.head_dim_v);
+}
+
 Variant variant() {
   return {
       .name = "fused",
@@ -417,17 +432,9 @@ Variant variant() {
         if (pass == Pass::backward) return "fused has no backward pass yet";
         return std::nullopt;
       },
-      .workspace_bytes = [](const Problem& problem, Pass, int threads) -> int64_t {
-        return threads * private_bytes(problem, choose_tiles(problem));
-      },
-      .executed_flops = [](const Problem& problem, Pass) -> int64_t {
-        return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem)) *
-               (problem.head_dim + problem.head_dim_v);
-      },
-      .forward =
-          [](const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-            NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
-          },
+      .workspace_bytes = [](const Problem& problem, Pass, int threads) { return workspace_bytes(problem, threads); },
+      .executed_flops = [](const Problem& problem, Pass) { return executed_flops(problem); },
+      .forward = forward,
   };
 }
 
