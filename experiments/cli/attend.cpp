@@ -54,9 +54,7 @@ std::vector<Task> plan(const AttendOptions& options, ElementType type) {
     Problem problem = c.problem;
     problem.type = type;
     const Variant& variant = options.variant.empty() ? choose_variant(problem, pass) : find_variant(options.variant);
-    if (const auto reason = why_not(variant, problem, pass)) {
-      throw Error(where + "variant " + std::string(variant.name) + ": " + *reason);
-    }
+    if (const auto reason = why_not(variant, problem, pass)) throw Error(where + *reason);
     tasks.push_back({name, &variant});
   }
   return tasks;

@@ -12,14 +12,14 @@ namespace nalab::cli {
 namespace {
 
 /// The numbers of "30x48x80".
-std::vector<int64_t> numbers(const store::Row& row, const char* field, const std::string& text) {
+std::vector<int64_t> numbers(const char* field, const std::string& text) {
   std::vector<int64_t> values;
   const char* at = text.data();
   const char* const end = at + text.size();
   while (true) {
     const auto [stop, code] = std::from_chars(at, end, values.emplace_back());
     if (code != std::errc{} || (stop != end && *stop != 'x')) {
-      throw Error("row " + row.id + ": " + field + " '" + text + "' must be numbers joined by x");
+      throw Error(std::string(field) + " '" + text + "' must be numbers joined by x");
     }
     if (stop == end) return values;
     at = stop + 1;
@@ -29,12 +29,11 @@ std::vector<int64_t> numbers(const store::Row& row, const char* field, const std
 }  // namespace
 
 Problem problem_of(const store::Row& row) {
-  const auto layout = numbers(row, "layout", row.layout);
+  const auto layout = numbers("layout", row.layout);
   const auto per_axis = [&](const char* field, const std::string& text) {
-    const auto values = numbers(row, field, text);
+    const auto values = numbers(field, text);
     if (values.size() != layout.size()) {
-      throw Error("row " + row.id + ": " + field + " '" + text + "' must have as many numbers as layout '" +
-                  row.layout + "'");
+      throw Error(std::string(field) + " '" + text + "' must have as many numbers as layout '" + row.layout + "'");
     }
     return values;
   };
@@ -54,11 +53,7 @@ Problem problem_of(const store::Row& row) {
   for (std::size_t i = 0; i < layout.size(); ++i) {
     problem.axes.push_back({layout[i], window[i], stride[i], dilation[i], causal[i] != 0});
   }
-  try {
-    problem.validate();
-  } catch (const Error& error) {
-    throw Error("row " + row.id + ": " + error.what());
-  }
+  problem.validate();
   return problem;
 }
 
@@ -73,9 +68,9 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
   for (store::StoredTensor& tensor : tensors) by_name[tensor.name] = std::move(tensor);
   const auto take = [&](const std::string& name) {
     auto node = by_name.extract(name);
-    if (node.empty()) throw Error("row " + row.id + ": tensor " + name + " is not stored");
+    if (node.empty()) throw Error("tensor " + name + " is not stored");
     if (node.mapped().shape != store::tensor_extents(inputs.problem, name)) {
-      throw Error("row " + row.id + ": tensor " + name + " has another shape than its problem says");
+      throw Error("tensor " + name + " has another shape than its problem says");
     }
     return std::move(node.mapped());
   };

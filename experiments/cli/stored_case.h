@@ -8,7 +8,7 @@
 
 namespace nalab::cli {
 
-/// The problem of a row. Throws Error that names the row where its fields describe no valid problem.
+/// The problem of a row. Throws Error where its fields describe no valid problem.
 Problem problem_of(const store::Row& row);
 
 struct StoredCase {
@@ -17,7 +17,7 @@ struct StoredCase {
   bool gradients = false;  ///< whether the outputs have them
 };
 
-/// Throws Error that names the row and the tensor where one is missing or has another shape than the problem says.
+/// Throws Error that names the tensor where one is missing or has another shape than the problem says.
 StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors);
 
 }  // namespace nalab::cli

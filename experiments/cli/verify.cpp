@@ -107,25 +107,32 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
   ids = matching(ids, options.cases, options.file);
 
   VerifyTable table(ids);
-  int not_stored = 0;
+  int stored = 0, not_stored = 0;
   for (const store::Row& row : results.rows) {
-    const ElementType type = parse_element_type(row.type);
-    if (std::find(ids.begin(), ids.end(), row.id) == ids.end() ||
-        (options.variant != "all" && options.variant != row.variant) ||
-        std::find(types.begin(), types.end(), type) == types.end()) {
-      continue;
+    try {
+      const ElementType type = parse_element_type(row.type);
+      const bool chosen = std::find(ids.begin(), ids.end(), row.id) != ids.end() &&
+                          std::find(types.begin(), types.end(), type) != types.end() &&
+                          (options.variant == "all" || options.variant == row.variant);
+      if (!chosen) continue;
+      auto tensors = store::read_tensors(options.file, row.id);
+      if (tensors.empty()) {
+        table.skip(row.id, row.variant, type, "its tensors are not stored");
+        ++not_stored;
+      } else {
+        ++stored;
+        verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers);
+      }
+    } catch (const Error& error) {
+      throw Error(options.file + ": row " + row.id + ": " + error.what());
     }
-    auto tensors = store::read_tensors(options.file, row.id);
-    if (tensors.empty()) {
-      table.skip(row.id, row.variant, type, "its tensors are not stored");
-      ++not_stored;
-      continue;
-    }
-    verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers);
+  }
+  if (stored == 0 && not_stored > 0) {
+    throw Error(options.file + ": no tensors are stored for these rows; a run keeps them with store: {tensors: all}");
   }
   fmt::print(
-      "{} rows without stored tensors; bounds of new against stored are twice the contract's, since both carry "
-      "an error\n",
+      "bounds of new against stored are twice the contract's, since both carry an error; {} rows are without "
+      "stored tensors\n",
       not_stored);
   return table.finish(options.file);
 }

@@ -67,7 +67,9 @@ void VerifyTable::skip(const std::string& name, std::string_view variant, Elemen
 }
 
 int VerifyTable::finish(const std::string& path) const {
-  if (agreeing_ + failed_ == 0) throw Error(path + ": nothing was compared, for the reasons in the table");
+  if (agreeing_ + failed_ == 0) {
+    throw Error(fmt::format("{}: nothing was compared, {} skipped", path, skipped_));
+  }
   fmt::print("{} compared: {} ok, {} failed; {} skipped\n", agreeing_ + failed_, agreeing_, failed_, skipped_);
   return failed_ > 0 ? 1 : 0;
 }
