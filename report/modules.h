@@ -11,7 +11,7 @@
 namespace nalab::report {
 
 struct Options {
-  std::string baseline;  ///< variant that speedups are over; empty: dense, or naive where a config has no dense
+  std::string baseline;  ///< variant that speedups are over; empty: the config's, or naive where that was not asked for
 };
 
 /// Makes the tables of a results file that a module has to do with; none where it has not.

@@ -82,6 +82,13 @@ void choose_problems(View& view) {
   }
 }
 
+std::string configured_baseline(const View& view) {
+  for (const store::StoredConfig& config : view.results.configs) {
+    if (config.name == view.config) return config.baseline;
+  }
+  return {};
+}
+
 void choose_variants(View& view, const Options& options) {
   std::set<std::string> seen;
   for (const Row& row : view.results.rows) {
@@ -91,10 +98,10 @@ void choose_variants(View& view, const Options& options) {
     });
     if (found) view.variants.push_back(row.variant);
   }
-  for (const std::string& name : {options.baseline, std::string("dense"), std::string("naive")}) {
-    const bool asked_or_there =
-        name == options.baseline || std::find(view.variants.begin(), view.variants.end(), name) != view.variants.end();
-    if (view.baseline.empty() && asked_or_there) view.baseline = name;
+  view.baseline = options.baseline;
+  for (const std::string& name : {configured_baseline(view), std::string("naive")}) {
+    const bool is_there = std::find(view.variants.begin(), view.variants.end(), name) != view.variants.end();
+    if (view.baseline.empty() && is_there) view.baseline = name;
   }
 }
 

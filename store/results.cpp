@@ -205,8 +205,7 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
     for (const StoredConfig& config : configs) {
       hdf5::require_link_name(config.name);
       const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
-      hdf5::write_text(group, "text", config.text);
-      hdf5::write_text(group, "resolved", config.resolved);
+      visit_config(config, [&](const char* name, const std::string& text) { hdf5::write_text(group, name, text); });
     }
     const hdf5::Handle rows = hdf5::create_list(file, "rows", row_type(), kRowsPerChunk);
     visit_row(kNoRow, [&](const char* name, const auto&, const std::string& unit) {
@@ -248,7 +247,9 @@ Results read_results(const std::string& path) {
     const hdf5::Handle all = hdf5::open_group(file, "configs");
     for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {
       const hdf5::Handle group = hdf5::open_group(all, name);
-      results.configs.push_back({name, hdf5::read_text(group, "text"), hdf5::read_text(group, "resolved")});
+      StoredConfig& config = results.configs.emplace_back();
+      config.name = name;
+      visit_config(config, [&](const char* field, std::string& text) { text = hdf5::read_text(group, field); });
     }
   });
   results.rows = hdf5::within(path, [&] { return read_rows(file); });

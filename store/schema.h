@@ -68,10 +68,10 @@ struct Row {
   std::string pass;  ///< forward, or forward_backward (both, timed together)
   std::string isa;
   int64_t threads = 0;
-  std::string status;            ///< done, failed (a wrong result) or refused (not run)
-  std::string reason;            ///< a sentence where the status is not done
-  int64_t verified_queries = 0;  ///< rows of out compared with the oracle
-  int64_t total_queries = 0;     ///< rows of out
+  std::string status;                         ///< done, failed (a wrong result) or refused (not run)
+  std::string reason;                         ///< a sentence where the status is not done
+  int64_t verified_queries = 0;               ///< rows of out compared with the oracle
+  int64_t total_queries = 0;                  ///< rows of out
   double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms
   double bound_frobenius = 0, bound_max = 0;
   int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
@@ -138,12 +138,24 @@ struct FinishedRow {
   std::vector<StoredTensor> tensors;
 };
 
-/// A configuration as it was given and as it was understood. Group /configs/<name>, string datasets text and resolved.
+/// A configuration as it was given and as it was understood. Group /configs/<name>, one string dataset per field but
+/// the name.
 struct StoredConfig {
   std::string name;
   std::string text;
   std::string resolved;
+  std::string table = {};     ///< the published table that it reproduces, or generic
+  std::string baseline = {};  ///< the variant that speedups are over
 };
+
+/// Calls visitor(name, field) for each dataset.
+template <class C, class Visitor>
+void visit_config(C& c, Visitor&& visitor) {
+  visitor("text", c.text);
+  visitor("resolved", c.resolved);
+  visitor("table", c.table);
+  visitor("baseline", c.baseline);
+}
 
 /// A whole results file in memory, tensors aside.
 struct Results {

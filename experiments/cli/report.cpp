@@ -45,7 +45,7 @@ void add_report(CLI::App& app, int&) {
       ->delimiter(',')
       ->check(CLI::IsMember({"md", "csv", "tex"}));
   command->add_option("--baseline", options->baseline,
-                      "Variant that speedups are over (default: dense, or naive where dense was not asked for)");
+                      "Variant that speedups are over (default: the config's, or naive where that was not asked for)");
   command->callback([options] { run(*options); });
 }
 

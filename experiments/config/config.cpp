@@ -168,7 +168,9 @@ std::string resolved(const Config& config) {
   return std::string(out.c_str()) + "\n";
 }
 
-store::StoredConfig stored(const Config& config) { return {config.title.name, config.text, resolved(config)}; }
+store::StoredConfig stored(const Config& config) {
+  return {config.title.name, config.text, resolved(config), config.title.table, config.settings.baseline};
+}
 
 std::vector<std::string> find_configs() {
   for (const char* folder : {"configs", NALAB_INSTALLED_CONFIGS, NALAB_SOURCE_CONFIGS}) {

@@ -71,7 +71,7 @@ inline store::Results sample_results() {
   store::Results results;
   results.path = "sample.h5";
   results.environment = sample_environment();
-  results.configs = {{"small_case", "name: small_case\n", "name: small_case\n"}};
+  results.configs = {{"small_case", "name: small_case\n", "name: small_case\n", "generic", "dense"}};
   store::Row sampled = sample_row("B & C, 50%", 5, "naive", "f32", {0.0001});
   sampled.verified_queries = 64;
   results.rows = {

@@ -28,6 +28,14 @@ TEST(Speedup, ExplicitBaselineReplacesDense) {
   EXPECT_EQ(texts(tables[0], 0)[5], "0.1100");
 }
 
+TEST(Speedup, TheConfigChoosesTheBaseline) {
+  store::Results results = sample_results();
+  results.configs[0].baseline = "fused";
+  EXPECT_EQ(speedup_tables(results, {})[0].caption.back(), "Speedups are over fused on the same problem.");
+  EXPECT_EQ(texts(speedup_tables(results, {})[0], 0)[4],
+            "n/a: fused gave a wrong result: frobenius 1.0e-01 (bound 2.0e-06)");
+}
+
 TEST(Speedup, NaiveIsTheBaselineWhereDenseWasNotAskedFor) {
   store::Results results = sample_results();
   std::erase_if(results.rows, [](const store::Row& row) { return row.variant == "dense"; });
@@ -93,6 +101,7 @@ TEST(Speedup, EachConfigHasItsTables) {
   store::Row other = sample_row("D", 7, "naive", "f32", {0.001});
   other.config = "other";
   results.rows.push_back(other);
+  results.configs.push_back({"other", "", "", "generic", "dense"});
   const auto tables = speedup_tables(results, {});
   ASSERT_EQ(tables.size(), 4u);
   EXPECT_EQ(tables[2].name, "other_overview");
