@@ -27,6 +27,9 @@ using simd::HWY_NAMESPACE::VF;
 using simd::HWY_NAMESPACE::CopyToFloats;
 using simd::HWY_NAMESPACE::LoadFloats;
 
+/// Keys whose terms are summed before the sum joins the total.
+inline constexpr int64_t kSumBlock = 512;
+
 #if HWY_TARGET == HWY_SCALAR
 
 /// The sums of four vectors' lanes, in order.
@@ -125,16 +128,22 @@ inline float HWY_ATTR Softmax(float* scores, int64_t n) {
   for (; i < n; ++i) max = scores[i] > max ? scores[i] : max;
 
   const VF max_lanes = hn::Set(d, max);
-  VF sums = hn::Zero(d);
-  for (i = 0; i + lanes <= n; i += lanes) {
-    const VF weight = simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Sub(hn::LoadU(d, scores + i), max_lanes));
-    hn::StoreU(weight, d, scores + i);
-    sums = hn::Add(sums, weight);
-  }
-  float sum = hn::GetLane(hn::SumOfLanes(d, sums));
-  for (; i < n; ++i) {
-    scores[i] = hn::GetLane(simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Set(d, scores[i] - max)));
-    sum += scores[i];
+  // Partial sums of a block each: over hundreds of thousands of keys the rounding of one sum would show.
+  float sum = 0.0f;
+  for (int64_t block = 0; block < n; block += kSumBlock) {
+    const int64_t end = block + kSumBlock < n ? block + kSumBlock : n;
+    VF sums = hn::Zero(d);
+    for (i = block; i + lanes <= end; i += lanes) {
+      const VF weight = simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Sub(hn::LoadU(d, scores + i), max_lanes));
+      hn::StoreU(weight, d, scores + i);
+      sums = hn::Add(sums, weight);
+    }
+    float block_sum = hn::GetLane(hn::SumOfLanes(d, sums));
+    for (; i < end; ++i) {
+      scores[i] = hn::GetLane(simd::HWY_NAMESPACE::ExpNonPositive(d, hn::Set(d, scores[i] - max)));
+      block_sum += scores[i];
+    }
+    sum += block_sum;
   }
   const float inverse = 1.0f / sum;
   const VF inverses = hn::Set(d, inverse);
@@ -188,14 +197,20 @@ template <int Q, class Row>
 HWY_INLINE void AddWeightedRows(const float* const* weights, int64_t keys, Row row, int64_t dim, float* const* acc) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(Floats()));
   constexpr int kChains = Q == 1 ? 2 : 1;
-  int64_t c = 0;
-  for (; c + 4 * lanes <= dim; c += 4 * lanes) AddWeightedColumns<Q, 4, kChains>(weights, keys, row, c, acc);
-  for (; c + 2 * lanes <= dim; c += 2 * lanes) AddWeightedColumns<Q, 2, 2 * kChains>(weights, keys, row, c, acc);
-  for (; c + lanes <= dim; c += lanes) AddWeightedColumns<Q, 1, 4 * kChains>(weights, keys, row, c, acc);
-  for (int64_t n = 0; n < keys && c < dim; ++n) {
-    const auto* values = row(n);
-    for (int64_t rest = c; rest < dim; ++rest) {
-      for (int i = 0; i < Q; ++i) acc[i][rest] += weights[i][n] * to_float(values[rest]);
+  for (int64_t block = 0; block < keys; block += kSumBlock) {
+    const int64_t count = block + kSumBlock < keys ? kSumBlock : keys - block;
+    const auto block_row = [&](int64_t n) HWY_ATTR { return row(block + n); };
+    const float* w[Q];
+    for (int i = 0; i < Q; ++i) w[i] = weights[i] + block;
+    int64_t c = 0;
+    for (; c + 4 * lanes <= dim; c += 4 * lanes) AddWeightedColumns<Q, 4, kChains>(w, count, block_row, c, acc);
+    for (; c + 2 * lanes <= dim; c += 2 * lanes) AddWeightedColumns<Q, 2, 2 * kChains>(w, count, block_row, c, acc);
+    for (; c + lanes <= dim; c += lanes) AddWeightedColumns<Q, 1, 4 * kChains>(w, count, block_row, c, acc);
+    for (int64_t n = 0; n < count && c < dim; ++n) {
+      const auto* values = block_row(n);
+      for (int64_t rest = c; rest < dim; ++rest) {
+        for (int i = 0; i < Q; ++i) acc[i][rest] += w[i][n] * to_float(values[rest]);
+      }
     }
   }
 }
