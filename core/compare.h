@@ -19,8 +19,8 @@ struct Tolerance {
 /// What kind of tensor is compared: gradients pass through one more product than out and lse.
 enum class TensorKind : uint8_t { output, gradient };
 
-/// Bounds of the contract for scores of ordinary size, up to 30. Beyond, the rounding of a score, and with it the relative
-/// error of its weight, grows with |score|: so do the bounds.
+/// Bounds of the contract for scores of ordinary size, up to 30. Beyond, the rounding of a score, and with it the
+/// relative error of its weight, grows with |score|: so do the bounds.
 Tolerance tolerance(ElementType type, TensorKind kind, double max_abs_score = 0.0);
 
 /// Outcome of a comparison; errors are 0 for an empty tensor.
@@ -37,9 +37,9 @@ struct Comparison {
   std::string to_string() const;
 };
 
-/// Compares in double over the whole tensor. NaN matches NaN and an infinity the same infinity; norms run over the finite
-/// elements. Where max |reference| <= 1e-12 the absolute difference must be at most 1e-6 * value_scale instead, with
-/// value_scale = max |v| for out (and max |dv| for gradients).
+/// Compares in double over the whole tensor. NaN matches NaN and an infinity the same infinity; norms run over the
+/// finite elements. Where max |reference| <= 1e-12 the absolute difference must be at most 1e-6 * value_scale instead,
+/// with value_scale = max |v| for out (and max |dv| for gradients).
 Comparison compare(std::span<const float> values, std::span<const double> reference, Tolerance bound,
                    double value_scale);
 Comparison compare(std::span<const double> values, std::span<const double> reference, Tolerance bound,

@@ -27,12 +27,11 @@ class Workers {
   template <class Body>
   void for_each(int64_t tasks, const Body& body) {
     arena_.execute([&] {
-      oneapi::tbb::parallel_for(
-          oneapi::tbb::blocked_range<int64_t>(0, tasks, 1),
-          [&](const oneapi::tbb::blocked_range<int64_t>& range) {
-            const int worker = oneapi::tbb::this_task_arena::current_thread_index();
-            for (int64_t task = range.begin(); task < range.end(); ++task) body(task, worker);
-          });
+      oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<int64_t>(0, tasks, 1),
+                                [&](const oneapi::tbb::blocked_range<int64_t>& range) {
+                                  const int worker = oneapi::tbb::this_task_arena::current_thread_index();
+                                  for (int64_t task = range.begin(); task < range.end(); ++task) body(task, worker);
+                                });
     });
   }
 

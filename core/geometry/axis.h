@@ -1,8 +1,8 @@
 // Which keys a query sees along one axis, and which queries see a key: the one place that answers.
 //
 // Definitions: Neighborhood Attention (2204.07143), dilation (2209.15001), causal and per-axis parameters
-// (Faster NA, 2403.04690), even windows and stride (Generalized NA, 2504.16922). Everything here is 64-bit integer math,
-// constexpr, and free of types of a particular host or device.
+// (Faster NA, 2403.04690), even windows and stride (Generalized NA, 2504.16922). Everything here is 64-bit integer
+// math, constexpr, and free of types of a particular host or device.
 #pragma once
 
 #include <algorithm>

@@ -8,8 +8,8 @@
 
 namespace nalab::geometry {
 
-/// Token layouts have one to three axes. Fewer are embedded in three by leading axes of one token, which change nothing:
-/// so ranks are written once.
+/// Token layouts have one to three axes. Fewer are embedded in three by leading axes of one token, which change
+/// nothing: so ranks are written once.
 inline constexpr int kAxes = 3;
 
 /// One range of positions per axis.
@@ -30,9 +30,7 @@ struct TileAxis {
   constexpr int64_t count() const { return ceil_div(length, tile); }
   constexpr Range range(int64_t i) const { return {i * tile, std::min((i + 1) * tile, length)}; }
   /// The tiles that touch a non-empty range of positions.
-  constexpr Range touching(Range positions) const {
-    return {positions.begin / tile, ceil_div(positions.end, tile)};
-  }
+  constexpr Range touching(Range positions) const { return {positions.begin / tile, ceil_div(positions.end, tile)}; }
   /// The tiles that lie whole inside a range of positions; may be empty. The last tile ends with the axis.
   constexpr Range inside(Range positions) const {
     return {ceil_div(positions.begin, tile), positions.end == length ? count() : positions.end / tile};
@@ -45,8 +43,8 @@ constexpr TileClass classify(const AxisMask& mask, Range queries, Range keys) {
   return mask.keys_of_all(queries).contains(keys) ? TileClass::full : TileClass::partial;
 }
 
-/// Class of a KV tile for a query tile. The mask is a product over the axes: a tile is empty where one axis is empty and
-/// full where all axes are full.
+/// Class of a KV tile for a query tile. The mask is a product over the axes: a tile is empty where one axis is empty
+/// and full where all axes are full.
 constexpr TileClass classify(const GroupMask& mask, const Box& queries, const Box& keys) {
   TileClass result = TileClass::full;
   for (int axis = 0; axis < kAxes; ++axis) {

@@ -18,8 +18,9 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   /// Throws std::bad_alloc where the memory is not to be had.
   explicit AlignedBuffer(int64_t size)
-      : size_(size), data_(static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T),
-                                                          std::align_val_t{kAlignment}))) {}
+      : size_(size),
+        data_(static_cast<T*>(
+            ::operator new (static_cast<std::size_t>(size) * sizeof(T), std::align_val_t{kAlignment}))) {}
 
   int64_t size() const { return size_; }
   T* data() { return data_.get(); }
@@ -33,7 +34,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
+    void operator()(T* p) const { ::operator delete (p, std::align_val_t{kAlignment}); }
   };
   int64_t size_ = 0;
   std::unique_ptr<T, Free> data_;

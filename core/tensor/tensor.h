@@ -11,8 +11,8 @@
 
 namespace nalab {
 
-/// Extents of a heads-last token tensor [batch, X1, X2, X3, heads, dim]. Layouts of rank 1 and 2 have leading extents of
-/// one; extra tokens are a layout {1, 1, extra_tokens}; lse has dim 1.
+/// Extents of a heads-last token tensor [batch, X1, X2, X3, heads, dim]. Layouts of rank 1 and 2 have leading extents
+/// of one; extra tokens are a layout {1, 1, extra_tokens}; lse has dim 1.
 struct TokenShape {
   int64_t batch = 0;
   std::array<int64_t, 3> layout{0, 0, 0};
@@ -77,11 +77,7 @@ struct BasicTensorView {
     return {static_cast<Element<T>*>(data), shape, strides};
   }
 
-  operator BasicTensorView<const void>() const
-    requires(!std::is_const_v<Void>)
-  {
-    return {data, type, shape, strides};
-  }
+  operator BasicTensorView<const void>() const requires(!std::is_const_v<Void>) { return {data, type, shape, strides}; }
 };
 
 using TensorView = BasicTensorView<void>;

@@ -7,7 +7,8 @@
 namespace nalab {
 namespace {
 
-// The bounds are wide, since other work may run beside this. No CPU does more: four 512-bit multiply-adds a cycle at 10 GHz.
+// The bounds are wide, since other work may run beside this. No CPU does more: four 512-bit multiply-adds a cycle at 10
+// GHz.
 constexpr double kImpossible = 4.0 * 16 * 2 * 10e9;
 
 TEST(Peak, MultiplyAddRateIsPlausibleAndGrowsWithTheVectors) {
