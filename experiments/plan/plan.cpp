@@ -61,6 +61,56 @@ std::regex parse_filter(const std::string& filter) {
   }
 }
 
+void require_different_names(const std::vector<config::Config>& configs) {
+  std::set<std::string> names;
+  for (const config::Config& config : configs) {
+    const std::string& name = config.title.name;
+    if (names.insert(name).second) continue;
+    throw Error(config.path + ": name: expected one that no other configuration of the run has, got '" + name + "'");
+  }
+}
+
+/// Collects groups: what the filter lets through, each id once.
+class Planner {
+ public:
+  Planner(const std::string& filter, const Machine& machine)
+      : filter_(filter), pattern_(parse_filter(filter)), machine_(machine) {}
+
+  void add_group(const config::Config& config, const config::ProblemSettings& given, ElementType type,
+                 config::RowPass pass) {
+    const Problem problem = given.problem(type);
+    Group group{{}, config.settings};
+    for (const std::string& variant : config.settings.variants) {
+      Row row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
+      row.config = config.title.name;
+      row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
+      ++offered_;
+      if (!std::regex_search(row.id, pattern_) && !std::regex_search(given.label, pattern_)) continue;
+      if (ids_.insert(row.id).second) {
+        group.rows.push_back(std::move(row));
+      } else {
+        ++plan_.repeated;
+      }
+    }
+    if (!group.rows.empty()) plan_.groups.push_back(std::move(group));
+  }
+
+  Plan take() {
+    if (plan_.groups.empty()) {
+      throw Error("filter '" + filter_ + "' matches none of " + std::to_string(offered_) + " rows");
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  const std::string& filter_;
+  std::regex pattern_;
+  const Machine& machine_;
+  Plan plan_;
+  std::set<std::string> ids_;
+  int64_t offered_ = 0;
+};
+
 }  // namespace
 
 int64_t Plan::rows() const {
@@ -109,41 +159,16 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
 }
 
 Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine) {
-  const std::regex pattern = parse_filter(filter);
-  Plan plan;
-  std::set<std::string> ids;
-  std::set<std::string> names;
-  int64_t offered = 0;
+  require_different_names(configs);
+  Planner planner(filter, machine);
   for (const config::Config& config : configs) {
-    if (!names.insert(config.title.name).second) {
-      throw Error(config.path + ": name: expected one that no other configuration of the run has, got '" +
-                  config.title.name + "'");
-    }
-    const config::Settings& settings = config.settings;
-    for (const config::ProblemSettings& given : config.problems) {
-      for (ElementType type : settings.types) {
-        const Problem problem = given.problem(type);
-        for (config::RowPass pass : settings.passes) {
-          Group group{{}, settings};
-          for (const std::string& variant : settings.variants) {
-            Row row = make_row(problem, find_variant(variant), pass, settings, machine);
-            row.config = config.title.name;
-            row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
-            ++offered;
-            if (!std::regex_search(row.id, pattern) && !std::regex_search(given.label, pattern)) continue;
-            if (ids.insert(row.id).second) {
-              group.rows.push_back(std::move(row));
-            } else {
-              ++plan.repeated;
-            }
-          }
-          if (!group.rows.empty()) plan.groups.push_back(std::move(group));
-        }
+    for (const config::ProblemSettings& problem : config.problems) {
+      for (const ElementType type : config.settings.types) {
+        for (const config::RowPass pass : config.settings.passes) planner.add_group(config, problem, type, pass);
       }
     }
   }
-  if (plan.groups.empty()) throw Error("filter '" + filter + "' matches none of " + std::to_string(offered) + " rows");
-  return plan;
+  return planner.take();
 }
 
 void skip_finished(Plan& plan, const std::vector<std::string>& finished) {

@@ -1,0 +1,216 @@
+// Everything that can be wrong with a configuration, with the exact line that it gets.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/experiments/support.h"
+
+namespace nalab {
+namespace {
+
+using experiments_test::complaint_of;
+
+constexpr const char* kHead = "name: x\nvariants: [naive]\n";
+constexpr const char* kTail = "problems: [{layout: 8, window: 3}]\n";
+
+struct Bad {
+  const char* what;
+  std::string text;
+  std::string line;
+};
+
+std::string top(const std::string& line) { return kHead + line + "\n" + kTail; }
+std::string problem(const std::string& keys) { return std::string(kHead) + "problems:\n  - {" + keys + "}\n"; }
+std::string grid(const std::string& keys) { return std::string(kHead) + "grids:\n  - {" + keys + "}\n"; }
+
+const std::string kTopKeys =
+    "name, table, about, timing, verify, store, seed, variants, types, passes, baseline, quick, problems, grids";
+const std::string kProblemKeys =
+    "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
+    "scale";
+const std::string kNames =
+    "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, rank";
+
+std::string variants_text(const std::string& before) {
+  std::string text = before;
+  for (const std::string& name : config::variant_names()) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+const Bad kBad[] = {
+    // The file.
+    {"empty file", "", "x.yaml: expected a mapping of keys to values, got nothing"},
+    {"only a comment", "# nothing\n", "x.yaml: expected a mapping of keys to values, got nothing"},
+    {"a list", "[1, 2]\n", "x.yaml:1:1: expected a mapping of keys to values, got a list of 2"},
+    {"a text", "hello\n", "x.yaml:1:1: expected a mapping of keys to values, got 'hello'"},
+    {"unclosed list", "name: [a\n", "x.yaml:2:1: expected YAML, got: end of sequence flow not found"},
+    {"unclosed quote", "name: \"a\n",
+     "x.yaml:1:7: name: expected a name of letters, digits, '_', '-' and '.', got 'a '"},
+    {"a tab for indentation", "timing:\n\tmin_samples: 1\n", "x.yaml:2:13: expected YAML, got: illegal map value"},
+    {"two documents", "name: x\n---\nname: y\n", "x.yaml: expected one YAML document, got 2"},
+    {"unknown alias", "name: *a\n", "x.yaml:1:7: expected YAML, got: the referenced anchor is not defined"},
+    // The top level.
+    {"unknown key", top("varients: [naive]"),
+     "x.yaml:3:11: varients: expected one of the keys " + kTopKeys + ", got an unknown key"},
+    {"key given twice", top("seed: 1\nseed: 2"), "x.yaml:4:1: seed: expected each key once, got it a second time"},
+    {"key that is a list", top("[a, b]: 2"), "x.yaml:3:1: expected a key, got a list of 2"},
+    {"no name", "variants: [naive]\nproblems: [{layout: 8, window: 3}]\n",
+     "x.yaml:1:1: expected the key name, got none"},
+    {"no variants", std::string("name: x\n") + kTail, "x.yaml:1:1: expected the key variants, got none"},
+    {"no problems", kHead, "x.yaml:1:1: expected the key problems or grids, got none"},
+    {"empty problems", std::string(kHead) + "problems: []\n",
+     "x.yaml:3:11: problems: expected at least one value, got an empty list"},
+    {"problems without value", std::string(kHead) + "problems:\n",
+     "x.yaml:3:1: problems: expected a mapping of keys to values, got nothing"},
+    {"name with a slash", "name: a/b\n",
+     "x.yaml:1:7: name: expected a name of letters, digits, '_', '-' and '.', got 'a/b'"},
+    {"name that is a mapping", "name: {a: b}\n",
+     "x.yaml:1:7: name: expected a name of letters, digits, '_', '-' and '.', got a mapping"},
+    {"about that is a list", top("about: [a, b]"), "x.yaml:3:8: about: expected text, got a list of 2"},
+    {"unknown variant", "name: x\nvariants: [naive, swift]\n",
+     "x.yaml:2:19: variants: expected one of " + variants_text("all") + ", got 'swift'"},
+    {"no variant in the list", "name: x\nvariants: []\n",
+     "x.yaml:2:11: variants: expected at least one value, got an empty list"},
+    {"unknown baseline", top("baseline: all"),
+     "x.yaml:3:11: baseline: expected one of " + variants_text("") + ", got 'all'"},
+    {"unknown type", top("types: [f32, f64]"), "x.yaml:3:14: types: expected one of f32, bf16, f16, got 'f64'"},
+    {"unknown pass", top("passes: backward"),
+     "x.yaml:3:9: passes: expected one of forward, forward_backward, got 'backward'"},
+    {"unknown storage", top("store: {tensors: some}"),
+     "x.yaml:3:18: tensors: expected one of none, sample, all, got 'some'"},
+    {"seed with a fraction", top("seed: 1.5"), "x.yaml:3:7: seed: expected an integer of at least 0, got '1.5'"},
+    {"negative seed", top("seed: -1"), "x.yaml:3:7: seed: expected an integer of at least 0, got '-1'"},
+    {"seed in quotes", top("seed: '1'"), "x.yaml:3:7: seed: expected an integer of at least 0, got '1'"},
+    {"seed beyond 64 bits", top("seed: 99999999999999999999"),
+     "x.yaml:3:7: seed: expected an integer of at least 0, got '99999999999999999999'"},
+    {"timing that is a number", top("timing: 3"), "x.yaml:3:9: timing: expected a mapping of keys to values, got '3'"},
+    {"unknown key of timing", top("timing: {samples: 3}"),
+     "x.yaml:3:19: samples: expected one of the keys warmups, min_samples, max_samples, min_seconds, max_seconds, got "
+     "an "
+     "unknown key"},
+    {"no samples", top("timing: {min_samples: 0}"),
+     "x.yaml:3:23: min_samples: expected an integer of at least 1, got '0'"},
+    {"seconds that are no number", top("timing: {min_seconds: .nan}"),
+     "x.yaml:3:23: min_seconds: expected a number of at least 0, got '.nan'"},
+    {"seconds with a unit", top("timing: {max_seconds: 3s}"),
+     "x.yaml:3:23: max_seconds: expected a number of at least 0, got '3s'"},
+    {"more samples at least than at most", top("timing: {min_samples: 9, max_samples: 3}"),
+     "x.yaml:1:1: timing: max_samples 3 must be at least 9, min_samples"},
+    {"more seconds at least than at most", top("timing: {min_seconds: 3, max_seconds: 0.5}"),
+     "x.yaml:1:1: timing: max_seconds 0.5 must be at least 3, min_seconds"},
+    {"problems under quick", top("quick: {problems: []}"),
+     "x.yaml:3:19: problems: expected one of the keys timing, verify, store, seed, variants, types, passes, baseline, "
+     "got "
+     "an unknown key"},
+    {"mistake in the form not asked for", top("quick: {types: f64}"),
+     "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
+    // Problems.
+    {"unknown key of a problem", problem("layout: 8, window: 3, windows: 3"),
+     "x.yaml:4:37: windows: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
+    {"no layout", problem("window: 3"), "x.yaml:4:5: problems: expected the key layout, got none"},
+    {"no window", problem("layout: 8"), "x.yaml:4:5: problems: expected the key window, got none"},
+    {"four axes", problem("layout: [2, 2, 2, 2], window: 1"),
+     "x.yaml:4:14: layout: expected one to three values, got a list of 4"},
+    {"window of another length", problem("layout: [8, 8], window: [3, 3, 3]"),
+     "x.yaml:4:30: window: expected one value, or one for each axis of the layout of 2 axes, got a list of 3"},
+    {"stride of another length", problem("layout: 8, window: 3, stride: [1, 1]"),
+     "x.yaml:4:36: stride: expected one value, or one for each axis of the layout of 1 axis, got a list of 2"},
+    {"causal of another length", problem("layout: [8, 8, 8], window: 3, causal: [true, false]"),
+     "x.yaml:4:44: causal: expected one value, or one for each axis of the layout of 3 axes, got a list of 2"},
+    {"window that is text", problem("layout: 8, window: seven"),
+     "x.yaml:4:25: window: expected an integer, got 'seven'"},
+    {"window that is nested", problem("layout: [8, 8], window: [[3, 3]]"),
+     "x.yaml:4:31: window: expected an integer, got a list of 2"},
+    {"window with nothing", problem("layout: 8, window: "), "x.yaml:4:17: window: expected an integer, got nothing"},
+    {"causal 2", problem("layout: 8, window: 3, causal: 2"), "x.yaml:4:36: causal: expected true or false, got '2'"},
+    {"label that is a list", problem("layout: 8, window: 3, label: [a]"),
+     "x.yaml:4:35: label: expected text, got a list of 1"},
+    {"scale that is text", problem("layout: 8, window: 3, scale: big"),
+     "x.yaml:4:35: scale: expected a number, got 'big'"},
+    {"scale NaN", problem("layout: 8, window: 3, scale: .nan"), "x.yaml:4:5: problems: scale nan must be finite"},
+    {"window 0", problem("layout: 8, window: 0"), "x.yaml:4:5: problems: axis 1: window 0 must be at least 1"},
+    {"window larger than the axis", problem("layout: [8, 5], window: 6"),
+     "x.yaml:4:5: problems: axis 2: window 6 must be at most 5, the layout 5 div the dilation 1"},
+    {"window larger than the dilated axis", problem("layout: 9, window: 5, dilation: 2"),
+     "x.yaml:4:5: problems: axis 1: window 5 must be at most 4, the layout 9 div the dilation 2"},
+    {"stride above window", problem("layout: [8, 8], window: 3, stride: [1, 4]"),
+     "x.yaml:4:5: problems: axis 2: stride 4 must be at most 3, the window"},
+    {"negative layout", problem("layout: -8, window: 3"), "x.yaml:4:5: problems: axis 1: layout -8 must be at least 1"},
+    {"heads that do not divide", problem("layout: 8, window: 3, heads: 4, heads_kv: 3"),
+     "x.yaml:4:5: problems: heads_kv 3 must divide heads 4"},
+    {"several rules at once", problem("layout: [8, 8], window: [9, 3], stride: [1, 4], batch: 0, head_dim: 0"),
+     "x.yaml:4:5: problems: axis 1: window 9 must be at most 8, the layout 8 div the dilation 1; axis 2: stride 4 must "
+     "be "
+     "at most 3, the window; batch 0 must be at least 1; head_dim 0 must be at least 1; head_dim_v 0 must be at least "
+     "1"},
+    {"invalid in the quick form alone", problem("layout: 8, window: 7, quick: {layout: 4}"),
+     "x.yaml:4:5: problems: axis 1: window 7 must be at most 4, the layout 4 div the dilation 1"},
+    {"quick inside quick", problem("layout: 8, window: 7, quick: {quick: {window: 3}}"),
+     "x.yaml:4:43: quick: expected one of the keys " + kProblemKeys + ", got an unknown key"},
+    // Grids.
+    {"where in a problem", problem("layout: 8, window: 3, where: [window < layout]"),
+     "x.yaml:4:35: where: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
+    {"empty list in a grid", grid("layout: [], window: 3"),
+     "x.yaml:4:14: layout: expected at least one value, got an empty list"},
+    {"invalid combination", grid("layout: [[8, 8], [4, 4]], window: [3, 5]"),
+     "x.yaml:4:5: grids: combination 4x4_w5x5_s1x1_d1x1_c0x0_b1_h1_kv1_dk64_dv64_e0_f32: axis 1: window 5 must be at "
+     "most "
+     "4, the layout 4 div the dilation 1; axis 2: window 5 must be at most 4, the layout 4 div the dilation 1"},
+    {"ranks that do not agree", grid("layout: [[8, 8], [8, 8, 8]], window: [[3, 3]]"),
+     "x.yaml:4:44: window: expected one value, or one for each axis of the layout of 3 axes, got a list of 2"},
+    {"no combination left", grid("layout: [8, 9], window: [3, 5], where: [window > layout]"),
+     "x.yaml:4:5: grids: expected at least one combination that meets `where`, got none of 4"},
+    {"labels in a grid", grid("layout: 8, window: 3, label: [a, b]"),
+     "x.yaml:4:35: label: expected one text for the whole grid, got a list of 2"},
+    {"condition without comparison", grid("layout: 8, window: 3, where: [window * 2]"),
+     "x.yaml:4:36: where: expected a comparison (<=, <, >=, >, ==, !=), got the end in 'window * 2'"},
+    {"condition of an unknown name", grid("layout: 8, window: 3, where: [window <= width]"),
+     "x.yaml:4:36: where: expected an integer, '(' or one of " + kNames + ", got 'width' in 'window <= width'"},
+    {"condition that is cut short", grid("layout: 8, window: 3, where: [window <=]"),
+     "x.yaml:4:36: where: expected an integer, '(' or one of " + kNames + ", got the end in 'window <='"},
+    {"condition with more behind it", grid("layout: 8, window: 3, where: [1 < window < layout]"),
+     "x.yaml:4:36: where: expected the end, got '< layout' in '1 < window < layout'"},
+    {"unclosed bracket", grid("layout: 8, window: 3, where: ['(window + 1 < layout']"),
+     "x.yaml:4:36: where: expected ')', got '< layout' in '(window + 1 < layout'"},
+    {"division by zero", grid("layout: 8, window: 3, where: [layout / extra_tokens > 1]"),
+     "x.yaml:4:36: where: expected a divisor of at least 1, got 0"},
+    {"overflow", grid("layout: 8, window: 3, where: [layout * 9223372036854775807 > 1]"),
+     "x.yaml:4:36: where: expected values that fit in 64 bits, got greater ones"},
+};
+
+TEST(BadConfig, GetsItsLine) {
+  for (const Bad& bad : kBad) EXPECT_EQ(complaint_of(bad.text), bad.line) << bad.what;
+}
+
+TEST(BadConfig, IsOneLine) {
+  for (const Bad& bad : kBad) EXPECT_EQ(complaint_of(bad.text).find('\n'), std::string::npos) << bad.what;
+}
+
+TEST(BadConfig, DeepNestingIsRefused) {
+  EXPECT_NE(complaint_of("name: " + std::string(100'000, '[')), "");
+  EXPECT_NE(complaint_of(grid("layout: 8, window: 3, where: ['" + std::string(100'000, '(') + "']")), "");
+}
+
+TEST(BadConfig, MoreCombinationsThanAnyoneRuns) {
+  std::string many = "[1";
+  for (int i = 2; i <= 400; ++i) many += ", " + std::to_string(i);
+  many += "]";
+  EXPECT_EQ(complaint_of(grid("layout: " + many + ", window: " + many)),
+            "x.yaml:4:5: grids: expected at most 100000 combinations, got more");
+}
+
+TEST(BadConfig, PathIsNamed) {
+  const auto line_for = [](const std::string& path) -> std::string {
+    try {
+      config::load(path, config::Form::full);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(line_for("no/such.yaml"), "no/such.yaml: expected a YAML file, got none that can be read");
+  EXPECT_EQ(line_for(NALAB_SOURCE_DIR), std::string(NALAB_SOURCE_DIR) + ": expected a YAML file, got a directory");
+}
+
+}  // namespace
+}  // namespace nalab

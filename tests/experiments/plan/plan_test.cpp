@@ -1,0 +1,222 @@
+#include "experiments/plan/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "core/error.h"
+#include "experiments/plan/announce.h"
+#include "experiments/plan/units.h"
+#include "tests/experiments/support.h"
+
+namespace nalab {
+namespace {
+
+using experiments_test::load_text;
+using plan::Machine;
+using plan::make_plan;
+using plan::Plan;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr Machine kLarge{int64_t{1} << 40, 2};
+
+std::vector<std::string> ids(const Plan& plan) {
+  std::vector<std::string> list;
+  for (const plan::Group& group : plan.groups) {
+    for (const plan::Row& row : group.rows) list.push_back(row.id);
+  }
+  return list;
+}
+
+const plan::Row& row_of(const Plan& plan, const std::string& id) {
+  for (const plan::Group& group : plan.groups) {
+    for (const plan::Row& row : group.rows) {
+      if (row.id == id) return row;
+    }
+  }
+  throw Error("no row " + id);
+}
+
+std::string complaint(const std::vector<config::Config>& configs, const std::string& filter) {
+  try {
+    make_plan(configs, filter, kLarge);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+const char* kTwoProblems = R"(
+name: two
+variants: [dense, naive]
+problems:
+  - {label: first, layout: [9, 8], window: 3, head_dim: 4}
+  - {label: second, layout: [9, 8], window: 5, dilation: [1, 1], head_dim: 4, causal: true}
+)";
+const std::string kDense = "9x8_w9x8_s1x1_d1x1_c0x0_b1_h1_kv1_dk4_dv4_e0_f32.dense.forward";
+const std::string kFirst = "9x8_w3x3_s1x1_d1x1_c0x0_b1_h1_kv1_dk4_dv4_e0_f32.naive.forward";
+const std::string kSecond = "9x8_w5x5_s1x1_d1x1_c1x1_b1_h1_kv1_dk4_dv4_e0_f32.naive.forward";
+
+TEST(Plan, ProblemsShareTheRowOfTheirSelfAttention) {
+  const Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  EXPECT_THAT(ids(plan), ElementsAre(kDense, kFirst, kSecond));
+  EXPECT_EQ(plan.groups.size(), 2u);
+  EXPECT_EQ(plan.rows(), 3);
+  EXPECT_EQ(plan.repeated, 1);
+  EXPECT_EQ(row_of(plan, kDense).label, plan::kSelfAttention);
+  EXPECT_EQ(row_of(plan, kFirst).label, "first");
+  for (const std::string& id : ids(plan)) {
+    EXPECT_EQ(row_of(plan, id).baseline, row_of(plan, kDense).problem.id());
+    EXPECT_EQ(row_of(plan, id).total_queries, 72);
+    EXPECT_EQ(row_of(plan, id).verified_queries, 72);
+  }
+}
+
+TEST(Plan, SelfAttentionKeepsItsOwnLabel) {
+  const Plan plan =
+      make_plan({load_text("name: x\nvariants: dense\nproblems: [{label: own, layout: 8, window: 8}]\n")}, "", kLarge);
+  EXPECT_EQ(plan.groups.at(0).rows.at(0).label, "own");
+}
+
+TEST(Plan, ConfigurationsShareRows) {
+  config::Config again = load_text(kTwoProblems);
+  again.title.name = "again";
+  const Plan plan = make_plan({load_text(kTwoProblems), again}, "", kLarge);
+  EXPECT_EQ(plan.rows(), 3);
+  EXPECT_EQ(plan.repeated, 5);
+  for (const std::string& id : ids(plan)) EXPECT_EQ(row_of(plan, id).config, "two");
+}
+
+TEST(Plan, ConfigurationsOfOneNameAreRefused) {
+  config::Config config = load_text(kTwoProblems);
+  config.path = "b.yaml";
+  EXPECT_EQ(complaint({config, config}, ""),
+            "b.yaml: name: expected one that no other configuration of the run has, got 'two'");
+}
+
+TEST(Plan, IdsAreUniqueAndFitForGroupNames) {
+  for (const char* name : {"smoke", "nat_layers", "use_cases"}) {
+    const config::Config config =
+        config::load(std::string(NALAB_SOURCE_DIR) + "/configs/" + name + ".yaml", config::Form::full);
+    const std::vector<std::string> list = ids(make_plan({config}, "", kLarge));
+    EXPECT_EQ(std::set<std::string>(list.begin(), list.end()).size(), list.size());
+    for (const std::string& id : list) EXPECT_EQ(id.find('/'), std::string::npos) << id;
+  }
+}
+
+TEST(Plan, OrderIsProblemThenTypeThenPassThenVariant) {
+  const Plan plan = make_plan({load_text("name: x\nvariants: [naive, reference]\ntypes: [f16, f32]\n"
+                                         "passes: [forward, forward_backward]\nproblems: [{layout: 8, window: 3}]\n")},
+                              "", kLarge);
+  const std::string problem = "8_w3_s1_d1_c0_b1_h1_kv1_dk64_dv64_e0_";
+  EXPECT_THAT(ids(plan),
+              ElementsAre(problem + "f16.naive.forward", problem + "f16.reference.forward",
+                          problem + "f16.naive.forward_backward", problem + "f16.reference.forward_backward",
+                          problem + "f32.naive.forward", problem + "f32.reference.forward",
+                          problem + "f32.naive.forward_backward", problem + "f32.reference.forward_backward"));
+}
+
+TEST(Plan, FilterMatchesIdsAndLabels) {
+  const config::Config config = load_text(kTwoProblems);
+  EXPECT_THAT(ids(make_plan({config}, "second", kLarge)), ElementsAre(kDense, kSecond));
+  EXPECT_THAT(ids(make_plan({config}, "_w3x3_.*naive", kLarge)), ElementsAre(kFirst));
+  EXPECT_THAT(ids(make_plan({config}, "^9x8.*dense", kLarge)), ElementsAre(kDense));
+  EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
+  EXPECT_EQ(complaint({config}, "["), "filter '[' must be a regular expression");
+}
+
+TEST(Plan, RefusesWhatDoesNotFitTheMemory) {
+  const config::Config config =
+      load_text("name: x\nvariants: naive\nproblems: [{layout: 1000000, window: 9, head_dim: 250}]\n");
+  const plan::Row row = make_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
+  ASSERT_TRUE(row.refusal.has_value());
+  EXPECT_THAT(*row.refusal, HasSubstr("needs 4."));
+  EXPECT_THAT(*row.refusal, HasSubstr("of it workspace), the machine has 1.07 GB"));
+  EXPECT_FALSE(make_plan({config}, "", kLarge).groups.at(0).rows.at(0).refusal.has_value());
+}
+
+TEST(Plan, MemoryCountsTensorsWorkspaceAndOracle) {
+  const plan::Row row = row_of(make_plan({load_text(kTwoProblems)}, "", kLarge), kFirst);
+  // q, k, v, out: 288 elements each; lse: 72; oracle: 72 * 5 numbers in double and float.
+  EXPECT_EQ(row.memory_bytes, 4 * (4 * 288 + 72) + 12 * 72 * 5 + row.workspace_bytes);
+}
+
+TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
+  Variant picky;
+  picky.name = "picky";
+  picky.supports = [](const Problem& p, Pass pass) -> std::optional<std::string> {
+    if (pass == Pass::backward) return "no gradients";
+    if (p.rank() == 1) return "no single axis";
+    return std::nullopt;
+  };
+  picky.workspace_bytes = [](const Problem&, Pass, int threads) -> int64_t { return 100 * threads; };
+  picky.executed_flops = [](const Problem&, Pass) -> int64_t { return 7; };
+  const config::Settings settings;
+  Problem p;
+  p.axes = {{.extent = 8, .window = 3}};
+  EXPECT_EQ(plan::make_row(p, picky, config::RowPass::forward, settings, kLarge).refusal, "no single axis");
+  p.axes.push_back({.extent = 8, .window = 3});
+  EXPECT_EQ(plan::make_row(p, picky, config::RowPass::forward_backward, settings, kLarge).refusal, "no gradients");
+  const plan::Row row = plan::make_row(p, picky, config::RowPass::forward, settings, kLarge);
+  EXPECT_EQ(row.refusal, std::nullopt);
+  EXPECT_EQ(row.workspace_bytes, 200);
+  EXPECT_EQ(row.executed_flops, 7);
+}
+
+TEST(Plan, RefusesGradientsThatCannotBeVerified) {
+  const config::Config config = load_text(
+      "name: x\nvariants: reference\npasses: [forward, forward_backward]\nverify: {budget_seconds: 0.001}\n"
+      "problems: [{layout: [50, 50], window: 9}]\n");
+  const Plan plan = make_plan({config}, "", kLarge);
+  EXPECT_FALSE(plan.groups.at(0).rows.at(0).refusal.has_value());
+  EXPECT_THAT(plan.groups.at(1).rows.at(0).refusal.value(), HasSubstr("more than verify: budget_seconds 0.001"));
+}
+
+TEST(Plan, BothPassesAddUp) {
+  const config::Config config =
+      load_text("name: x\nvariants: reference\npasses: forward_backward\nproblems: [{layout: 8, window: 3}]\n");
+  const plan::Row row = make_plan({config}, "", kLarge).groups.at(0).rows.at(0);
+  EXPECT_EQ(row.useful_flops, row.problem.useful_flops(Pass::forward) + row.problem.useful_flops(Pass::backward));
+  EXPECT_EQ(row.tensor_bytes, row.problem.tensor_bytes(Pass::forward) + row.problem.tensor_bytes(Pass::backward));
+}
+
+TEST(Plan, SamplesQueriesBeyondTheBudget) {
+  const config::Config config = load_text(
+      "name: x\nvariants: naive\nverify: {budget_seconds: 0, sampled_queries: 10}\nproblems: [{layout: 64, window: "
+      "3}]\n");
+  EXPECT_EQ(make_plan({config}, "", kLarge).groups.at(0).rows.at(0).verified_queries, 10);
+}
+
+TEST(Plan, FinishedRowsAreSkipped) {
+  Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  plan::skip_finished(plan, {kDense, kFirst, "another"});
+  EXPECT_THAT(ids(plan), ElementsAre(kSecond));
+  EXPECT_EQ(plan.groups.size(), 1u);
+}
+
+TEST(Plan, SummaryGroupsRefusals) {
+  const config::Config config = load_text(
+      "name: x\nvariants: [reference]\npasses: forward_backward\nverify: {budget_seconds: 0}\n"
+      "problems: [{layout: 8, window: 3}, {layout: 8, window: 3, stride: 2}]\n");
+  const std::string text = plan::summary(make_plan({config}, "", kLarge));
+  EXPECT_THAT(text, HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 asked for more than once\n"));
+  EXPECT_THAT(plan::listing(make_plan({config}, "", kLarge)), HasSubstr("refused: the oracle of the gradients takes"));
+}
+
+TEST(Units, ThreeDigits) {
+  EXPECT_EQ(plan::bytes_text(0), "0 B");
+  EXPECT_EQ(plan::bytes_text(999), "999 B");
+  EXPECT_EQ(plan::bytes_text(1610000000), "1.61 GB");
+  EXPECT_EQ(plan::bytes_text(999'600), "1.00 MB");
+  EXPECT_EQ(plan::flops_text(12'340'000), "12.3 MFLOP");
+  EXPECT_EQ(plan::seconds_text(85.12e-6), "85.1 us");
+  EXPECT_EQ(plan::seconds_text(0.5), "500 ms");
+  EXPECT_EQ(plan::seconds_text(1.2), "1.20 s");
+  EXPECT_EQ(plan::seconds_text(200), "3 min 20 s");
+  EXPECT_EQ(plan::seconds_text(3 * 3600 + 120), "3 h 2 min");
+}
+
+}  // namespace
+}  // namespace nalab

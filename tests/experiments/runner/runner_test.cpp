@@ -1,0 +1,320 @@
+#include "experiments/runner/runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "experiments/runner/progress.h"
+#include "tests/experiments/support.h"
+
+namespace nalab {
+namespace {
+
+using config::RowPass;
+using runner::Totals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+/// A clock that stands still unless a fake variant lets time pass.
+class FakeClock : public runner::Clock {
+ public:
+  double seconds() override { return now; }
+  double now = 100;
+};
+
+/// What the fake variants do and what was done to them. They are plain functions, hence a global.
+struct Script {
+  FakeClock clock;
+  std::string calls;  ///< one letter per call: a, b, g (backward of a)
+  double seconds_of_a = 1, seconds_of_b = 1;
+  float error_of_b = 0;  ///< added to the first element of out
+  bool b_writes = true;
+  int b_throws = 0;  ///< 1: no memory, 2: an error
+  std::vector<float> first_q;
+};
+Script script;
+
+/// The right result, by the reference.
+void compute(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+  find_variant("reference").forward(problem, inputs, outputs, execution);
+}
+
+void forward_a(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+  script.calls += 'a';
+  script.clock.now += script.seconds_of_a;
+  EXPECT_GE(execution.workspace.size(), 64u);
+  const float* q = static_cast<const float*>(inputs.q.data);
+  script.first_q.assign(q, q + 4);
+  compute(problem, inputs, outputs, execution);
+}
+
+void backward_a(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+                const Execution& execution) {
+  script.calls += 'g';
+  script.clock.now += 10;
+  find_variant("reference").backward(problem, inputs, saved, gradients, execution);
+}
+
+void forward_b(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+  script.calls += 'b';
+  script.clock.now += script.seconds_of_b;
+  if (script.b_throws == 1) throw std::bad_alloc();
+  if (script.b_throws == 2) throw std::runtime_error("broken pipe");
+  if (script.b_writes) {
+    compute(problem, inputs, outputs, execution);
+    static_cast<float*>(outputs.out.data)[0] += script.error_of_b;
+  }
+}
+
+Variant fake(std::string_view name) {
+  Variant variant;
+  variant.name = name;
+  variant.supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; };
+  variant.workspace_bytes = [](const Problem&, Pass, int) -> int64_t { return 64; };
+  variant.executed_flops = [](const Problem&, Pass) -> int64_t { return 1000; };
+  variant.forward = name == "a" ? forward_a : forward_b;
+  variant.backward = name == "a" ? backward_a : nullptr;
+  return variant;
+}
+const Variant kA = fake("a");
+const Variant kB = fake("b");
+
+class MockSink : public store::ResultsSink {
+ public:
+  MOCK_METHOD(void, append, (std::span<const store::FinishedRow>), (override));
+};
+
+class MockProgress : public runner::Progress {
+ public:
+  MOCK_METHOD(void, started, (const plan::Group&), (override));
+  MOCK_METHOD(void, finished, (std::span<const store::FinishedRow>), (override));
+};
+
+class RunnerTest : public testing::Test {
+ protected:
+  RunnerTest() {
+    script = Script{};
+    problem_.axes = {{.extent = 7, .window = 3}, {.extent = 5, .window = 2}};
+    problem_.heads = problem_.heads_kv = 2;
+    problem_.head_dim = problem_.head_dim_v = 4;
+    settings_.timing = {.warmups = 1, .min_samples = 3, .max_samples = 10, .min_seconds = 0, .max_seconds = 100};
+  }
+
+  plan::Row row(const Variant& variant, RowPass pass = RowPass::forward) const {
+    return plan::make_row(problem_, variant, pass, settings_, {int64_t{1} << 40, 1});
+  }
+
+  /// Runs one group and returns what the sink got, by variant.
+  std::map<std::string, store::FinishedRow> run(std::vector<plan::Row> rows) {
+    plan::Plan plan;
+    plan.groups.push_back({std::move(rows), settings_});
+    std::map<std::string, store::FinishedRow> got;
+    EXPECT_CALL(sink_, append).WillOnce([&got](std::span<const store::FinishedRow> finished) {
+      for (const store::FinishedRow& f : finished) got[f.row.variant] = f;
+    });
+    EXPECT_CALL(progress_, started);
+    EXPECT_CALL(progress_, finished);
+    Workers workers(1);
+    totals_ = runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_);
+    return got;
+  }
+
+  Problem problem_;
+  config::Settings settings_;
+  testing::StrictMock<MockSink> sink_;
+  testing::StrictMock<MockProgress> progress_;
+  Totals totals_;
+};
+
+TEST_F(RunnerTest, VerifiesThenTimesInterleavedInAlternatingOrder) {
+  script.seconds_of_b = 2;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(script.calls,
+            "ab"
+            "ab"
+            "ba"
+            "ab");
+  EXPECT_THAT(got.at("a").row.samples, ElementsAre(1, 1, 1));
+  EXPECT_THAT(got.at("b").row.samples, ElementsAre(2, 2, 2));
+  EXPECT_EQ(got.at("a").row.status, "done");
+  EXPECT_EQ(got.at("a").row.verified_queries, 70);
+  EXPECT_LT(got.at("a").row.error_frobenius, 1e-6);
+  EXPECT_EQ(got.at("a").row.bound_frobenius, 2e-6);
+  EXPECT_EQ(totals_.done, 2);
+}
+
+TEST_F(RunnerTest, DescribesTheRow) {
+  const store::Row r = run({row(kA)}).at("a").row;
+  EXPECT_EQ(r.id, problem_.id() + ".a.forward");
+  EXPECT_EQ(r.problem, problem_.id());
+  EXPECT_EQ(r.baseline, problem_.self_attention().id());
+  EXPECT_EQ(r.layout, "7x5");
+  EXPECT_EQ(r.window, "3x2");
+  EXPECT_EQ(r.causal, "0x0");
+  EXPECT_EQ(r.scale, 0.5);
+  EXPECT_EQ(r.isa, "baseline");
+  EXPECT_EQ(r.threads, 1);
+  EXPECT_EQ(r.pass, "forward");
+  EXPECT_EQ(r.attended_pairs, 7 * 5 * 3 * 2);
+  EXPECT_EQ(r.useful_flops, 2 * 2 * 7 * 5 * 3 * 2 * 8);
+  EXPECT_EQ(r.executed_flops, 1000);
+  EXPECT_EQ(r.workspace_bytes, 64);
+}
+
+TEST_F(RunnerTest, TheVerifiedCallIsTheFirstWarmUp) {
+  settings_.timing.warmups = 3;
+  settings_.timing.min_samples = 1;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(script.calls,
+            "ab"
+            "aabb"
+            "ab");
+  EXPECT_EQ(got.at("a").row.warmups, 3);
+}
+
+TEST_F(RunnerTest, GoesOnUntilTheSamplesAddUpToMinSeconds) {
+  settings_.timing.min_samples = 2;
+  settings_.timing.min_seconds = 4.5;
+  script.seconds_of_b = 2;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("a").row.samples.size(), 5u);
+  EXPECT_EQ(got.at("b").row.samples.size(), 3u);
+}
+
+TEST_F(RunnerTest, TakesAtMostMaxSamples) {
+  settings_.timing.min_seconds = 99;
+  EXPECT_EQ(run({row(kA)}).at("a").row.samples.size(), 10u);
+}
+
+TEST_F(RunnerTest, EndsAtMaxSecondsWithOneSampleAtLeast) {
+  settings_.timing.max_seconds = 2;
+  script.seconds_of_b = 50;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("a").row.samples.size(), 2u);
+  EXPECT_EQ(got.at("b").row.samples.size(), 1u);
+}
+
+TEST_F(RunnerTest, AWrongResultGetsNoTime) {
+  script.error_of_b = 1;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(script.calls,
+            "ab"
+            "aaa");
+  EXPECT_EQ(got.at("b").row.status, "failed");
+  EXPECT_THAT(got.at("b").row.reason, StartsWith("out: frobenius "));
+  EXPECT_THAT(got.at("b").row.reason, HasSubstr("worst at 0: "));
+  EXPECT_TRUE(got.at("b").row.samples.empty());
+  EXPECT_GT(got.at("b").row.error_max, got.at("b").row.bound_max);
+  EXPECT_EQ(got.at("a").row.status, "done");
+  EXPECT_EQ(totals_.failed, 1);
+}
+
+TEST_F(RunnerTest, AResultThatIsNotWrittenIsNotTheOneOfTheRowBefore) {
+  script.b_writes = false;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("b").row.status, "failed");
+}
+
+TEST_F(RunnerTest, AWrongResultInASampleOfQueriesFails) {
+  settings_.verify = {.budget_seconds = 0, .sampled_queries = 3};
+  script.error_of_b = 1;  // at a corner, which every sample includes
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("a").row.status, "done");
+  EXPECT_LT(got.at("a").row.verified_queries, 20);
+  EXPECT_EQ(got.at("a").row.total_queries, 70);
+  EXPECT_EQ(got.at("b").row.status, "failed");
+}
+
+TEST_F(RunnerTest, RefusedRowsAreStoredWithTheReason) {
+  plan::Row refused = row(kB);
+  refused.refusal = "of another world";
+  const auto got = run({row(kA), refused});
+  EXPECT_EQ(got.at("b").row.status, "refused");
+  EXPECT_EQ(got.at("b").row.reason, "of another world");
+  EXPECT_EQ(script.calls, "aaaa");
+  EXPECT_EQ(totals_.refused, 1);
+}
+
+TEST_F(RunnerTest, MissingMemoryRefusesARow) {
+  script.b_throws = 1;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("b").row.status, "refused");
+  EXPECT_EQ(got.at("b").row.reason, "not enough memory");
+  EXPECT_EQ(got.at("a").row.status, "done");
+}
+
+TEST_F(RunnerTest, AnExceptionFailsARow) {
+  script.b_throws = 2;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("b").row.status, "failed");
+  EXPECT_EQ(got.at("b").row.reason, "broken pipe");
+}
+
+TEST_F(RunnerTest, BothPassesAreTimedTogetherAndGradientsVerified) {
+  const auto got = run({row(kA, RowPass::forward_backward)});
+  EXPECT_EQ(script.calls, "agagagag");
+  EXPECT_THAT(got.at("a").row.samples, ElementsAre(11, 11, 11));
+  EXPECT_EQ(got.at("a").row.status, "done") << got.at("a").row.reason;
+}
+
+TEST_F(RunnerTest, TensorsAreKeptOnRequest) { EXPECT_TRUE(run({row(kA)}).at("a").tensors.empty()); }
+
+TEST_F(RunnerTest, KeptTensorsHaveTheirShapes) {
+  settings_.store.tensors = config::TensorStorage::all;
+  problem_.extra_tokens = 3;
+  std::map<std::string, std::vector<int64_t>> shapes;
+  const auto got = run({row(kA, RowPass::forward_backward)});
+  for (const store::StoredTensor& t : got.at("a").tensors) {
+    shapes[t.name] = t.shape;
+    int64_t elements = 1;
+    for (const int64_t extent : t.shape) elements *= extent;
+    EXPECT_EQ(static_cast<int64_t>(t.data.size()), elements) << t.name;
+  }
+  EXPECT_THAT(shapes["q"], ElementsAre(1, 7, 5, 2, 4));
+  EXPECT_THAT(shapes["extra_k"], ElementsAre(1, 3, 2, 4));
+  EXPECT_THAT(shapes["lse"], ElementsAre(1, 7, 5, 2));
+  EXPECT_EQ(shapes.size(), 13u);
+}
+
+TEST_F(RunnerTest, AFullDiskEndsTheRun) {
+  plan::Plan plan;
+  plan.groups.push_back({{row(kA)}, settings_});
+  plan.groups.push_back({{row(kB)}, settings_});
+  EXPECT_CALL(sink_, append).WillOnce(testing::Throw(Error("x.h5: no space")));
+  EXPECT_CALL(progress_, started);
+  Workers workers(1);
+  EXPECT_THROW(runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_), Error);
+  EXPECT_EQ(script.calls.find('b'), std::string::npos);
+}
+
+TEST_F(RunnerTest, ProgressHasALinePerGroupAndNoneOverwrittenOffATerminal) {
+  plan::Plan plan;
+  plan.groups.push_back({{row(kA), row(kB)}, settings_});
+  std::FILE* file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  runner::ProgressLines lines(plan, script.clock, file, false);
+  store::FinishedRow done, failed;
+  done.row.variant = "a";
+  done.row.status = "done";
+  done.row.samples = {3e-3, 1e-3, 2e-3};
+  failed.row.id = "p.b.forward";
+  failed.row.problem = "p";
+  failed.row.variant = "b";
+  failed.row.pass = "forward";
+  failed.row.status = "failed";
+  failed.row.reason = "why";
+  lines.started(plan.groups[0]);
+  lines.finished(std::vector<store::FinishedRow>{done, failed});
+  std::rewind(file);
+  std::string text(200, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  EXPECT_EQ(text, "[1/1] p forward: a 2.00 ms, b failed\n  failed: p.b.forward: why\n");
+}
+
+}  // namespace
+}  // namespace nalab
