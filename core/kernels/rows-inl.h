@@ -206,11 +206,16 @@ HWY_INLINE void AddWeightedRows(const float* const* weights, int64_t keys, Row r
     for (; c + 4 * lanes <= dim; c += 4 * lanes) AddWeightedColumns<Q, 4, kChains>(w, count, block_row, c, acc);
     for (; c + 2 * lanes <= dim; c += 2 * lanes) AddWeightedColumns<Q, 2, 2 * kChains>(w, count, block_row, c, acc);
     for (; c + lanes <= dim; c += lanes) AddWeightedColumns<Q, 1, 4 * kChains>(w, count, block_row, c, acc);
+    // Fewer columns than lanes are left.
+    float rest[Q][hn::MaxLanes(Floats())] = {};
     for (int64_t n = 0; n < count && c < dim; ++n) {
-      const auto* values = block_row(n);
-      for (int64_t rest = c; rest < dim; ++rest) {
-        for (int i = 0; i < Q; ++i) acc[i][rest] += w[i][n] * to_float(values[rest]);
+      const auto* values = block_row(n) + c;
+      for (int64_t j = 0; j < dim - c; ++j) {
+        for (int i = 0; i < Q; ++i) rest[i][j] += w[i][n] * to_float(values[j]);
       }
+    }
+    for (int64_t j = 0; j < dim - c; ++j) {
+      for (int i = 0; i < Q; ++i) acc[i][c + j] += rest[i][j];
     }
   }
 }
