@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# tools/build.sh [CMAKE_OPTIONS...]: installs what is missing, configures and builds the release preset.
+# tools/build.sh TARGET [CMAKE_OPTIONS...]: installs what is missing, configures the release preset and builds a target.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+target=$1
+shift
 tools/install_dependencies.sh
 if command -v ccache >/dev/null; then set -- -DCMAKE_CXX_COMPILER_LAUNCHER=ccache "$@"; fi
 cmake --preset release "$@"
-cmake --build --preset release
+cmake --build --preset release --target "$target"

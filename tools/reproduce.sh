@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tools/build.sh
+tools/build.sh nalab
 nalab=build/release/nalab
 
 "$nalab" info

@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tools/build.sh "$@"
+tools/build.sh all "$@"
 ctest --preset release -j "$(nproc)"

@@ -1,0 +1,67 @@
+// nalab info.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/simd/isa.h"
+#include "tests/cli/run_nalab.h"
+
+namespace nalab {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Info, JsonHasEveryFieldInBaseUnits) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"info", "--json", "--threads", "2"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json.at("threads"), 2);
+  EXPECT_EQ(json.at("isa"), name(best_isa()));
+  EXPECT_THAT(json.at("isas").get<std::string>(), HasSubstr("baseline"));
+  EXPECT_GT(json.at("cores"), 0);
+  EXPECT_GT(json.at("memory_bytes"), int64_t{64} << 20);
+  EXPECT_GT(json.at("fma_f32_one_thread"), 1e9);
+  EXPECT_GT(json.at("fma_f32_all_threads"), 1e9);
+  EXPECT_GT(json.at("copy_bandwidth"), 1e8);
+  for (const char* field : {"cpu", "os", "compiler", "flags", "libraries", "revision"}) {
+    EXPECT_NE(json.at(field).get<std::string>(), "") << field;
+  }
+  // A version that CMake did not find would leave a name without a number.
+  for (const char* library : {"TBB 2", "Highway 1", "HDF5 1", "yaml-cpp 0", "CLI11 2", "fmt "}) {
+    EXPECT_THAT(json.at("libraries").get<std::string>(), HasSubstr(library));
+  }
+  EXPECT_THAT(json.at("started").get<std::string>(), testing::MatchesRegex("....-..-..T..:..:..Z"));
+}
+
+TEST(Info, TheEnvironmentForcesInstructionSetAndThreads) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"info", "--json"}, "NALAB_ISA=baseline NALAB_THREADS=1");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json.at("isa"), "baseline");
+  EXPECT_EQ(json.at("threads"), 1);
+  EXPECT_EQ(json.at("dot_bf16_one_thread"), 0);
+}
+
+TEST(Info, PrintsALineForEachField) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"info", "--isa", "baseline"});
+  EXPECT_THAT(outcome.out, HasSubstr("isa                   baseline\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("dot bf16 one thread   none\n"));
+  EXPECT_THAT(outcome.out, HasSubstr(" GFLOP/s\n"));
+}
+
+TEST(Info, RefusesInOneLine) {
+  const TemporaryFolder folder;
+  const Outcome isa = run_nalab(folder, {"info", "--isa", "mmx"});
+  EXPECT_EQ(isa.exit_code, 2);
+  EXPECT_EQ(isa.err, "nalab: instruction set 'mmx' is none of baseline, avx2, avx512, avx512bf16\n");
+  const Outcome threads = run_nalab(folder, {"info", "--threads", "0"});
+  EXPECT_EQ(threads.exit_code, 2);
+  EXPECT_EQ(threads.err, "nalab: --threads: Value 0 not in range 1 to 1024\n");
+}
+
+}  // namespace
+}  // namespace nalab

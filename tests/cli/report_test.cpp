@@ -1,0 +1,70 @@
+// nalab report.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "store/results.h"
+#include "tests/cli/run_nalab.h"
+#include "tests/report/sample_results.h"
+
+namespace nalab {
+namespace {
+
+std::string sample_file(const TemporaryFolder& folder) {
+  const store::Results sample = report::sample_results();
+  const std::string path = folder.file("sample.h5");
+  auto sink = store::create_results(path, sample.environment, sample.configs);
+  for (const store::Row& row : sample.rows) sink->append(std::vector<store::FinishedRow>{{row, {}}});
+  return path;
+}
+
+TEST(ReportCommand, PrintsThePathsOfWhatItWrites) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"report", sample_file(folder), "-o", folder.file("out")});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, folder.file("out/report.md") + "\n" + folder.file("out/small_case_overview.tex") + "\n" +
+                             folder.file("out/small_case.csv") + "\n" + folder.file("out/small_case.tex") + "\n" +
+                             folder.file("out/report.tex") + "\n");
+  EXPECT_EQ(bytes_of(folder.file("out/report.md")), bytes_of(std::string(NALAB_SOURCE_DIR) + "/data/golden/report.md"));
+}
+
+TEST(ReportCommand, FormatsAndBaselineAreChosen) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(
+      folder, {"report", sample_file(folder), "-o", folder.file("out"), "--format", "md", "--baseline", "naive"});
+  EXPECT_EQ(outcome.out, folder.file("out/report.md") + "\n");
+  EXPECT_THAT(bytes_of(folder.file("out/report.md")),
+              testing::HasSubstr("Speedups are over naive on the same problem."));
+}
+
+struct Refusal {
+  std::vector<std::string> arguments;
+  std::string line;
+};
+
+TEST(ReportCommand, RefusesInOneLineAndWritesNothing) {
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder);
+  const std::string missing = folder.file("missing.h5");
+  const std::vector<Refusal> refusals{
+      {{}, "RESULTS.h5 is required"},
+      {{sample, "--format", "pdf"}, "--format: pdf not in {md,csv,tex}"},
+      {{sample, "--baseline", "denze"}, "baseline 'denze' is none of the variants in the results: dense, fused, naive"},
+      {{missing}, missing + ": cannot be read: No such file or directory"},
+      {{sample, kSmallCases}, kSmallCases + ": "},
+  };
+  for (const Refusal& refusal : refusals) {
+    std::vector<std::string> arguments{"report", "-o", folder.file("out")};
+    arguments.insert(arguments.end(), refusal.arguments.begin(), refusal.arguments.end());
+    const Outcome outcome = run_nalab(folder, arguments);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_THAT(outcome.err, testing::StartsWith("nalab: " + refusal.line));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_FALSE(std::ifstream(folder.file("out/report.md")).is_open());
+  }
+}
+
+}  // namespace
+}  // namespace nalab
