@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
 #include "experiments/cli/commands.h"
@@ -58,19 +59,26 @@ void announce(const plan::Plan& plan, const RunOptions& options) {
   std::fflush(stdout);
 }
 
+void make_folder_of(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (error) throw Error(path + ": its folder cannot be made: " + error.message());
+}
+
 /// Opens the results file, and takes what it holds already out of the plan.
 std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const RunOptions& options,
                                                 const std::vector<config::Config>& configs,
                                                 const store::Environment& environment, plan::Plan& plan) {
   std::vector<store::StoredConfig> stored;
   for (const config::Config& config : configs) stored.push_back(config::stored(config));
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (!folder.empty()) std::filesystem::create_directories(folder);
+  make_folder_of(path);
   if (!options.resume) return store::create_results(path, environment, stored);
   std::vector<std::string> finished;
   auto sink = store::resume_results(path, environment, stored, finished);
   plan::skip_finished(plan, finished);
   fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(), plan.rows());
+  std::fflush(stdout);
   return sink;
 }
 
