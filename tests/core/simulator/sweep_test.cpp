@@ -140,7 +140,7 @@ TEST(Sweep, RefusesWhatItCannotDo) {
       [&] {
         sweep(large, {{4, 8, 8}, {2, 8, 8}}, SweepOver::stride);
       },
-      ThrowsMessage<Error>(HasSubstr("there are 1.34e+08 combinations, more than 16777216")));
+      ThrowsMessage<Error>(HasSubstr("there are more than 16777216 combinations to try")));
 }
 
 TEST(Recommend, FindsEveryWindowWithoutWasteAndItsSmallestStride) {
@@ -192,6 +192,15 @@ TEST(Recommend, PutsTheNearestSparsityFirstAmongEqualStrides) {
 TEST(Recommend, FindsNothingCausalForTilesOfSeveralTokens) {
   const Problem causal{.axes = {{.extent = 64, .causal = true}}};
   EXPECT_TRUE(recommend(causal, {{4}, {4}}, 0.5, 0.5).empty());
+}
+
+TEST(Recommend, GivesUpWhereThereIsTooMuchToTry) {
+  const Problem long_axis{.axes = {{.extent = 1 << 20}}};
+  EXPECT_THAT(
+      [&] {
+        recommend(long_axis, {{256}, {128}}, 0.5);
+      },
+      ThrowsMessage<Error>(HasSubstr("there are more than 16777216 combinations to try")));
 }
 
 TEST(Recommend, RefusesSharesThatCannotBe) {
