@@ -193,15 +193,20 @@ bool wastes_nothing(const AxisMask& mask, Range queries, int64_t kv_tile, KvTili
   return view.visited.size() == view.full.size();
 }
 
-/// count_axis(...).perfectly_block_sparse(), but gives up at the first tile that is partial.
-bool perfectly_block_sparse(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling) {
+/// count_axis(...).perfectly_block_sparse(), but gives up at the first tile that is partial. Adds the query tiles that
+/// were looked at to `looked_at`.
+bool perfectly_block_sparse(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling,
+                            int64_t& looked_at) {
   for (const GroupKind& kind : group_kinds(axis)) {
     const TileAxis query_tiles{kind.mask.length, query_tile};
+    const auto fits = [&](int64_t i) {
+      ++looked_at;
+      return wastes_nothing(kind.mask, query_tiles.range(i), kv_tile, tiling);
+    };
     // The middle first: near the ends, windows are held back, and fit more often than elsewhere.
-    const Range middle = query_tiles.range(query_tiles.count() / 2);
-    if (!wastes_nothing(kind.mask, middle, kv_tile, tiling)) return false;
+    if (!fits(query_tiles.count() / 2)) return false;
     for (int64_t i = 0; i < query_tiles.count(); ++i) {
-      if (!wastes_nothing(kind.mask, query_tiles.range(i), kv_tile, tiling)) return false;
+      if (!fits(i)) return false;
     }
   }
   return true;
@@ -226,14 +231,15 @@ double attended_share(const Axis& axis) {
 /// each with the smallest such stride.
 std::vector<Choice> without_waste(Axis axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling, double least_share) {
   std::vector<Choice> found;
-  double tried = 0;
+  int64_t looked_at = 0;
   for (axis.window = largest_window(axis); axis.window >= 1; --axis.window) {
     axis.stride = 1;
     if (attended_share(axis) < least_share) break;  // a larger stride does not attend to more
     if (!ends_fit(axis, kv_tile, tiling)) continue;
-    while (axis.stride <= axis.window && !perfectly_block_sparse(axis, query_tile, kv_tile, tiling)) ++axis.stride;
-    tried += static_cast<double>(axis.stride);
-    require_countable(tried);
+    while (axis.stride <= axis.window && !perfectly_block_sparse(axis, query_tile, kv_tile, tiling, looked_at)) {
+      require_countable(static_cast<double>(looked_at));
+      ++axis.stride;
+    }
     if (axis.stride > axis.window) continue;
     found.push_back({axis.window, axis, count_axis(axis, query_tile, kv_tile, tiling)});
   }

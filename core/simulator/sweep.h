@@ -41,7 +41,7 @@ struct Recommendation {
 /// the wanted one; the problem's own window and stride do not matter. The best first: the window that spans the most
 /// even share of the axes, then the smaller stride, then the nearer sparsity. Empty where there are none.
 ///
-/// Throws Error as sweep(), for more than kMaxSweep windows and strides to try along an axis, and where sparsity or
+/// Throws Error as sweep(), where more than kMaxSweep query tiles of an axis must be looked at, and where sparsity or
 /// tolerance is not from 0 to 1.
 std::vector<Recommendation> recommend(const Problem& problem, const Tiles& tiles, double sparsity,
                                       double tolerance = 0.01);
