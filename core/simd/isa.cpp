@@ -52,6 +52,9 @@ Isa best_isa() {
   for (Isa isa : all_isas()) {
     if (cpu_supports(isa)) best = isa;
   }
+#if HWY_ARCH_X86
+  if (best == Isa::avx512bf16 && __builtin_cpu_is("intel")) best = Isa::avx512;
+#endif
   return best;
 }
 

@@ -17,6 +17,7 @@
 // After foreach_target.h.
 #include <cmath>
 #include <limits>
+#include "core/kernels/fused/bf16_tile-inl.h"
 #include "core/kernels/fused/lanes.h"
 #include "core/kernels/fused/tile-inl.h"
 #include "core/kernels/fused/transpose-inl.h"
@@ -49,6 +50,8 @@ struct Private {
   float* rows;      ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
   float* micros;    ///< [micros] of micro_floats each
 };
+
+inline constexpr double kLn2 = 0.69314718055994531;
 
 inline int64_t padded(int64_t n) { return n + kMaxRows; }
 
@@ -85,15 +88,13 @@ inline int64_t private_bytes(const Problem& problem, const Tiles& tiles) {
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
-using simd::HWY_NAMESPACE::CopyToFloats;
-using simd::HWY_NAMESPACE::LoadFloats;
-
 /// One super tile of one kv head, from packing its queries to storing its results.
-template <class T, int Lanes>
+template <class T, class Arithmetic>
 class SuperTile {
-  using Register = RegisterTile<Lanes>;
-  static constexpr int kStep = Lanes / Register::kVectors;
-  static constexpr uint32_t kAll = Lanes == 32 ? ~0u : (1u << Lanes) - 1;
+  static constexpr int Lanes = Arithmetic::kLanes;
+  static constexpr int kRows = Arithmetic::kRows;
+  static constexpr int kStep = Arithmetic::kStep;
+  static constexpr uint32_t kAll = kAllLanes<Lanes>;
 
  public:
   SuperTile(const Problem& problem, const Tiles& tiles, const LaneShape& shape, const Inputs& in, const Outputs& out,
@@ -109,8 +110,9 @@ class SuperTile {
         out_(out),
         mine_(mine),
         axes_(problem.axes3()),
-        panels_(geometry::ceil_div(problem.head_dim_v, Register::kRows)),
-        panel_stride_(tiles.block_keys * Register::kRows + kPanelGap) {}
+        panels_(geometry::ceil_div(problem.head_dim_v, kRows)),
+        exponent_scale_(static_cast<float>(std::abs(problem.effective_scale()) / kLn2)),
+        block_{mine.keys, mine.values, tiles.block_keys * kRows + kPanelGap} {}
 
   /// `queries`: positions in the dilation group; `head`: the first of tiles.heads query heads.
   void HWY_ATTR Run(int64_t batch, int64_t head, const Token& group, const geometry::Box& queries) {
@@ -192,7 +194,7 @@ class SuperTile {
       const Token token = coordinates(lanes.query(lane));
       row[lane] = AsFloats(q_.row(batch_, token[0], token[1], token[2], head), dim, mine_.rows + lane * dim);
     }
-    RowsToLanes<Lanes>(row, dim, sign, m.queries);
+    Arithmetic::PackQueries(row, dim, sign, m.queries);
     std::fill(m.out, m.out + Lanes * padded(problem_.head_dim_v), 0.0f);
     std::fill(m.maxima, m.maxima + Lanes, kNoScore);
     std::fill(m.sums, m.sums + Lanes, 0.0f);
@@ -220,41 +222,11 @@ class SuperTile {
     return segment.x3.end;
   }
 
-  /// A row as floats: in place, or converted into `memory`.
-  const float* HWY_ATTR AsFloats(const T* row, int64_t dim, float* memory) const {
-    if constexpr (std::is_same_v<T, float>) {
-      return row;
-    } else {
-      CopyToFloats(row, dim, memory);
-      return memory;
-    }
-  }
-
   void HWY_ATTR PackKeys(const T* key, int64_t key_step, const T* value, int64_t value_step, int64_t count) {
-    const Floats d;
-    constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(d));
-    constexpr int64_t kRows = Register::kRows;
-    const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
-    // x - x is 0 for a finite x and NaN otherwise.
-    VF check = hn::Zero(d);
-    float check_rest = 0.0f;
-    for (int64_t n = 0; n < count; ++n, ++used_, key += key_step, value += value_step) {
-      CopyToFloats(key, dim, mine_.keys + used_ * dim);
-      const float* const row = AsFloats(value, dim_v, mine_.rows);
-      int64_t c = 0;
-      for (; c + kLanes <= dim_v; c += kLanes) {
-        const VF x = hn::LoadU(d, row + c);
-        check = hn::Add(check, hn::Sub(x, x));
-      }
-      for (; c < dim_v; ++c) check_rest += row[c] - row[c];
-      float* target = mine_.values + used_ * kRows;
-      for (c = 0; c + kRows <= dim_v; c += kRows) {
-        std::copy(row + c, row + c + kRows, target);
-        target += panel_stride_;
-      }
-      if (c < dim_v) std::fill(std::copy(row + c, row + dim_v, target), target + kRows, 0.0f);
-    }
-    values_finite_ = values_finite_ && hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f && check_rest == 0.0f;
+    const bool finite = Arithmetic::PackKeys(key, key_step, problem_.head_dim, value, value_step, problem_.head_dim_v,
+                                             count, used_, block_, mine_.rows);
+    values_finite_ = values_finite_ && finite;
+    used_ = geometry::ceil_div(used_ + count, Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
   }
 
   /// All micro tiles visit the block; it is empty afterwards.
@@ -273,26 +245,35 @@ class SuperTile {
   KeyList ListKeys(const LaneTile& lanes) {
     int64_t n = 0;
     uint32_t common = kAll;
+    // Runs that are not aligned are filled up with rows that no lane attends to.
+    const auto list_rows = [&](geometry::Range rows, auto&& set_lanes) {
+      constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
+      const int64_t before = rows.begin % kAlignment;
+      const int64_t after = geometry::ceil_div(rows.end, kAlignment) * kAlignment - rows.end;
+      if (before + after > 0) common = 0;
+      std::fill_n(mine_.lanes + n, before, 0u);
+      set_lanes(mine_.lanes + n + before);
+      std::fill_n(mine_.lanes + n + before + rows.size(), after, 0u);
+      for (int64_t row = rows.begin - before; row < rows.end + after; ++row) {
+        mine_.index[n++] = static_cast<int32_t>(row);
+      }
+    };
     for (int64_t s = 0; s < segments_; ++s) {
       const Segment& segment = segment_[s];
-      const auto offset = static_cast<int32_t>(segment.first - segment.x3.begin);
       if (segment.x1 < 0) {
-        for (int64_t x3 = segment.x3.begin; x3 < segment.x3.end; ++x3, ++n) {
-          mine_.index[n] = offset + static_cast<int32_t>(x3);
-          mine_.lanes[n] = kAll;
-        }
+        const int64_t count = segment.x3.size();
+        list_rows({segment.first, segment.first + count}, [=](uint32_t* target) { std::fill_n(target, count, kAll); });
         continue;
       }
       const uint32_t row = lanes.attending(0, segment.x1) & lanes.attending(1, segment.x2);
       const geometry::Range x3 = geometry::intersect(segment.x3, lanes.keys(2));
       if (row == 0 || x3.empty()) continue;
-      common &= row;
-      const int64_t begin = n;
-      for (int64_t x = x3.begin; x < x3.end; ++x, ++n) mine_.index[n] = offset + static_cast<int32_t>(x);
-      common &= lanes.attending_run(2, x3, row, mine_.lanes + begin);
+      const int64_t offset = segment.first - segment.x3.begin;
+      list_rows({x3.begin + offset, x3.end + offset},
+                [&](uint32_t* target) { common &= lanes.attending_run(2, x3, row, target); });
     }
     const int64_t count = n;
-    for (; n % Register::kRows != 0; ++n) {
+    for (; n % kRows != 0; ++n) {
       mine_.index[n] = mine_.index[count - 1];
       mine_.lanes[n] = 0;
     }
@@ -301,29 +282,27 @@ class SuperTile {
 
   /// One step of the online softmax.
   void HWY_ATTR Visit(const KeyList& list, const Micro& m) {
-    constexpr int kVectors = Register::kVectors;
+    constexpr int kVectors = Arithmetic::kVectors;
     const Floats d;
-    const float exponent_scale = static_cast<float>(std::abs(problem_.effective_scale()) * 1.4426950408889634);
-    VF before[kVectors], maxima[kVectors], sums[kVectors], correction[kVectors];
-    for (int v = 0; v < kVectors; ++v) before[v] = hn::Load(d, m.maxima + v * kStep);
-    ScoreTile<Lanes>(m.queries, mine_.keys, problem_.head_dim, list, mine_.scores, m.maxima);
-    for (int v = 0; v < kVectors; ++v) maxima[v] = hn::Load(d, m.maxima + v * kStep);
-    WeightTile<Lanes>(list, exponent_scale, maxima, mine_.scores, sums);
+    const VF scale = hn::Set(d, exponent_scale_);
+    VF before[kVectors], shift[kVectors], sums[kVectors], correction[kVectors];
+    for (int v = 0; v < kVectors; ++v) before[v] = hn::Mul(hn::Load(d, m.maxima + v * kStep), scale);
+    Arithmetic::Scores(m.queries, block_, problem_.head_dim, list, mine_.scores, m.maxima);
+    for (int v = 0; v < kVectors; ++v) shift[v] = hn::Mul(hn::Load(d, m.maxima + v * kStep), scale);
+    Arithmetic::Weigh(list, exponent_scale_, shift, mine_.scores, sums);
     for (int v = 0; v < kVectors; ++v) {
-      const VF fall = hn::Mul(hn::Sub(before[v], maxima[v]), hn::Set(d, exponent_scale));
-      correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, fall);
+      correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Sub(before[v], shift[v]));
       const VF sum = hn::MulAdd(hn::Load(d, m.sums + v * kStep), correction[v], sums[v]);
       hn::Store(sum, d, m.sums + v * kStep);
     }
     if (values_finite_ || list.all_attend) {
-      ValueTile<Lanes, false>(mine_.scores, mine_.values, panel_stride_, panels_, list, correction, m.out);
+      Arithmetic::template AddValues<false>(mine_.scores, block_, panels_, list, correction, m.out);
     } else {
-      ValueTile<Lanes, true>(mine_.scores, mine_.values, panel_stride_, panels_, list, correction, m.out);
+      Arithmetic::template AddValues<true>(mine_.scores, block_, panels_, list, correction, m.out);
     }
   }
 
   void HWY_ATTR StoreResults(const LaneTile& lanes, const Micro& m, int64_t head) {
-    const double scale = std::abs(problem_.effective_scale());
     const int64_t dim_v = problem_.head_dim_v;
     HWY_ALIGN float inverse[Lanes];
     float* row[Lanes];
@@ -337,9 +316,9 @@ class SuperTile {
       const Token token = coordinates(lanes.query(lane));
       store_row(out_.out, batch_, token, head, row[lane]);
       // No weight at all: every score was -infinity, and the definition gives NaN.
-      const float lse = m.sums[lane] == 0.0f
-                            ? std::numeric_limits<float>::quiet_NaN()
-                            : static_cast<float>(scale * m.maxima[lane] + std::log(static_cast<double>(m.sums[lane])));
+      const float lse = m.sums[lane] == 0.0f ? std::numeric_limits<float>::quiet_NaN()
+                                             : static_cast<float>(kLn2 * (exponent_scale_ * m.maxima[lane]) +
+                                                                  std::log(static_cast<double>(m.sums[lane])));
       store_row(out_.lse, batch_, token, head, &lse);
     }
   }
@@ -354,7 +333,9 @@ class SuperTile {
   const Outputs& out_;
   const Private& mine_;
   const std::array<Axis, 3> axes_;
-  const int64_t panels_, panel_stride_;
+  const int64_t panels_;
+  const float exponent_scale_;  ///< weights are powers of 2
+  const Block block_;
 
   int64_t batch_ = 0, head_ = 0, head_kv_ = 0;
   Token group_{};
@@ -366,7 +347,7 @@ class SuperTile {
   bool values_finite_ = true;
 };
 
-template <class T, int Lanes>
+template <class T, class Arithmetic>
 void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs& out,
                const Execution& execution) {
   const auto axes = problem.axes3();
@@ -391,17 +372,26 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
     const int64_t head = task / supers / groups % head_steps * tiles.heads;
     WorkspaceCutter cutter(execution.workspace.data() + worker * bytes);
     const Private mine = cut_private(problem, tiles, cutter);
-    SuperTile<T, Lanes>(problem, tiles, shape, in, out, mine)
+    SuperTile<T, Arithmetic>(problem, tiles, shape, in, out, mine)
         .Run(task / supers / groups / head_steps, head, group, queries);
   });
 }
 
-void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
+template <class T, template <int> class Arithmetic>
+void ForwardIn(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
   const Tiles tiles = choose_tiles(problem);
-  with_element_type(problem.type, [&](auto element) {
-    using T = decltype(element);
-    (tiles.lanes == 32 ? ForwardOf<T, 32> : ForwardOf<T, 16>)(problem, tiles, in, out, execution);
-  });
+  const auto run = tiles.lanes == 32 ? ForwardOf<T, Arithmetic<32>> : ForwardOf<T, Arithmetic<16>>;
+  run(problem, tiles, in, out, execution);
+}
+
+void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
+#if HWY_TARGET == HWY_AVX3
+  if (problem.type == ElementType::bf16 && execution.isa == Isa::avx512bf16) {
+    return ForwardIn<bf16, Bf16Arithmetic>(problem, in, out, execution);
+  }
+#endif
+  with_element_type(problem.type,
+                    [&](auto element) { ForwardIn<decltype(element), FloatArithmetic>(problem, in, out, execution); });
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE

@@ -24,7 +24,8 @@ TEST(Isa, EachOneContainsThoseBeforeIt) {
   for (Isa isa : all_isas()) {
     EXPECT_FALSE(lacking && cpu_supports(isa)) << name(isa);
     lacking = lacking || !cpu_supports(isa);
-    EXPECT_TRUE(!cpu_supports(isa) || isa <= best_isa()) << name(isa);
+    // On some CPUs native bf16 dot products are not the fastest choice.
+    EXPECT_TRUE(!cpu_supports(isa) || isa == Isa::avx512bf16 || isa <= best_isa()) << name(isa);
   }
 }
 
