@@ -14,6 +14,9 @@ Variant variant();
 namespace naive {
 Variant variant();
 }
+namespace gemm {
+Variant variant();
+}
 namespace fused {
 Variant variant();
 }
