@@ -14,16 +14,15 @@ namespace nalab::store {
 
 namespace {
 
+constexpr const char* kRows = "rows";
+constexpr const char* kSimulations = "simulations";
 constexpr int64_t kRowsPerChunk = 64;
 constexpr int64_t kSamplesPerChunk = 1024;
-
-/// To visit the fields where there is no row at hand.
-const Row kNoRow;
 
 /// What must be the same for rows to stand in one file.
 constexpr std::array kSameToResume{"cpu", "isa", "threads", "compiler", "flags", "revision"};
 
-/// A field of a row in memory: each one takes eight bytes.
+/// A field of a row or simulation in memory: each one takes eight bytes.
 union Slot {
   const char* text;
   int64_t integer;
@@ -37,21 +36,78 @@ union Slot {
   void get(double& value) const { value = number; }
 };
 
-std::size_t row_fields() {
+template <class R, class Visitor>
+void visit_fields(R& row, Visitor&& visitor) {
+  if constexpr (std::is_same_v<std::remove_const_t<R>, SimulationRow>) {
+    visit_simulation(row, visitor);
+  } else {
+    visit_row(row, visitor);
+  }
+}
+
+template <class R>
+std::size_t field_count() {
   std::size_t count = 0;
-  visit_row(kNoRow, [&](const char*, const auto&, const char*) { ++count; });
+  const R none;
+  visit_fields(none, [&](const char*, const auto&, const char*) { ++count; });
   return count;
 }
 
-/// The compound of a row, in memory and in the file: its fields in the order of visit_row.
-hdf5::Handle row_type() {
-  hdf5::Handle type(H5Tcreate(H5T_COMPOUND, row_fields() * sizeof(Slot)), "row type");
+/// The compound of a row or simulation, in memory and in the file: its fields in the order of their visit.
+template <class R>
+hdf5::Handle compound_type() {
+  hdf5::Handle type(H5Tcreate(H5T_COMPOUND, field_count<R>() * sizeof(Slot)), "compound type");
   std::size_t offset = 0;
-  visit_row(kNoRow, [&](const char* name, const auto& field, const char*) {
+  const R none;
+  visit_fields(none, [&](const char* name, const auto& field, const char*) {
     hdf5::check(H5Tinsert(type, name, offset, hdf5::value_type<std::decay_t<decltype(field)>>()), name);
     offset += sizeof(Slot);
   });
   return type;
+}
+
+/// A new, empty list of compounds, with the units of their fields.
+template <class R>
+void create_compounds(hid_t file, const char* name) {
+  const hdf5::Handle list = hdf5::create_list(file, name, compound_type<R>(), kRowsPerChunk);
+  const R none;
+  visit_fields(none, [&](const char* field, const auto&, const std::string& unit) {
+    if (!unit.empty()) hdf5::write_attribute(list, std::string("unit.") + field, unit);
+  });
+}
+
+template <class R>
+void append_compounds(hid_t file, const char* name, std::span<const R> rows) {
+  std::vector<Slot> slots;
+  for (const R& row : rows) {
+    visit_fields(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
+  }
+  hdf5::append(hdf5::open_dataset(file, name), compound_type<R>(), slots.data(), static_cast<int64_t>(rows.size()));
+}
+
+template <class R>
+std::vector<R> read_compounds(hid_t file, const char* name) {
+  const std::string what = std::string("dataset ") + name;
+  const hdf5::Handle dataset = hdf5::open_dataset(file, name);
+  const hdf5::Handle file_type(H5Dget_type(dataset), name);
+  if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
+  const R none;
+  visit_fields(none, [&](const char* field, const auto&, const char*) {
+    if (H5Tget_member_index(file_type, field) < 0) throw Error(what + " has no field " + field);
+  });
+
+  const hdf5::Handle type = compound_type<R>();
+  const hdf5::Handle space(H5Dget_space(dataset), name);
+  std::vector<R> rows(static_cast<std::size_t>(hdf5::length(dataset)));
+  std::vector<Slot> slots(rows.size() * field_count<R>());
+  if (rows.empty()) return rows;
+  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), what + " cannot be read");
+  const Slot* slot = slots.data();
+  for (R& row : rows) {
+    visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+  }
+  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
+  return rows;
 }
 
 void append_rows(hid_t file, std::span<const FinishedRow> finished) {
@@ -65,11 +121,7 @@ void append_rows(hid_t file, std::span<const FinishedRow> finished) {
     hdf5::append(samples, sample_type, row.samples.data(), row.sample_count);
   }
 
-  std::vector<Slot> slots;
-  for (const Row& row : rows) {
-    visit_row(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
-  }
-  hdf5::append(hdf5::open_dataset(file, "rows"), row_type(), slots.data(), static_cast<int64_t>(rows.size()));
+  append_compounds<Row>(file, kRows, rows);
 
   const hdf5::Handle tensors = hdf5::open_group(file, "tensors");
   for (const FinishedRow& f : finished) {
@@ -80,26 +132,18 @@ void append_rows(hid_t file, std::span<const FinishedRow> finished) {
   }
 }
 
+void append_simulations(hid_t file, std::span<const SimulationRow> simulations) {
+  if (!hdf5::has_link(file, kSimulations)) create_compounds<SimulationRow>(file, kSimulations);
+  append_compounds(file, kSimulations, simulations);
+}
+
+std::vector<SimulationRow> read_simulations(hid_t file) {
+  if (!hdf5::has_link(file, kSimulations)) return {};
+  return read_compounds<SimulationRow>(file, kSimulations);
+}
+
 std::vector<Row> read_rows(hid_t file) {
-  const hdf5::Handle dataset = hdf5::open_dataset(file, "rows");
-  const hdf5::Handle file_type(H5Dget_type(dataset), "rows");
-  if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error("dataset rows must be a compound");
-  visit_row(kNoRow, [&](const char* name, const auto&, const char*) {
-    if (H5Tget_member_index(file_type, name) < 0) throw Error(std::string("dataset rows has no field ") + name);
-  });
-
-  const hdf5::Handle type = row_type();
-  const hdf5::Handle space(H5Dget_space(dataset), "rows");
-  std::vector<Row> rows(static_cast<std::size_t>(hdf5::length(dataset)));
-  std::vector<Slot> slots(rows.size() * row_fields());
-  if (rows.empty()) return rows;
-  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), "dataset rows cannot be read");
-  const Slot* slot = slots.data();
-  for (Row& row : rows) {
-    visit_row(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
-  }
-  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
-
+  std::vector<Row> rows = read_compounds<Row>(file, kRows);
   const std::vector<double> samples = hdf5::read_values<double>(hdf5::open_dataset(file, "samples"));
   const int64_t sample_total = static_cast<int64_t>(samples.size());
   for (Row& row : rows) {
@@ -122,20 +166,29 @@ hdf5::Handle open_results(const std::string& path) {
   return file;
 }
 
-/// Writes each batch of rows into a copy of the file, which then takes the file's place: at any moment the file under
+/// Writes each batch into a copy of the file, which then takes the file's place: at any moment the file under
 /// `path` is whole.
 class ResultsFile : public ResultsSink {
  public:
   explicit ResultsFile(std::string path) : path_(std::move(path)) {}
 
   void append(std::span<const FinishedRow> rows) override {
-    hdf5::NewFile next(path_);
-    const hdf5::Handle file = hdf5::open_in_memory(path_);
-    hdf5::within(path_, [&] { append_rows(file, rows); });
-    next.commit(file);
+    change([&](hid_t file) { append_rows(file, rows); });
+  }
+
+  void append_simulations(std::span<const SimulationRow> simulations) override {
+    change([&](hid_t file) { store::append_simulations(file, simulations); });
   }
 
  private:
+  template <class F>
+  void change(const F& f) {
+    hdf5::NewFile next(path_);
+    const hdf5::Handle file = hdf5::open_in_memory(path_);
+    hdf5::within(path_, [&] { f(file); });
+    next.commit(file);
+  }
+
   std::string path_;
 };
 
@@ -207,10 +260,7 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
       const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
       visit_config(config, [&](const char* name, const std::string& text) { hdf5::write_text(group, name, text); });
     }
-    const hdf5::Handle rows = hdf5::create_list(file, "rows", row_type(), kRowsPerChunk);
-    visit_row(kNoRow, [&](const char* name, const auto&, const std::string& unit) {
-      if (!unit.empty()) hdf5::write_attribute(rows, std::string("unit.") + name, unit);
-    });
+    create_compounds<Row>(file, kRows);
     const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
     hdf5::write_attribute(samples, "unit", std::string("s"));
     hdf5::create_group(file, "tensors");
@@ -230,6 +280,7 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
   }
   if (!sentence.empty()) throw Error(path + ": cannot be resumed: " + sentence);
   for (const Row& row : before.rows) finished.push_back(row.id);
+  for (const SimulationRow& simulation : before.simulations) finished.push_back(simulation.id);
   return std::make_unique<ResultsFile>(path);
 }
 
@@ -253,6 +304,7 @@ Results read_results(const std::string& path) {
     }
   });
   results.rows = hdf5::within(path, [&] { return read_rows(file); });
+  results.simulations = hdf5::within(path, [&] { return read_simulations(file); });
   return results;
 }
 

@@ -18,6 +18,8 @@ class ResultsSink {
   /// Keeps the rows, all or none. When it returns they survive the death of the process. Fills in first_sample and
   /// sample_count itself. Throws Error where they cannot be kept (a full disk).
   virtual void append(std::span<const FinishedRow> rows) = 0;
+  /// Keeps simulations in the same way.
+  virtual void append_simulations(std::span<const SimulationRow> simulations) = 0;
 };
 
 /// Starts a new results file. Throws Error where the file exists already or cannot be written.
@@ -25,7 +27,8 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
                                             const std::vector<StoredConfig>& configs);
 
 /// Goes on with a results file of the same configs, build and machine. Throws Error that says what differs.
-/// Times and measured peaks may differ. The ids of the rows that it holds go to `finished`.
+/// Times and measured peaks may differ. The ids of the rows and simulations that it holds go to
+/// `finished`.
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished);

@@ -125,6 +125,71 @@ void visit_row(R& r, Visitor&& visitor) {
   visitor("sample_count", r.sample_count, "");
 }
 
+/// One answer of the simulator, beside the figures published for it. Element of the compound dataset /simulations.
+/// A file without simulations has no such dataset.
+struct SimulationRow {
+  std::string id;                                        ///< stable: table, problem, tiles and application
+  std::string config;                                    ///< name of the configuration that asked for it
+  std::string table;                                     ///< the published table that the row is of
+  std::string label;                                     ///< what the configuration calls the table or row
+  std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
+  int64_t extra_tokens = 0;
+  std::string query_tile, kv_tile;  ///< "4x8x8"
+  std::string tiles_note;           ///< a sentence on where the tiles come from; may be empty
+  std::string kv_tiling;            ///< static or dynamic
+  double attention_share = 0;       ///< of the application's run time with self attention throughout
+  int64_t steps = 0, dense_steps = 0;
+  int64_t round_speedup = 0;  ///< 1: the speedup of attention is rounded to one decimal before Amdahl's law
+  int64_t query_tiles = 0, tiles_total = 0, tiles_visited_worst = 0, tiles_visited = 0, tiles_full = 0;
+  int64_t attended_pairs = 0, computed_pairs = 0, all_pairs = 0;
+  double speedup_flops = 0, speedup_worst = 0, speedup_mean = 0;  ///< of attention, over self attention
+  double end_to_end_flops = 0, end_to_end_simulated = 0;          ///< of the application, by speedup_flops and _worst
+  double published_flops = 0, published_simulated = 0;            ///< of the application; 0 where none is published
+  double published_actual = 0;                                    ///< measured by the publication; 0 where none is
+  std::string
+      exception;  ///< a sentence on why the figures may differ from the published ones; empty where they may not
+};
+
+/// Calls visitor(name, field, unit) for each field of the compound.
+template <class S, class Visitor>
+void visit_simulation(S& s, Visitor&& visitor) {
+  visitor("id", s.id, "");
+  visitor("config", s.config, "");
+  visitor("table", s.table, "");
+  visitor("label", s.label, "");
+  visitor("layout", s.layout, "tokens");
+  visitor("window", s.window, "tokens");
+  visitor("stride", s.stride, "tokens");
+  visitor("dilation", s.dilation, "tokens");
+  visitor("causal", s.causal, "");
+  visitor("extra_tokens", s.extra_tokens, "tokens");
+  visitor("query_tile", s.query_tile, "tokens");
+  visitor("kv_tile", s.kv_tile, "tokens");
+  visitor("tiles_note", s.tiles_note, "");
+  visitor("kv_tiling", s.kv_tiling, "");
+  visitor("attention_share", s.attention_share, "");
+  visitor("steps", s.steps, "");
+  visitor("dense_steps", s.dense_steps, "");
+  visitor("round_speedup", s.round_speedup, "");
+  visitor("query_tiles", s.query_tiles, "");
+  visitor("tiles_total", s.tiles_total, "");
+  visitor("tiles_visited_worst", s.tiles_visited_worst, "");
+  visitor("tiles_visited", s.tiles_visited, "");
+  visitor("tiles_full", s.tiles_full, "");
+  visitor("attended_pairs", s.attended_pairs, "");
+  visitor("computed_pairs", s.computed_pairs, "");
+  visitor("all_pairs", s.all_pairs, "");
+  visitor("speedup_flops", s.speedup_flops, "");
+  visitor("speedup_worst", s.speedup_worst, "");
+  visitor("speedup_mean", s.speedup_mean, "");
+  visitor("end_to_end_flops", s.end_to_end_flops, "");
+  visitor("end_to_end_simulated", s.end_to_end_simulated, "");
+  visitor("published_flops", s.published_flops, "");
+  visitor("published_simulated", s.published_simulated, "");
+  visitor("published_actual", s.published_actual, "");
+  visitor("exception", s.exception, "");
+}
+
 /// A tensor kept on request, float32, in /tensors/<row id>/<name>.
 struct StoredTensor {
   std::string name;  ///< q, k, v, extra_k, extra_v, dout, out, lse, dq, dk, dv, dextra_k, dextra_v
@@ -163,6 +228,7 @@ struct Results {
   Environment environment;
   std::vector<StoredConfig> configs;
   std::vector<Row> rows;  ///< with their samples
+  std::vector<SimulationRow> simulations = {};
 };
 
 }  // namespace nalab::store

@@ -57,6 +57,21 @@ Row row(const std::string& id, std::vector<double> samples = {}) {
   return r;
 }
 
+SimulationRow simulation(const std::string& id) {
+  SimulationRow s;
+  int n = 0;
+  visit_simulation(s, [&](const char* name, auto& field, const char*) {
+    ++n;
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
+      field = std::string(name) + " of " + id;
+    } else {
+      field = static_cast<std::decay_t<decltype(field)>>(n) / 4;
+    }
+  });
+  s.id = id;
+  return s;
+}
+
 template <class T, class Visit>
 std::string text_of(const T& value, const Visit& visit) {
   std::ostringstream text;
@@ -68,6 +83,10 @@ std::string text_of(const Environment& e) {
 }
 std::string text_of(const Row& r) {
   return text_of(r, [](const auto& x, auto&& visitor) { visit_row(x, visitor); });
+}
+
+std::string text_of(const SimulationRow& s) {
+  return text_of(s, [](const auto& x, auto&& visitor) { visit_simulation(x, visitor); });
 }
 
 const std::vector<StoredConfig> kConfigs{{"smoke", "name: smoke\n", "name: smoke\ntypes: [f32]\n", "generic", "dense"},
@@ -166,6 +185,36 @@ TEST(Results, KeepsTensors) {
   EXPECT_THAT(tensors[2].data, ElementsAre(2.5f));
   EXPECT_THAT(read_tensors(path, "without"), IsEmpty());
   EXPECT_THAT(read_tensors(path, "unknown"), IsEmpty());
+}
+
+TEST(Results, KeepsEveryFieldOfASimulation) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  EXPECT_THAT(read_results(path).simulations, IsEmpty());
+  sink->append_simulations(std::vector{simulation("a"), simulation("b")});
+  append(*sink, {{row("a row", {0.5}), {}}});
+  sink->append_simulations(std::vector{simulation("c")});
+  const Results read = read_results(path);
+  ASSERT_EQ(read.simulations.size(), 3u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(text_of(read.simulations[i]), text_of(simulation(std::string(1, "abc"[i]))));
+  ASSERT_EQ(read.rows.size(), 1u);
+  EXPECT_THAT(read.rows[0].samples, ElementsAre(0.5));
+
+  std::vector<std::string> finished;
+  resume_results(path, environment(), kConfigs, finished);
+  EXPECT_THAT(finished, ElementsAre("a row", "a", "b", "c"));
+}
+
+TEST(Results, SimulationsOfAnotherShapeAreRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  create_results(path, environment(), kConfigs);
+  {
+    const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), path);
+    hdf5::create_list(file, "simulations", hdf5::value_type<double>(), 4);
+  }
+  EXPECT_EQ(refusal([&] { read_results(path); }), path + ": dataset simulations must be a compound");
 }
 
 TEST(Results, AppendIsAllOrNothing) {

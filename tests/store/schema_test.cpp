@@ -22,6 +22,8 @@ TEST(Schema, EveryFieldIsDocumented) {
   visit_environment(environment, [&](const char* name, const auto&, const char*) { require(name); });
   const Row row;
   visit_row(row, [&](const char* name, const auto&, const char*) { require(name); });
+  const SimulationRow simulation;
+  visit_simulation(simulation, [&](const char* name, const auto&, const char*) { require(name); });
   const StoredConfig config;
   visit_config(config, [&](const char* name, const auto&) { require(name); });
 }

@@ -86,6 +86,7 @@ const Variant kB = fake("b");
 class MockSink : public store::ResultsSink {
  public:
   MOCK_METHOD(void, append, (std::span<const store::FinishedRow>), (override));
+  MOCK_METHOD(void, append_simulations, (std::span<const store::SimulationRow>), (override));
 };
 
 class MockProgress : public runner::Progress {
