@@ -207,26 +207,44 @@ class SuperTile {
   /// Packs as much of a segment as the block holds, after visiting a full block. Returns where the rest begins.
   int64_t HWY_ATTR AddSegment(Segment segment) {
     if (used_ == tiles_.block_keys || segments_ == kMaxSegments) Flush();
-    segment.x3.end = std::min(segment.x3.end, segment.x3.begin + tiles_.block_keys - used_);
+    const int64_t end = std::min(segment.x3.end, segment.x3.begin + tiles_.block_keys - used_);
+    const bool more = end < segment.x3.end;
+    segment.x3.end = end;
     segment.first = used_;
     segment_[segments_++] = segment;
     if (segment.x1 < 0) {
-      PackKeys(extra_k_.row(batch_, 0, 0, segment.x3.begin, head_kv_), extra_k_.strides.layout[2],
-               extra_v_.row(batch_, 0, 0, segment.x3.begin, head_kv_), extra_v_.strides.layout[2], segment.x3.size());
+      PackKeys(extra_k_, extra_v_, {0, 0, segment.x3.begin}, 1, segment.x3.size(), more);
     } else {
-      const Token token = coordinates({segment.x1, segment.x2, segment.x3.begin});
-      PackKeys(k_.row(batch_, token[0], token[1], token[2], head_kv_), k_.strides.layout[2] * axes_[2].dilation,
-               v_.row(batch_, token[0], token[1], token[2], head_kv_), v_.strides.layout[2] * axes_[2].dilation,
-               segment.x3.size());
+      PackKeys(k_, v_, coordinates({segment.x1, segment.x2, segment.x3.begin}), axes_[2].dilation, segment.x3.size(),
+               more);
     }
     return segment.x3.end;
   }
 
-  void HWY_ATTR PackKeys(const T* key, int64_t key_step, const T* value, int64_t value_step, int64_t count) {
+  void HWY_ATTR PackKeys(const TokenView<const T>& keys, const TokenView<const T>& values, const Token& first,
+                         int64_t dilation, int64_t count, bool more) {
+    const T* const key = keys.row(batch_, first[0], first[1], first[2], head_kv_);
+    const T* const value = values.row(batch_, first[0], first[1], first[2], head_kv_);
+    const int64_t key_step = keys.strides.layout[2] * dilation, value_step = values.strides.layout[2] * dilation;
+    // The rows that are packed after these: hardware sees no pattern from one line of tokens to the next.
+    if (more || keys.shape.layout[1] > 1) {
+      const int64_t dilation2 = axes_[1].dilation;
+      Prefetch(key + (more ? count * key_step : dilation2 * keys.strides.layout[1]), key_step, problem_.head_dim,
+               count);
+      Prefetch(value + (more ? count * value_step : dilation2 * values.strides.layout[1]), value_step,
+               problem_.head_dim_v, count);
+    }
     const bool finite = Arithmetic::PackKeys(key, key_step, problem_.head_dim, value, value_step, problem_.head_dim_v,
                                              count, used_, block_, mine_.rows);
     values_finite_ = values_finite_ && finite;
     used_ = geometry::ceil_div(used_ + count, Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
+  }
+
+  static void Prefetch(const T* row, int64_t step, int64_t dim, int64_t count) {
+    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
+    for (int64_t n = 0; n < count; ++n, row += step) {
+      for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
+    }
   }
 
   /// All micro tiles visit the block; it is empty afterwards.

@@ -15,24 +15,22 @@ class LaneShape {
  public:
   explicit LaneShape(const std::array<int64_t, 3>& steps) : steps_(steps) {
     const int64_t lanes = steps[0] * steps[1] * steps[2];
-    for (int axis = 0; axis < 3; ++axis) {
-      for (int64_t lane = 0; lane < lanes; ++lane) {
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      step_[lane] = {lane / (steps[2] * steps[1]), lane / steps[2] % steps[1], lane % steps[2]};
+      for (int axis = 0; axis < 3; ++axis) {
         for (int64_t j = step(axis, lane) + 1; j <= steps[axis]; ++j) before_[axis][j] |= 1u << lane;
       }
     }
   }
 
   int64_t steps(int axis) const { return steps_[axis]; }
-  int64_t step(int axis, int64_t lane) const {
-    if (axis == 2) return lane % steps_[2];
-    if (axis == 1) return lane / steps_[2] % steps_[1];
-    return lane / (steps_[2] * steps_[1]);
-  }
+  int64_t step(int axis, int64_t lane) const { return step_[lane][axis]; }
   /// The lanes of the steps before j along an axis, as bits, for j in [0, steps].
   const std::array<uint32_t, kMaxLanes + 1>& before(int axis) const { return before_[axis]; }
 
  private:
   std::array<int64_t, 3> steps_;
+  std::array<std::array<int64_t, 3>, kMaxLanes> step_{};
   std::array<std::array<uint32_t, kMaxLanes + 1>, 3> before_{};
 };
 

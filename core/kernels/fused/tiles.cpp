@@ -13,8 +13,8 @@ namespace {
 constexpr int64_t kTileBytes = 512 << 10;
 constexpr int64_t kBlockBytes = 256 << 10;
 constexpr int64_t kMaxMicros = 16;
-// The scores of a micro tile and a block, 32 lanes times this, stay in a first-level cache of 32 to 48 KiB.
-constexpr int64_t kMaxBlockKeys = 256;
+// The scores of a micro tile and a block stay in a first-level cache of 32 to 48 KiB.
+constexpr int64_t kScoreBytes = 32 << 10;
 // Time to pack a key, relative to that of a micro tile's visit to it.
 constexpr double kPackCost = 0.5;
 // Time of a visit with 16 lanes, relative to one with 32: more loads for each multiply-add.
@@ -73,7 +73,7 @@ Tiles choose_tiles(const Problem& problem) {
   }
 
   const int64_t row = 4 * (problem.head_dim + problem.head_dim_v);
-  best.block_keys = std::clamp<int64_t>(kBlockBytes / row / 8 * 8, 64, kMaxBlockKeys);
+  best.block_keys = std::clamp<int64_t>(kBlockBytes / row / 8 * 8, 64, kScoreBytes / (4 * best.lanes));
   const int64_t most = std::clamp<int64_t>(kTileBytes / (best.lanes * row), 1, kMaxMicros);
   const int64_t group = problem.heads / problem.heads_kv;
   best.heads = std::min(group, most);
