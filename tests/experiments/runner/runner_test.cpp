@@ -87,7 +87,6 @@ class MockSink : public store::ResultsSink {
  public:
   MOCK_METHOD(void, append, (std::span<const store::FinishedRow>), (override));
   MOCK_METHOD(void, append_simulations, (std::span<const store::SimulationRow>), (override));
-  MOCK_METHOD(void, append_simulations, (std::span<const store::SimulationRow>), (override));
 };
 
 class MockProgress : public runner::Progress {
