@@ -1,8 +1,8 @@
 // Queries of a tile, and the part of their haloed key tile that each of them attends to.
 #pragma once
 
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cstdint>
 
 #include "core/geometry/tiles.h"
@@ -58,35 +58,50 @@ class QueryTile {
     geometry::GroupMask mask;
     for (int axis = 0; axis < geometry::kAxes; ++axis) mask[axis] = axes[axis].group_mask(group[axis]);
     lanes_.place(mask, box, shape);
-    const int64_t count = shape.steps(0) * shape.steps(1) * shape.steps(2);
-    for (int64_t lane = 0; lane < count; ++lane) {
-      const auto position = lanes_.query(lane);
-      geometry::Box keys;
-      for (int axis = 0; axis < geometry::kAxes; ++axis) {
-        keys[axis] = mask[axis].keys(position[axis]);
-        tokens_[lane][axis] = axes[axis].coordinate(group[axis], position[axis]);
+    int lane = 0;
+    Token step;
+    for (step[0] = 0; step[0] < shape.steps(0); ++step[0]) {
+      for (step[1] = 0; step[1] < shape.steps(1); ++step[1]) {
+        for (step[2] = 0; step[2] < shape.steps(2); ++step[2], ++lane) {
+          bool inside = true;
+          geometry::Box keys;
+          for (int axis = 0; axis < geometry::kAxes; ++axis) {
+            int64_t position = box[axis].begin + step[axis];
+            inside = inside && position < box[axis].end;
+            position = std::min(position, box[axis].end - 1);
+            keys[axis] = mask[axis].keys(position);
+            tokens_[lane][axis] = axes[axis].coordinate(group[axis], position);
+          }
+          rows_[lane] = WeightRow(keys);
+          if (inside) inside_ |= 1u << lane;
+        }
       }
-      rows_[lane] = WeightRow(keys);
-      if (lanes_.inside(lane)) inside_ |= 1u << lane;
     }
   }
 
-  const fused::LaneTile& lanes() const { return lanes_; }
-  /// Coordinates in the layout; a lane beyond the layout repeats another one's.
-  const Token& token(int64_t lane) const { return tokens_[lane]; }
-  bool inside(int64_t lane) const { return (inside_ >> lane & 1u) != 0; }
+  /// Coordinates in the layout; a lane beyond the layout repeats the last query along the axis.
+  const Token& token(int lane) const { return tokens_[lane]; }
+  bool inside(int lane) const { return (inside_ >> lane & 1u) != 0; }
 
-  /// Calls body(lane, part) for each query of the layout that attends to keys of the run.
-  template <class Body>
-  void for_each_part(const Run& run, const Body& body) const {
-    uint32_t bits = inside_;
-    if (!run.extra) bits &= lanes_.attending(0, run.x1) & lanes_.attending(1, run.x2);
-    for (; bits != 0; bits &= bits - 1) {
-      const int lane = std::countr_zero(bits);
-      const RowPart part = rows_[lane].part(run);
-      if (!part.x3.empty()) body(lane, part);
+  /// The lanes that attend to keys of a run, but for where they end along the last axis; as bits.
+  uint32_t attending(const Run& run) const {
+    return run.extra ? inside_ : inside_ & lanes_.attending(0, run.x1) & lanes_.attending(1, run.x2);
+  }
+  /// The positions of a run that some query attends to; may be empty.
+  geometry::Range attended(const Run& run) const {
+    if (run.extra) return run.x3;
+    return attending(run) == 0 ? geometry::Range{} : geometry::intersect(run.x3, lanes_.keys(2));
+  }
+  /// lanes[i]: the lanes that attend to key i of a run, as bits.
+  void attending_each(const Run& run, uint32_t* lanes) const {
+    if (run.extra) {
+      std::fill_n(lanes, run.x3.size(), inside_);
+    } else {
+      lanes_.attending_run(2, run.x3, attending(run), lanes);
     }
   }
+  /// The part of a run that one of attending() attends to; may be empty.
+  RowPart part(int lane, const Run& run) const { return rows_[lane].part(run); }
 
  private:
   fused::LaneTile lanes_;
