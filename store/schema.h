@@ -134,10 +134,10 @@ struct SimulationRow {
   std::string label;                                     ///< what the configuration calls the table or row
   std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
   int64_t extra_tokens = 0;
-  std::string query_tile, kv_tile;  ///< "4x8x8"
-  std::string tiles_note;           ///< a sentence on where the tiles come from; may be empty
-  std::string kv_tiling;            ///< static or dynamic
-  double attention_share = 0;       ///< of the application's run time with self attention throughout
+  std::string q_tile, kv_tile;  ///< "4x8x8"
+  std::string tiles_note;       ///< a sentence on where the tiles come from; may be empty
+  std::string kv_tiling;        ///< static or dynamic
+  double attention_share = 0;   ///< of the application's run time with self attention throughout
   int64_t steps = 0, dense_steps = 0;
   int64_t round_speedup = 0;  ///< 1: the speedup of attention is rounded to one decimal before Amdahl's law
   int64_t query_tiles = 0, tiles_total = 0, tiles_visited_worst = 0, tiles_visited = 0, tiles_full = 0;
@@ -163,7 +163,7 @@ void visit_simulation(S& s, Visitor&& visitor) {
   visitor("dilation", s.dilation, "tokens");
   visitor("causal", s.causal, "");
   visitor("extra_tokens", s.extra_tokens, "tokens");
-  visitor("query_tile", s.query_tile, "tokens");
+  visitor("q_tile", s.q_tile, "tokens");
   visitor("kv_tile", s.kv_tile, "tokens");
   visitor("tiles_note", s.tiles_note, "");
   visitor("kv_tiling", s.kv_tiling, "");

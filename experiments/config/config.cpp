@@ -38,18 +38,17 @@ void check(const Settings& settings, const Field& mapping) {
     mapping.complain(
         fmt::format("timing: max_seconds {} must be at least {}, min_seconds", t.max_seconds, t.min_seconds));
   }
-  if (settings.variants.empty()) mapping.refuse("the key variants", "none");
 }
 
 void expand_all(std::vector<std::string>& variants) {
   if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
 }
 
-/// The top level of a file, whose keys are those of Title and Settings, and three more.
+/// The top level of a file, whose keys are those of Title and Settings, and some more.
 Config read_config(const Field& root, Form form) {
   std::vector<std::string> known = keys_of<Title>();
   for (const std::string& key : keys_of<Settings>()) known.push_back(key);
-  for (const char* key : {"quick", "problems", "grids"}) known.emplace_back(key);
+  for (const char* key : {"quick", "problems", "grids", "simulations"}) known.emplace_back(key);
   const std::vector<Field> entries = root.entries();
   refuse_unknown(entries, known);
 
@@ -71,7 +70,18 @@ Config read_config(const Field& root, Form form) {
       for (ProblemSettings& settings : read_grid(entry, form)) config.problems.push_back(std::move(settings));
     }
   }
-  if (config.problems.empty()) root.refuse("the key problems or grids", "none");
+  if (!config.problems.empty() && config.settings.variants.empty()) root.refuse("the key variants", "none");
+  if (const Field* simulations = find(entries, "simulations")) {
+    for (const Field& entry : simulations->elements()) {
+      for (SimulationSettings& settings : read_simulations(entry)) {
+        if (settings.table.empty()) settings.table = config.title.table;
+        config.simulations.push_back(std::move(settings));
+      }
+    }
+  }
+  if (config.problems.empty() && config.simulations.empty()) {
+    root.refuse("the key problems, grids or simulations", "none");
+  }
   return config;
 }
 
@@ -105,7 +115,21 @@ void emit(YAML::Emitter& out, const S& object) {
   out << YAML::EndMap;
 }
 
-/// Unset fields are left out: they read back as unset.
+/// The list under a key of the top level; nothing for an empty one.
+template <class S>
+void emit_list(YAML::Emitter& out, const char* key, const std::vector<S>& list) {
+  if (list.empty()) return;
+  out << YAML::Key << key << YAML::Value << YAML::BeginSeq;
+  for (const S& element : list) emit(out, element);
+  out << YAML::EndSeq;
+}
+
+template <class T>
+constexpr bool kIsList = false;
+template <class T>
+constexpr bool kIsList<std::vector<T>> = true;
+
+/// Unset fields and empty lists are left out: they read back as they are.
 template <class S>
 void emit_fields(YAML::Emitter& out, const S& object) {
   const auto emit_entry = [&out](const char* key, const auto& value) {
@@ -115,6 +139,8 @@ void emit_fields(YAML::Emitter& out, const S& object) {
   visit_fields(object, [&]<class T>(const char* key, const T& value, const auto&) {
     if constexpr (requires { value.has_value(); }) {
       if (value) emit_entry(key, *value);
+    } else if constexpr (kIsList<T>) {
+      if (!value.empty()) emit_entry(key, value);
     } else {
       emit_entry(key, value);
     }
@@ -162,9 +188,9 @@ std::string resolved(const Config& config) {
   out << YAML::BeginMap;
   emit_fields(out, config.title);
   emit_fields(out, config.settings);
-  out << YAML::Key << "problems" << YAML::Value << YAML::BeginSeq;
-  for (const ProblemSettings& problem : config.problems) emit(out, problem);
-  out << YAML::EndSeq << YAML::EndMap;
+  emit_list(out, "problems", config.problems);
+  emit_list(out, "simulations", config.simulations);
+  out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }
 

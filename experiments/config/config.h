@@ -1,5 +1,5 @@
-// A configuration: which problems, variants, types and passes to run, how to time and verify them. Read from YAML;
-// configs/README.md documents every key.
+// A configuration: which problems, variants, types and passes to run, how to time and verify them, and what to ask the
+// simulator. Read from YAML; configs/README.md documents every key.
 #pragma once
 
 #include <array>
@@ -11,6 +11,7 @@
 
 #include "core/kernels/registry.h"
 #include "core/problem.h"
+#include "core/simulator/simulator.h"
 #include "experiments/config/reader.h"
 #include "store/schema.h"
 
@@ -37,6 +38,12 @@ template <>
 struct Names<ElementType> {
   static constexpr std::array<std::pair<ElementType, const char*>, 3> list{
       {{ElementType::f32, "f32"}, {ElementType::bf16, "bf16"}, {ElementType::f16, "f16"}}};
+};
+
+template <>
+struct Names<simulator::KvTiling> {
+  static constexpr std::array<std::pair<simulator::KvTiling, const char*>, 2> list{
+      {{simulator::KvTiling::static_tiles, "static"}, {simulator::KvTiling::dynamic_tiles, "dynamic"}}};
 };
 
 /// "forward", "none", "f32", ...
@@ -154,6 +161,59 @@ void visit_fields(P& p, Visitor&& visitor) {
   visitor("scale", p.scale, Anything{});
 }
 
+/// Figures that a publication gives for an application: its speedup over self attention throughout.
+struct Published {
+  std::optional<double> flops;      ///< FLOP-wise bound
+  std::optional<double> simulated;  ///< by the tiles that the worst query tile visits
+  std::optional<double> actual;     ///< measured
+};
+
+template <class P, class Visitor>
+requires std::same_as<std::remove_const_t<P>, Published>
+void visit_fields(P& p, Visitor&& visitor) {
+  visitor("flops", p.flops, AtLeast{1});
+  visitor("simulated", p.simulated, AtLeast{1});
+  visitor("actual", p.actual, AtLeast{0});
+}
+
+/// A question to the simulator as YAML gives it. Once loaded, every per-axis list has one value for each axis.
+struct SimulationSettings {
+  std::string table;        ///< which published table it is a row of; empty: that of the configuration
+  ProblemSettings problem;  ///< its mask: what a simulation has no key for stays as it is
+  std::vector<int64_t> q_tile, kv_tile;
+  simulator::KvTiling kv_tiling = simulator::KvTiling::static_tiles;
+  std::string tiles_note;              ///< a sentence on where the tiles come from
+  simulator::Application application;  ///< the part of its time that attention takes
+  bool round_speedup = false;          ///< round the speedup of attention to one decimal before Amdahl's law
+  Published published;
+  std::string exception;  ///< a sentence on why the published figures may not be met
+
+  simulator::Tiles tiles() const { return {q_tile, kv_tile, kv_tiling}; }
+};
+
+template <class S, class Visitor>
+requires std::same_as<std::remove_const_t<S>, SimulationSettings>
+void visit_fields(S& s, Visitor&& visitor) {
+  visitor("table", s.table, Identifier{});
+  visitor("label", s.problem.label, Anything{});
+  visitor("layout", s.problem.layout, Anything{});
+  visitor("window", s.problem.window, Anything{});
+  visitor("stride", s.problem.stride, Anything{});
+  visitor("dilation", s.problem.dilation, Anything{});
+  visitor("causal", s.problem.causal, Anything{});
+  visitor("extra_tokens", s.problem.extra_tokens, Anything{});
+  visitor("q_tile", s.q_tile, Anything{});
+  visitor("kv_tile", s.kv_tile, Anything{});
+  visitor("kv_tiling", s.kv_tiling, Anything{});
+  visitor("tiles_note", s.tiles_note, Anything{});
+  visitor("attention_share", s.application.attention_share, Anything{});
+  visitor("steps", s.application.steps, Anything{});
+  visitor("dense_steps", s.application.dense_steps, Anything{});
+  visitor("round_speedup", s.round_speedup, Anything{});
+  visitor("published", s.published, Anything{});
+  visitor("exception", s.exception, Anything{});
+}
+
 /// What a configuration is, apart from what it runs.
 struct Title {
   std::string name;               ///< of the results file and its group
@@ -174,7 +234,8 @@ struct Config {
   std::string text;  ///< the file as it is
   Title title;
   Settings settings;
-  std::vector<ProblemSettings> problems;  ///< all valid: those listed, then the grids' in the order of the file
+  std::vector<ProblemSettings> problems;        ///< all valid: those listed, then the grids' in the order of the file
+  std::vector<SimulationSettings> simulations;  ///< all valid
 };
 
 /// Reads and checks a configuration, both forms of it, and returns the one asked for.

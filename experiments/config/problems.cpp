@@ -1,6 +1,7 @@
 #include "experiments/config/problems.h"
 
 #include "core/error.h"
+#include "core/simulator/counting.h"
 #include "experiments/config/where.h"
 
 namespace nalab::config {
@@ -9,8 +10,22 @@ namespace {
 
 constexpr const char* kQuick = "quick";
 constexpr const char* kWhere = "where";
+constexpr const char* kRows = "rows";
 /// More combinations than anyone runs: a mistake in the grid.
 constexpr int64_t kMostCombinations = 100'000;
+
+/// The entries with overrides in place of those of the same key, or after them.
+std::vector<Field> overridden(const std::vector<Field>& entries, const std::vector<Field>& overrides) {
+  std::vector<Field> result;
+  for (const Field& entry : entries) {
+    const Field* override_entry = find(overrides, entry.key());
+    result.push_back(override_entry == nullptr ? entry : *override_entry);
+  }
+  for (const Field& override_entry : overrides) {
+    if (find(entries, override_entry.key()) == nullptr) result.push_back(override_entry);
+  }
+  return result;
+}
 
 /// The entries of a mapping with those under `quick` in place of the ones of the same key, or after them.
 /// Refuses keys that are not known.
@@ -19,23 +34,14 @@ std::vector<Field> entries_in_form(const Field& mapping, Form form, const std::v
   known.insert(known.end(), extra_keys.begin(), extra_keys.end());
   std::vector<std::string> known_outside = known;
   known_outside.emplace_back(kQuick);
-  std::vector<Field> entries = mapping.entries();
+  const std::vector<Field> entries = mapping.entries();
   refuse_unknown(entries, known_outside);
   if (form == Form::full) return entries;
   const Field* quick = find(entries, kQuick);
   if (quick == nullptr) return entries;
   const std::vector<Field> overrides = quick->entries();
   refuse_unknown(overrides, known);
-  for (const Field& override_entry : overrides) {
-    const auto same_key = [&](const Field& f) { return f.key() == override_entry.key(); };
-    const auto it = std::find_if(entries.begin(), entries.end(), same_key);
-    if (it == entries.end()) {
-      entries.push_back(override_entry);
-    } else {
-      *it = override_entry;
-    }
-  }
-  return entries;
+  return overridden(entries, overrides);
 }
 
 void require_key(const Field& mapping, const std::vector<Field>& entries, const std::string& key) {
@@ -51,16 +57,20 @@ void spread(std::vector<T>& values, std::size_t rank, const char* key, const std
   find(entries, key)->refuse("one value, or one for each axis of the layout of " + axes);
 }
 
-/// Reads the entries and gives every per-axis list one value for each axis.
-ProblemSettings read_settings(const std::vector<Field>& entries) {
-  ProblemSettings settings;
-  read_fields(entries, settings);
+/// Gives every per-axis list of a problem read from the entries one value for each axis.
+void spread(ProblemSettings& settings, const std::vector<Field>& entries) {
   const std::size_t rank = settings.layout.size();
   if (rank > geometry::kAxes) find(entries, "layout")->refuse("one to three values");
   spread(settings.window, rank, "window", entries);
   spread(settings.stride, rank, "stride", entries);
   spread(settings.dilation, rank, "dilation", entries);
   spread(settings.causal, rank, "causal", entries);
+}
+
+ProblemSettings read_settings(const std::vector<Field>& entries) {
+  ProblemSettings settings;
+  read_fields(entries, settings);
+  spread(settings, entries);
   return settings;
 }
 
@@ -71,6 +81,25 @@ std::string complaint(const ProblemSettings& settings) {
     sentence += (sentence.empty() ? "" : "; ") + v.to_string();
   }
   return sentence;
+}
+
+/// One simulation from its keys, which stand in `mapping`.
+SimulationSettings read_simulation(const Field& mapping, const std::vector<Field>& entries) {
+  for (const char* key : {"layout", "window", "q_tile", "kv_tile"}) require_key(mapping, entries, key);
+  SimulationSettings settings;
+  read_fields(entries, settings);
+  spread(settings.problem, entries);
+  const std::size_t rank = settings.problem.layout.size();
+  spread(settings.q_tile, rank, "q_tile", entries);
+  spread(settings.kv_tile, rank, "kv_tile", entries);
+  if (const std::string sentence = complaint(settings.problem); !sentence.empty()) mapping.complain(sentence);
+  try {
+    simulator::validate(settings.problem.problem(ElementType::f32), settings.tiles());
+    settings.application.validate();
+  } catch (const Error& error) {
+    mapping.complain(error.what());
+  }
+  return settings;
 }
 
 /// A key of a grid with its values, one of which is chosen at a time.
@@ -147,6 +176,24 @@ std::vector<ProblemSettings> read_grid(const Field& entry, Form form) {
     entry.refuse("at least one combination that meets `where`", "none of " + std::to_string(combinations));
   }
   return kept;
+}
+
+std::vector<SimulationSettings> read_simulations(const Field& entry) {
+  const std::vector<std::string> known = keys_of<SimulationSettings>();
+  std::vector<std::string> known_outside = known;
+  known_outside.emplace_back(kRows);
+  const std::vector<Field> shared = entry.entries();
+  refuse_unknown(shared, known_outside);
+  const Field* rows = find(shared, kRows);
+  if (rows == nullptr) return {read_simulation(entry, shared)};
+
+  std::vector<SimulationSettings> simulations;
+  for (const Field& row : rows->elements()) {
+    const std::vector<Field> own = row.entries();
+    refuse_unknown(own, known);
+    simulations.push_back(read_simulation(row, overridden(shared, own)));
+  }
+  return simulations;
 }
 
 }  // namespace nalab::config

@@ -1,4 +1,5 @@
-// The problems of a configuration: those listed under `problems`, and the cross products under `grids`.
+// The problems of a configuration: those listed under `problems`, and the cross products under `grids`; and its
+// `simulations`.
 #pragma once
 
 #include <vector>
@@ -15,5 +16,9 @@ ProblemSettings read_problem(const Field& entry, Form form);
 /// fastest. A combination that meets `where` and is no valid problem is an error, and so is a grid without any
 /// combination.
 std::vector<ProblemSettings> read_grid(const Field& entry, Form form);
+
+/// One entry of `simulations`: a mapping of the keys of SimulationSettings. With `rows`, a list of such mappings, it
+/// stands for one simulation per row, whose keys override the others.
+std::vector<SimulationSettings> read_simulations(const Field& entry);
 
 }  // namespace nalab::config

@@ -38,6 +38,8 @@ std::string joined(const std::vector<std::string>& names);
 class Field {
  public:
   Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark);
+  Field(const Field&) = default;
+  Field& operator=(const Field&) = delete;  ///< assigning a YAML::Node changes the document that it stands in
 
   /// The whole file as a mapping. Throws Error where it cannot be read or is no single YAML document.
   static Field parse(const std::string& file, const std::string& text);

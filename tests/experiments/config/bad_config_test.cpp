@@ -24,12 +24,25 @@ std::string problem(const std::string& keys) { return std::string(kHead) + "prob
 std::string grid(const std::string& keys) { return std::string(kHead) + "grids:\n  - {" + keys + "}\n"; }
 
 const std::string kTopKeys =
-    "name, table, about, timing, verify, store, seed, variants, types, passes, baseline, quick, problems, grids";
+    "name, table, about, timing, verify, store, seed, variants, types, passes, baseline, quick, problems, grids, "
+    "simulations";
 const std::string kProblemKeys =
     "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
     "scale";
+const std::string kSimulationKeys =
+    "table, label, layout, window, stride, dilation, causal, extra_tokens, q_tile, kv_tile, kv_tiling, tiles_note, "
+    "attention_share, steps, dense_steps, round_speedup, published, exception";
 const std::string kNames =
     "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, rank";
+
+/// A simulation of its own, and the second row of one: line 3 begins with what is given.
+std::string simulation(const std::string& keys) {
+  return "name: x\nsimulations:\n- {" + keys + ", layout: [8, 8], kv_tile: [4, 2], q_tile: 4}\n";
+}
+std::string second_row(const std::string& keys) {
+  return "name: x\nsimulations:\n- layout: [8, 8]\n  kv_tile: [4, 2]\n  q_tile: 4\n  rows:\n  - {window: 3}\n  - {" +
+         keys + "}\n";
+}
 
 std::string variants_text(const std::string& before) {
   std::string text = before;
@@ -57,7 +70,7 @@ const Bad kBad[] = {
     {"no name", "variants: [naive]\nproblems: [{layout: 8, window: 3}]\n",
      "x.yaml:1:1: expected the key name, got none"},
     {"no variants", std::string("name: x\n") + kTail, "x.yaml:1:1: expected the key variants, got none"},
-    {"no problems", kHead, "x.yaml:1:1: expected the key problems or grids, got none"},
+    {"no problems", kHead, "x.yaml:1:1: expected the key problems, grids or simulations, got none"},
     {"empty problems", std::string(kHead) + "problems: []\n",
      "x.yaml:3:11: problems: expected at least one value, got an empty list"},
     {"problems without value", std::string(kHead) + "problems:\n",
@@ -176,6 +189,41 @@ const Bad kBad[] = {
      "x.yaml:4:36: where: expected a divisor of at least 1, got 0"},
     {"overflow", grid("layout: 8, window: 3, where: [layout * 9223372036854775807 > 1]"),
      "x.yaml:4:36: where: expected values that fit in 64 bits, got greater ones"},
+    // Simulations.
+    {"unknown key of a simulation", simulation("window: 3, heads: 2"),
+     "x.yaml:3:22: heads: expected one of the keys " + kSimulationKeys + ", rows, got an unknown key"},
+    {"unknown key of a row", second_row("window: 3, heads: 2"),
+     "x.yaml:8:24: heads: expected one of the keys " + kSimulationKeys + ", got an unknown key"},
+    {"row without window", second_row("stride: 2"), "x.yaml:8:5: rows: expected the key window, got none"},
+    {"no tile", "name: x\nsimulations:\n- {layout: 8, window: 3, q_tile: 4}\n",
+     "x.yaml:3:3: simulations: expected the key kv_tile, got none"},
+    {"no rows", "name: x\nsimulations:\n- {layout: 8, rows: []}\n",
+     "x.yaml:3:21: rows: expected at least one value, got an empty list"},
+    {"rows that are no mappings", "name: x\nsimulations:\n- {layout: 8, rows: [3]}\n",
+     "x.yaml:3:22: rows: expected a mapping of keys to values, got '3'"},
+    {"tile of another length", second_row("window: 3, q_tile: [4, 4, 4]"),
+     "x.yaml:8:25: q_tile: expected one value, or one for each axis of the layout of 2 axes, got a list of 3"},
+    {"tile of no extent", second_row("window: 3, kv_tile: [4, 0]"),
+     "x.yaml:8:5: rows: axis 2: kv_tile 0 must be from 1 to 1048576"},
+    {"unknown KV tiling", simulation("window: 3, kv_tiling: both"),
+     "x.yaml:3:26: kv_tiling: expected one of static, dynamic, got 'both'"},
+    {"simulation of an invalid problem", second_row("window: 3, stride: 4"),
+     "x.yaml:8:5: rows: axis 1: stride 4 must be at most 3, the window; axis 2: stride 4 must be at most 3, the "
+     "window"},
+    {"simulation beyond counting",
+     "name: x\nsimulations:\n- {layout: [1000000, 1000000], window: 3, q_tile: 4, kv_tile: 4}\n",
+     "x.yaml:3:3: simulations: layout 1000000x1000000 with 0 extra tokens must be small enough for the pairs of self "
+     "attention to be counted in 64 bits"},
+    {"share above 1", simulation("window: 3, attention_share: 1.5"),
+     "x.yaml:3:3: simulations: attention_share 1.500000 must be from 0 to 1"},
+    {"more dense steps than steps", second_row("window: 3, dense_steps: 2"),
+     "x.yaml:8:5: rows: dense_steps 2 must be from 0 to the steps, 1"},
+    {"unknown published figure", simulation("window: 3, published: {flop: 2}"),
+     "x.yaml:3:33: flop: expected one of the keys flops, simulated, actual, got an unknown key"},
+    {"published figure that is none", simulation("window: 3, published: {flops: 0}"),
+     "x.yaml:3:34: flops: expected a number of at least 1, got '0'"},
+    {"table with a blank", simulation("window: 3, table: table 2"),
+     "x.yaml:3:22: table: expected a name of letters, digits, '_', '-' and '.', got 'table 2'"},
 };
 
 TEST(BadConfig, GetsItsLine) {

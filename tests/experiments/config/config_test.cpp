@@ -171,6 +171,71 @@ grids: [{layout: 8, window: [3, 5]}]
   EXPECT_NE(text.find("min_seconds: 0.1,"), std::string::npos) << text;
 }
 
+const char* kSimulations = R"(
+name: x
+table: c
+simulations:
+  - {layout: 32, window: 8, q_tile: 4, kv_tile: 2}
+  - table: t
+    label: shared
+    layout: [30, 48]
+    window: [18, 24]
+    dilation: [1, 2]
+    causal: [true, false]
+    extra_tokens: 5
+    q_tile: [4, 8]
+    kv_tile: 2
+    kv_tiling: dynamic
+    tiles_note: made up
+    attention_share: 0.5
+    steps: 7
+    dense_steps: 2
+    round_speedup: true
+    rows:
+      - {stride: [16, 8], published: {flops: 1.5, simulated: 1.25, actual: 1.125}, exception: why}
+      - {window: 5, label: own, dense_steps: 0, round_speedup: false}
+)";
+
+TEST(Config, ReadsSimulations) {
+  const config::Config c = load_text(kSimulations);
+  EXPECT_TRUE(c.problems.empty());
+  ASSERT_EQ(c.simulations.size(), 3u);
+  EXPECT_EQ(c.simulations[0].table, "c");
+  EXPECT_EQ(c.simulations[0].kv_tiling, simulator::KvTiling::static_tiles);
+  EXPECT_EQ(c.simulations[0].published.flops, std::nullopt);
+  EXPECT_EQ(c.simulations[0].application.attention_share, 1);
+  const config::SimulationSettings& s = c.simulations[1];
+  EXPECT_EQ(s.table, "t");
+  EXPECT_EQ(s.problem.label, "shared");
+  EXPECT_EQ(s.problem.problem(ElementType::f32).id(), "30x48_w18x24_s16x8_d1x2_c1x0_b1_h1_kv1_dk64_dv64_e5_f32");
+  EXPECT_THAT(s.q_tile, ElementsAre(4, 8));
+  EXPECT_THAT(s.kv_tile, ElementsAre(2, 2));
+  EXPECT_EQ(s.kv_tiling, simulator::KvTiling::dynamic_tiles);
+  EXPECT_EQ(s.tiles_note, "made up");
+  EXPECT_EQ(s.application.attention_share, 0.5);
+  EXPECT_EQ(s.application.steps, 7);
+  EXPECT_EQ(s.application.dense_steps, 2);
+  EXPECT_TRUE(s.round_speedup);
+  EXPECT_EQ(s.published.flops, 1.5);
+  EXPECT_EQ(s.published.simulated, 1.25);
+  EXPECT_EQ(s.published.actual, 1.125);
+  EXPECT_EQ(s.exception, "why");
+  const config::SimulationSettings& own = c.simulations[2];
+  EXPECT_EQ(own.problem.label, "own");
+  EXPECT_THAT(own.problem.window, ElementsAre(5, 5));
+  EXPECT_THAT(own.problem.stride, ElementsAre(1, 1));
+  EXPECT_EQ(own.application.dense_steps, 0);
+  EXPECT_FALSE(own.round_speedup);
+  EXPECT_EQ(own.published.actual, std::nullopt);
+  EXPECT_EQ(own.exception, "");
+
+  const std::string resolved = config::resolved(c);
+  const config::Config again = load_text(resolved);
+  EXPECT_EQ(config::resolved(again), resolved);
+  EXPECT_EQ(again.simulations.size(), 3u);
+  EXPECT_EQ(again.simulations[1].published.simulated, 1.25);
+}
+
 TEST(Config, KeepsTheTextAsItIs) {
   const std::string text = "name: x # comment\nvariants: naive\nproblems: [{layout: 8, window: 3}]\n";
   EXPECT_EQ(config::stored(load_text(text)).text, text);
