@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/kernels/registry.h"
 #include "core/tensor/buffer.h"
+#include "core/tensor/check.h"
 
 namespace nalab {
 
@@ -11,37 +12,6 @@ namespace {
 std::array<int64_t, 3> layout3(const Problem& problem) {
   const auto axes = problem.axes3();
   return {axes[0].extent, axes[1].extent, axes[2].extent};
-}
-
-std::string text(const TokenShape& s) {
-  std::string layout;
-  for (int64_t extent : s.layout) layout += ", " + std::to_string(extent);
-  return "[" + std::to_string(s.batch) + layout + ", " + std::to_string(s.heads) + ", " + std::to_string(s.dim) + "]";
-}
-
-template <class Void>
-void check_tensor(const char* tensor, const BasicTensorView<Void>& view, const TokenShape& shape) {
-  if (!view.present()) throw Error(std::string("tensor ") + tensor + " is missing");
-  if (view.shape != shape) {
-    throw Error(std::string("tensor ") + tensor + " has shape " + text(view.shape) + ", must be " + text(shape));
-  }
-}
-
-void check_input(const char* tensor, const ConstTensorView& view, const TokenShape& shape, ElementType type) {
-  check_tensor(tensor, view, shape);
-  if (view.type != type) {
-    throw Error(std::string("tensor ") + tensor + " is " + std::string(name(view.type)) + ", must be " +
-                std::string(name(type)));
-  }
-}
-
-template <class Void>
-void check_output(const char* tensor, const BasicTensorView<Void>& view, const TokenShape& shape, ElementType type) {
-  check_tensor(tensor, view, shape);
-  if (view.type != type && view.type != ElementType::f32) {
-    throw Error(std::string("tensor ") + tensor + " is " + std::string(name(view.type)) + ", must be " +
-                std::string(name(type)) + (type == ElementType::f32 ? "" : " or f32"));
-  }
 }
 
 void check_inputs(const Problem& problem, const Inputs& in) {

@@ -1,0 +1,114 @@
+// gemm where its tiles have several blocks of keys and runs longer than a piece: larger problems than those that every
+// variant is tested on, by a sample of queries.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "core/compare.h"
+#include "core/kernels/fused/fused.h"
+#include "core/kernels/reference.h"
+#include "tests/core/kernels/support.h"
+
+namespace nalab {
+namespace {
+
+using test::Setting;
+
+std::vector<Problem> problems() {
+  return {
+      {.axes = {{.extent = 701, .window = 301}}, .heads = 2, .head_dim = 8, .head_dim_v = 12, .extra_tokens = 331},
+      {.axes = {{.extent = 1403, .window = 280, .stride = 77, .dilation = 3, .causal = true}},
+       .head_dim = 16,
+       .head_dim_v = 8},
+      {.axes = {{.extent = 23, .window = 14, .stride = 3}, {.extent = 150, .window = 99, .causal = true}},
+       .heads = 2,
+       .head_dim = 8,
+       .head_dim_v = 8,
+       .extra_tokens = 5},
+      {.axes = {{.extent = 6, .window = 5}, {.extent = 9, .window = 5, .stride = 5}, {.extent = 85, .window = 70}},
+       .heads = 2,
+       .heads_kv = 2,
+       .head_dim = 8,
+       .head_dim_v = 24},
+  };
+}
+
+std::vector<reference::Query> sample(const Problem& problem, int count) {
+  std::mt19937_64 random(31);
+  const auto pick = [&](int64_t end) { return std::uniform_int_distribution<int64_t>(0, end - 1)(random); };
+  const auto axes = problem.axes3();
+  std::vector<reference::Query> queries;
+  for (int i = 0; i < count; ++i) {
+    queries.push_back(
+        {pick(problem.batch), {pick(axes[0].extent), pick(axes[1].extent), pick(axes[2].extent)}, pick(problem.heads)});
+  }
+  // Both corners.
+  queries.push_back({0, {0, 0, 0}, 0});
+  queries.push_back(
+      {problem.batch - 1, {axes[0].extent - 1, axes[1].extent - 1, axes[2].extent - 1}, problem.heads - 1});
+  return queries;
+}
+
+/// The rows of the sampled queries.
+std::vector<double> rows_of(const std::vector<double>& tensor, const TokenShape& shape,
+                            const std::vector<reference::Query>& queries) {
+  std::vector<double> rows;
+  for (const reference::Query& query : queries) {
+    const auto first = tensor.begin() + test::row_index(shape, query.batch, query.token, query.head);
+    rows.insert(rows.end(), first, first + shape.dim);
+  }
+  return rows;
+}
+
+/// Runs gemm on all instruction sets and compares the sampled queries with the reference.
+void run_and_check(const Problem& problem, const test::Data& data) {
+  const Variant& gemm = find_variant("gemm");
+  const auto queries = sample(problem, 150);
+  const auto expected = reference::forward(problem, data.inputs(), queries);
+  const Tolerance bound = tolerance(problem.type, TensorKind::output, expected.max_abs_score);
+  for (Isa isa : test::supported_isas()) {
+    SCOPED_TRACE(problem.id() + " " + std::string(name(isa)));
+    auto result = test::run_forward(gemm, problem, data.inputs(), {.isa = isa});
+    const auto out = rows_of(result.out.values(), out_shape(problem), queries);
+    const Comparison out_errors = compare(std::span(out), std::span(expected.out), bound, 1);
+    EXPECT_TRUE(out_errors.ok) << "out: " << out_errors.to_string();
+    const auto lse = rows_of(result.lse.values(), lse_shape(problem), queries);
+    const Comparison lse_errors = compare(std::span(lse), std::span(expected.lse), bound, 1);
+    EXPECT_TRUE(lse_errors.ok) << "lse: " << lse_errors.to_string();
+  }
+}
+
+TEST(Gemm, LongRunsAndSeveralBlocks) {
+  for (Problem problem : problems()) {
+    for (ElementType type : test::kElementTypes) {
+      problem.type = type;
+      ASSERT_NO_THROW(problem.validate());
+      run_and_check(problem, test::Data(problem, 2));
+    }
+  }
+}
+
+TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
+  for (const Problem& problem : problems()) {
+    test::Data data(problem, 3);
+    std::mt19937_64 random(4);
+    std::uniform_int_distribution<int64_t> element(0, data.v.elements() - 1);
+    test::set(data.v, element(random), NAN);
+    test::set(data.v, element(random), INFINITY);
+    run_and_check(problem, data);
+  }
+}
+
+TEST(Gemm, StoresTheWeightsAndExecutesWhatItsTilesVisit) {
+  const Variant& gemm = find_variant("gemm");
+  for (const Problem& problem : problems()) {
+    EXPECT_EQ(gemm.executed_flops(problem, Pass::forward), fused::executed_flops(problem));
+    const int64_t weights = problem.batch * problem.tokens() * problem.heads * problem.keys_per_query();
+    EXPECT_GE(gemm.workspace_bytes(problem, Pass::forward, 1), 4 * weights);
+  }
+}
+
+}  // namespace
+}  // namespace nalab
