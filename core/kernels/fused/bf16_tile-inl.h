@@ -42,6 +42,8 @@ struct Bf16Arithmetic {
   static constexpr int kStep = Lanes / kVectors;
   static constexpr int64_t kKeyAlignment = 2;  ///< values of two keys share a cell
   static_assert(kRows == 8);
+  template <class T>
+  static constexpr bool kAccepts = std::is_same_v<T, bf16>;
 
   static int64_t key_floats(int64_t dim) { return (dim + 1) / 2; }
 
@@ -169,24 +171,23 @@ struct Bf16Arithmetic {
       for (int64_t n = 0; n < list.count; n += 2) {
         const float* const value = base + list.index[n] / 2 * kRows;
         VC weight[kVectors];
+        VC attended[kVectors];  // the halves of a cell whose key the lane attends to
 #pragma GCC unroll 32
         for (int v = 0; v < kVectors; ++v) {
           weight[v] = hn::BitCast(dc, hn::Load(d, weights + n / 2 * Lanes + v * kStep));
+          if constexpr (Careful) {
+            const auto low = hn::RebindMask(dc, LaneMask(list.lanes[n], v));
+            const auto high = hn::RebindMask(dc, LaneMask(list.lanes[n + 1], v));
+            attended[v] = hn::Or(hn::IfThenElseZero(low, hn::Set(dc, 0x0000FFFFu)),
+                                 hn::IfThenElseZero(high, hn::Set(dc, 0xFFFF0000u)));
+          }
         }
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
           const VC x = hn::Set(dc, std::bit_cast<uint32_t>(value[i]));
 #pragma GCC unroll 32
           for (int v = 0; v < kVectors; ++v) {
-            if constexpr (Careful) {
-              for (int half = 0; half < 2; ++half) {
-                const VC only = hn::Set(dc, half == 0 ? 0x0000FFFFu : 0xFFFF0000u);
-                const VF with = DotPairs(sum[i][v], hn::And(weight[v], only), hn::And(x, only));
-                sum[i][v] = hn::IfThenElse(LaneMask(list.lanes[n + half], v), with, sum[i][v]);
-              }
-            } else {
-              sum[i][v] = DotPairs(sum[i][v], weight[v], x);
-            }
+            sum[i][v] = DotPairs(sum[i][v], weight[v], Careful ? hn::And(x, attended[v]) : x);
           }
         }
       }

@@ -89,7 +89,7 @@ HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
 /// One super tile of one kv head, from packing its queries to storing its results.
-template <class T, class Arithmetic>
+template <class Arithmetic>
 class SuperTile {
   static constexpr int Lanes = Arithmetic::kLanes;
   static constexpr int kRows = Arithmetic::kRows;
@@ -102,11 +102,7 @@ class SuperTile {
       : problem_(problem),
         tiles_(tiles),
         shape_(shape),
-        q_(in.q.as<T>()),
-        k_(in.k.as<T>()),
-        v_(in.v.as<T>()),
-        extra_k_(in.extra_k.as<T>()),
-        extra_v_(in.extra_v.as<T>()),
+        in_(in),
         out_(out),
         mine_(mine),
         axes_(problem.axes3()),
@@ -190,10 +186,13 @@ class SuperTile {
     const float sign = problem_.effective_scale() < 0 ? -1.0f : 1.0f;
     const int64_t dim = problem_.head_dim;
     const float* row[Lanes];
-    for (int lane = 0; lane < Lanes; ++lane) {
-      const Token token = coordinates(lanes.query(lane));
-      row[lane] = AsFloats(q_.row(batch_, token[0], token[1], token[2], head), dim, mine_.rows + lane * dim);
-    }
+    with_element_type(in_.q.type, [&](auto element) HWY_ATTR {
+      const auto q = in_.q.as<decltype(element)>();
+      for (int lane = 0; lane < Lanes; ++lane) {
+        const Token token = coordinates(lanes.query(lane));
+        row[lane] = AsFloats(q.row(batch_, token[0], token[1], token[2], head), dim, mine_.rows + lane * dim);
+      }
+    });
     Arithmetic::PackQueries(row, dim, sign, m.queries);
     std::fill(m.out, m.out + Lanes * padded(problem_.head_dim_v), 0.0f);
     std::fill(m.maxima, m.maxima + Lanes, kNoScore);
@@ -213,16 +212,28 @@ class SuperTile {
     segment.first = used_;
     segment_[segments_++] = segment;
     if (segment.x1 < 0) {
-      PackKeys(extra_k_, extra_v_, {0, 0, segment.x3.begin}, 1, segment.x3.size(), more);
+      PackKeys(in_.extra_k, in_.extra_v, {0, 0, segment.x3.begin}, 1, segment.x3.size(), more);
     } else {
-      PackKeys(k_, v_, coordinates({segment.x1, segment.x2, segment.x3.begin}), axes_[2].dilation, segment.x3.size(),
-               more);
+      PackKeys(in_.k, in_.v, coordinates({segment.x1, segment.x2, segment.x3.begin}), axes_[2].dilation,
+               segment.x3.size(), more);
     }
     return segment.x3.end;
   }
 
-  void HWY_ATTR PackKeys(const TokenView<const T>& keys, const TokenView<const T>& values, const Token& first,
+  void HWY_ATTR PackKeys(const ConstTensorView& keys, const ConstTensorView& values, const Token& first,
                          int64_t dilation, int64_t count, bool more) {
+    with_element_type(keys.type, [&](auto element) HWY_ATTR {
+      using T = decltype(element);
+      if constexpr (Arithmetic::template kAccepts<T>) {
+        PackKeysOf<T>(keys.as<T>(), values.as<T>(), first, dilation, count, more);
+      }
+    });
+    used_ = geometry::ceil_div(used_ + count, Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
+  }
+
+  template <class T>
+  void HWY_ATTR PackKeysOf(const TokenView<const T>& keys, const TokenView<const T>& values, const Token& first,
+                           int64_t dilation, int64_t count, bool more) {
     const T* const key = keys.row(batch_, first[0], first[1], first[2], head_kv_);
     const T* const value = values.row(batch_, first[0], first[1], first[2], head_kv_);
     const int64_t key_step = keys.strides.layout[2] * dilation, value_step = values.strides.layout[2] * dilation;
@@ -237,9 +248,9 @@ class SuperTile {
     const bool finite = Arithmetic::PackKeys(key, key_step, problem_.head_dim, value, value_step, problem_.head_dim_v,
                                              count, used_, block_, mine_.rows);
     values_finite_ = values_finite_ && finite;
-    used_ = geometry::ceil_div(used_ + count, Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
   }
 
+  template <class T>
   static void Prefetch(const T* row, int64_t step, int64_t dim, int64_t count) {
     constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
     for (int64_t n = 0; n < count; ++n, row += step) {
@@ -347,7 +358,7 @@ class SuperTile {
   const Problem& problem_;
   const Tiles& tiles_;
   const LaneShape& shape_;
-  const TokenView<const T> q_, k_, v_, extra_k_, extra_v_;
+  const Inputs& in_;
   const Outputs& out_;
   const Private& mine_;
   const std::array<Axis, 3> axes_;
@@ -365,7 +376,7 @@ class SuperTile {
   bool values_finite_ = true;
 };
 
-template <class T, class Arithmetic>
+template <class Arithmetic>
 void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs& out,
                const Execution& execution) {
   const auto axes = problem.axes3();
@@ -390,26 +401,25 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
     const int64_t head = task / supers / groups % head_steps * tiles.heads;
     WorkspaceCutter cutter(execution.workspace.data() + worker * bytes);
     const Private mine = cut_private(problem, tiles, cutter);
-    SuperTile<T, Arithmetic>(problem, tiles, shape, in, out, mine)
+    SuperTile<Arithmetic>(problem, tiles, shape, in, out, mine)
         .Run(task / supers / groups / head_steps, head, group, queries);
   });
 }
 
-template <class T, template <int> class Arithmetic>
+template <template <int> class Arithmetic>
 void ForwardIn(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
   const Tiles tiles = choose_tiles(problem);
-  const auto run = tiles.lanes == 32 ? ForwardOf<T, Arithmetic<32>> : ForwardOf<T, Arithmetic<16>>;
+  const auto run = tiles.lanes == 32 ? ForwardOf<Arithmetic<32>> : ForwardOf<Arithmetic<16>>;
   run(problem, tiles, in, out, execution);
 }
 
 void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
 #if HWY_TARGET == HWY_AVX3
   if (problem.type == ElementType::bf16 && execution.isa == Isa::avx512bf16) {
-    return ForwardIn<bf16, Bf16Arithmetic>(problem, in, out, execution);
+    return ForwardIn<Bf16Arithmetic>(problem, in, out, execution);
   }
 #endif
-  with_element_type(problem.type,
-                    [&](auto element) { ForwardIn<decltype(element), FloatArithmetic>(problem, in, out, execution); });
+  ForwardIn<FloatArithmetic>(problem, in, out, execution);
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE

@@ -164,6 +164,9 @@ struct FloatArithmetic {
   static constexpr int kStep = Lanes / kVectors;
   /// Keys are listed in runs that begin and end at multiples of this, in rows of the block.
   static constexpr int64_t kKeyAlignment = 1;
+  /// Element types that it packs.
+  template <class T>
+  static constexpr bool kAccepts = true;
 
   static int64_t key_floats(int64_t dim) { return dim; }
 
