@@ -7,6 +7,7 @@ namespace nalab::report {
 std::span<const Module> modules() {
   static constexpr std::array list{
       Module{"speedup", speedup_tables},
+      Module{"simulations", simulation_tables},
   };
   return list;
 }

@@ -25,4 +25,8 @@ std::span<const Module> modules();
 /// Any results file: for each of its configs an overview (problems by variants) and all figures in detail.
 std::vector<Table> speedup_tables(const store::Results& results, const Options& options);
 
+/// Results with simulations: for each of their published tables the simulator's figures beside the published ones, with
+/// a verdict on each row.
+std::vector<Table> simulation_tables(const store::Results& results, const Options& options);
+
 }  // namespace nalab::report

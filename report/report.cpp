@@ -59,7 +59,7 @@ std::vector<Table> make_tables(const std::vector<store::Results>& results, const
   std::vector<Table> tables;
   std::set<std::string> names{"report"}, variants;
   for (const store::Results& file : results) {
-    if (file.rows.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
+    if (file.rows.empty() && file.simulations.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
     for (const store::Row& row : file.rows) variants.insert(row.variant);
     for (const Module& module : modules()) {
       for (Table& table : module.tables(file, options)) {

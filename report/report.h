@@ -16,7 +16,7 @@ struct Formats {
 };
 
 /// All tables of the modules for results in memory. Table names are unique.
-/// Throws Error where a file has no rows, or no row is of the baseline that was asked for.
+/// Throws Error where a file has neither rows nor simulations, or no row is of the baseline that was asked for.
 std::vector<Table> make_tables(const std::vector<store::Results>& results, const Options& options);
 
 /// Writes report.md with all tables, NAME.csv, NAME.tex for each, and report.tex, which reads them and compiles.

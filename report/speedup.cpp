@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "report/figures.h"
 #include "report/format.h"
 #include "report/modules.h"
+#include "report/traits.h"
 
 namespace nalab::report {
 namespace {
@@ -18,22 +18,13 @@ namespace {
 using store::Results;
 using store::Row;
 
-/// A column that tells problems apart. Where it is the same for all of them it moves to the caption, or, being `usual`,
-/// is not spoken of.
-struct Trait {
-  const char* heading;
-  std::function<std::string(const Row&)> text;
-  bool is_number = false;
-  std::string usual = {};
-};
-
 std::string pair_text(int64_t a, int64_t b, const char* what) {
   return a == b ? exact(a) : fmt::format("{} ({} {})", a, what, b);
 }
 
 std::string causal_text(const Row& row) { return row.causal.find('1') == std::string::npos ? "no" : row.causal; }
 
-std::vector<Trait> all_traits() {
+std::vector<Trait<Row>> all_traits() {
   return {
       {"layout", [](const Row& row) { return row.layout; }},
       {"window", [](const Row& row) { return row.window; }},
@@ -57,7 +48,7 @@ struct View {
   std::vector<const Row*> problems;   ///< the first row of each problem, type and pass to show
   std::vector<std::string> variants;  ///< the columns
   std::string baseline;               ///< variant; empty where there is none
-  std::vector<Trait> traits;          ///< in which the problems differ
+  std::vector<Trait<Row>> traits;     ///< in which the problems differ
   std::string common;                 ///< sentence on the traits that they share
 };
 
@@ -105,26 +96,12 @@ void choose_variants(View& view, const Options& options) {
   }
 }
 
-void choose_traits(View& view) {
-  std::vector<std::string> common;
-  for (Trait& trait : all_traits()) {
-    std::set<std::string> texts;
-    for (const Row* row : view.problems) texts.insert(trait.text(*row));
-    if (texts.size() > 1) {
-      view.traits.push_back(std::move(trait));
-    } else if (*texts.begin() != trait.usual) {
-      common.push_back(fmt::format("{} {}", trait.heading, *texts.begin()));
-    }
-  }
-  if (!common.empty()) view.common = fmt::format("All rows: {}.", fmt::join(common, ", "));
-}
-
 View make_view(const Results& results, const RowIndex& index, const std::string& config, const Options& options) {
-  View view{results, index, config, {}, {}, {}, {}, {}};
+  View view{results, index, config, {}, {}, {}, all_traits(), {}};
   choose_problems(view);
   if (view.problems.empty()) return view;
   choose_variants(view, options);
-  choose_traits(view);
+  view.common = take_common(view.traits, view.problems);
   return view;
 }
 
@@ -165,13 +142,13 @@ Table start_table(const View& view, const std::string& name, const std::string& 
   if (!view.common.empty()) table.caption.push_back(view.common);
   table.caption.push_back(baseline_text(view));
   table.columns.push_back({"problem", "", false});
-  for (const Trait& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
+  for (const Trait<Row>& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
   return table;
 }
 
 std::vector<Cell> problem_cells(const View& view, const Row& problem) {
   std::vector<Cell> cells{{problem.label.empty() ? problem.problem : problem.label}};
-  for (const Trait& trait : view.traits) cells.push_back({trait.text(problem)});
+  for (const Trait<Row>& trait : view.traits) cells.push_back({trait.text(problem)});
   return cells;
 }
 

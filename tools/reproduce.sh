@@ -24,7 +24,7 @@ run_quick() {
 mkdir -p results
 results=()
 code=0
-for config in smoke nat_layers use_cases; do
+for config in smoke nat_layers use_cases gna_analytic; do
   result=results/$config.h5
   run_quick "configs/$config.yaml" "$result" || code=$?
   results+=("$result")

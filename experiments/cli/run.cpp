@@ -77,7 +77,8 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
   std::vector<std::string> finished;
   auto sink = store::resume_results(path, environment, stored, finished);
   plan::skip_finished(plan, finished);
-  fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(), plan.rows());
+  fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(),
+             plan.rows() + static_cast<int64_t>(plan.simulations.size()));
   std::fflush(stdout);
   return sink;
 }
@@ -102,12 +103,15 @@ int run(const RunOptions& options) {
   runner::SteadyClock clock;
   const double start = clock.seconds();
   const std::string path = options.output.empty() ? default_output(configs) : options.output;
-  const auto sink = open_output(path, options, configs, environment::measure(isa, workers), plan);
+  // Simulations are not timed: there is nothing to compare with the machine's peaks.
+  const store::Environment measured = plan.groups.empty() ? machine : environment::measure(isa, workers);
+  const auto sink = open_output(path, options, configs, measured, plan);
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
   const runner::Totals totals = runner::run(plan, isa, workers, clock, *sink, progress);
 
-  fmt::print("{}: {} done, {} failed, {} refused in {}\n", path, totals.done, totals.failed, totals.refused,
-             plan::seconds_text(clock.seconds() - start));
+  const std::string simulated = totals.simulated > 0 ? fmt::format("{} simulated, ", totals.simulated) : "";
+  fmt::print("{}: {}{} done, {} failed, {} refused in {}\n", path, simulated, totals.done, totals.failed,
+             totals.refused, plan::seconds_text(clock.seconds() - start));
   return failed_rows(path) > 0 ? 1 : 0;
 }
 
@@ -115,8 +119,8 @@ int run(const RunOptions& options) {
 
 void add_run(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App* command =
-      app.add_subcommand("run", "Runs experiments: verifies and times every row of the configurations.");
+  CLI::App* command = app.add_subcommand(
+      "run", "Runs experiments: verifies and times every row of the configurations, and asks the simulator.");
   command->add_option("config", options->configs, "Configurations (YAML)")->required();
   command->add_option("-o,--output", options->output, "Results file (default: results/<name of the configuration>.h5)");
   command->add_option("--filter", options->filter, "Only rows whose id or label contains a match of this expression");

@@ -41,6 +41,10 @@ std::string summary(const Plan& plan) {
   }
   std::string text;
   auto out = std::back_inserter(text);
+  if (plan.groups.empty()) {
+    return fmt::format("plan: {} simulations, {} asked for more than once\n", plan.simulations.size(), plan.repeated);
+  }
+  if (!plan.simulations.empty()) fmt::format_to(out, "plan: {} simulations\n", plan.simulations.size());
   fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} asked for more than once\n", plan.rows(),
                  plan.groups.size(), refused, plan.repeated);
   fmt::format_to(out, "  work    {} useful, one call of each row\n", flops_text(flops));
@@ -69,6 +73,9 @@ std::string listing(const Plan& plan) {
                        seconds_text(row.seconds));
       }
     }
+  }
+  for (const Simulation& simulation : plan.simulations) {
+    fmt::format_to(out, "{}  [{}] simulation\n", simulation.id, simulation.settings.problem.label);
   }
   return text;
 }

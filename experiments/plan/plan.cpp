@@ -70,7 +70,15 @@ void require_different_names(const std::vector<config::Config>& configs) {
   }
 }
 
-/// Collects groups: what the filter lets through, each id once.
+/// "table2_flux.256x256_w80x80_..._f32.q16x16_kv16x8_static.share0.518_dense9of28"
+std::string simulation_id(const config::SimulationSettings& s) {
+  return fmt::format("{}.{}.q{}_kv{}_{}.share{}_dense{}of{}{}", s.table, s.problem.problem(ElementType::f32).id(),
+                     fmt::join(s.q_tile, "x"), fmt::join(s.kv_tile, "x"), config::name(s.kv_tiling),
+                     s.application.attention_share, s.application.dense_steps, s.application.steps,
+                     s.round_speedup ? "_rounded" : "");
+}
+
+/// Collects groups and simulations: what the filter lets through, each id once.
 class Planner {
  public:
   Planner(const std::string& filter, const Machine& machine)
@@ -84,25 +92,34 @@ class Planner {
       Row row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
       row.config = config.title.name;
       row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
-      ++offered_;
-      if (!std::regex_search(row.id, pattern_) && !std::regex_search(given.label, pattern_)) continue;
-      if (ids_.insert(row.id).second) {
-        group.rows.push_back(std::move(row));
-      } else {
-        ++plan_.repeated;
-      }
+      if (is_wanted(row.id, given.label)) group.rows.push_back(std::move(row));
     }
     if (!group.rows.empty()) plan_.groups.push_back(std::move(group));
   }
 
+  void add_simulation(const config::Config& config, const config::SimulationSettings& settings) {
+    std::string id = simulation_id(settings);
+    if (!is_wanted(id, settings.problem.label)) return;
+    plan_.simulations.push_back({std::move(id), config.title.name, settings});
+  }
+
   Plan take() {
-    if (plan_.groups.empty()) {
+    if (plan_.groups.empty() && plan_.simulations.empty()) {
       throw Error("filter '" + filter_ + "' matches none of " + std::to_string(offered_) + " rows");
     }
     return std::move(plan_);
   }
 
  private:
+  /// Whether the filter lets it through and it is not in the plan yet.
+  bool is_wanted(const std::string& id, const std::string& label) {
+    ++offered_;
+    if (!std::regex_search(id, pattern_) && !std::regex_search(label, pattern_)) return false;
+    const bool is_new = ids_.insert(id).second;
+    if (!is_new) ++plan_.repeated;
+    return is_new;
+  }
+
   const std::string& filter_;
   std::regex pattern_;
   const Machine& machine_;
@@ -167,6 +184,7 @@ Plan make_plan(const std::vector<config::Config>& configs, const std::string& fi
         for (const config::RowPass pass : config.settings.passes) planner.add_group(config, problem, type, pass);
       }
     }
+    for (const config::SimulationSettings& simulation : config.simulations) planner.add_simulation(config, simulation);
   }
   return planner.take();
 }
@@ -177,6 +195,7 @@ void skip_finished(Plan& plan, const std::vector<std::string>& finished) {
     std::erase_if(group.rows, [&done](const Row& row) { return done.contains(row.id); });
   }
   std::erase_if(plan.groups, [](const Group& group) { return group.rows.empty(); });
+  std::erase_if(plan.simulations, [&done](const Simulation& simulation) { return done.contains(simulation.id); });
 }
 
 }  // namespace nalab::plan

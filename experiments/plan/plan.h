@@ -39,9 +39,17 @@ struct Group {
   config::Settings settings;
 };
 
+/// One question to the simulator.
+struct Simulation {
+  std::string id;      ///< stable: table, problem, tiles and application
+  std::string config;  ///< name of the configuration that asked for it first
+  config::SimulationSettings settings;
+};
+
 struct Plan {
   std::vector<Group> groups;
-  int64_t repeated = 0;  ///< rows asked for again, by another problem or configuration; they run once
+  std::vector<Simulation> simulations;
+  int64_t repeated = 0;  ///< rows and simulations asked for again; they run once
 
   int64_t rows() const;
 };
@@ -63,12 +71,12 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
 Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
              const Machine& machine);
 
-/// The rows of all configurations in their order, each id once. Keeps those whose id, or whose problem's label,
-/// contains a match of the regular expression `filter`. Throws Error where the filter is none or matches nothing, and
-/// where two configurations have the same name.
+/// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
+/// problem's label, contains a match of the regular expression `filter`. Throws Error where the filter is none or
+/// matches nothing, and where two configurations have the same name.
 Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine);
 
-/// Takes out the rows of those ids.
+/// Takes out the rows and simulations of those ids.
 void skip_finished(Plan& plan, const std::vector<std::string>& finished);
 
 }  // namespace nalab::plan

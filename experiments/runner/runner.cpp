@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/tensor/buffer.h"
+#include "experiments/runner/per_axis.h"
+#include "experiments/runner/simulation.h"
 #include "experiments/runner/tensors.h"
 #include "experiments/runner/verification.h"
 
@@ -20,15 +22,6 @@ constexpr const char* kFailed = "failed";
 constexpr const char* kRefused = "refused";
 /// Rows whose tensors take no more are kept under `store: {tensors: sample}`.
 constexpr int64_t kSampleBytes = 1 << 20;
-
-template <class T>
-std::string per_axis(const Problem& problem, T Axis::*member) {
-  std::string text;
-  for (const Axis& axis : problem.axes) {
-    text += (text.empty() ? "" : "x") + std::to_string(static_cast<int64_t>(axis.*member));
-  }
-  return text;
-}
 
 /// What is known of a row before it runs; refused where the plan says so.
 store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
@@ -199,6 +192,12 @@ void count(std::span<const store::FinishedRow> rows, Totals& totals) {
 Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
            Progress& progress) {
   Totals totals;
+  if (!plan.simulations.empty()) {
+    std::vector<store::SimulationRow> rows;
+    for (const plan::Simulation& simulation : plan.simulations) rows.push_back(simulate(simulation));
+    sink.append_simulations(rows);
+    totals.simulated = static_cast<int64_t>(rows.size());
+  }
   for (const plan::Group& group : plan.groups) {
     progress.started(group);
     const std::vector<store::FinishedRow> rows = GroupRun(group, isa, workers, clock).run();

@@ -1,4 +1,5 @@
-// Runs a plan: for each group fills the tensors, verifies every row, times those that are right, and stores.
+// Runs a plan: asks the simulator; for each group fills the tensors, verifies every row, times those that are right,
+// and stores.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +22,14 @@ class Progress {
   virtual void finished(std::span<const store::FinishedRow> rows) = 0;
 };
 
-/// Rows by status.
+/// Rows by status, and simulations.
 struct Totals {
-  int64_t done = 0, failed = 0, refused = 0;
+  int64_t done = 0, failed = 0, refused = 0, simulated = 0;
 };
 
-/// Runs all groups of a plan, in order. A row whose result is wrong, or that throws, gets the status failed and no
-/// samples; one whose memory is not to be had after all, refused. Throws what the sink throws.
+/// Runs a plan: its simulations, which take no time worth speaking of, then all groups in order. A row whose result is
+/// wrong, or that throws, gets the status failed and no samples; one whose memory is not to be had after all, refused.
+/// Throws what the sink throws.
 Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
            Progress& progress);
 

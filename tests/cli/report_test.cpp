@@ -38,6 +38,26 @@ TEST(ReportCommand, FormatsAndBaselineAreChosen) {
               testing::HasSubstr("Speedups are over naive on the same problem."));
 }
 
+TEST(ReportCommand, SimulationsGoFromConfigurationToTables) {
+  const TemporaryFolder folder;
+  const std::string config = std::string(NALAB_SOURCE_DIR) + "/configs/gna_analytic.yaml";
+  const std::string path = folder.file("g.h5");
+  Outcome run = run_nalab(folder, {"run", config, "-o", path, "--filter", "table6"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, testing::HasSubstr(path + ": 3 simulated, 0 done, 0 failed, 0 refused in "));
+  EXPECT_EQ(store::read_results(path).simulations.size(), 3u);
+  run = run_nalab(folder, {"run", config, "-o", path, "--resume"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.out, testing::HasSubstr("resumed: 3 rows finished before, 48 to go\n"));
+  EXPECT_EQ(store::read_results(path).simulations.size(), 51u);
+
+  const Outcome outcome = run_nalab(folder, {"report", path, "-o", folder.file("out")});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, testing::HasSubstr(folder.file("out/gna_analytic_table4_hunyuan.csv") + "\n"));
+  EXPECT_THAT(bytes_of(folder.file("out/report.md")),
+              testing::HasSubstr("within 0.01 of the published ones, as in 14 of 16 rows."));
+}
+
 struct Refusal {
   std::vector<std::string> arguments;
   std::string line;

@@ -1,30 +1,22 @@
-// From a results file to the exact bytes of its tables. With NALAB_UPDATE_GOLDEN set, the expected files are written
-// anew: read the difference before keeping it.
+// From a results file to the exact bytes of its tables.
 #include "report/report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "core/error.h"
 #include "store/results.h"
+#include "tests/report/golden.h"
 #include "tests/report/sample_results.h"
 
 namespace nalab::report {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string read(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
 
 class Report : public testing::Test {
  protected:
@@ -43,17 +35,8 @@ TEST_F(Report, GivesTheExpectedFiles) {
 
   const fs::path out = folder_ / "out";
   const auto written = write_report(make_tables({store::read_results(path)}, {}), out.string(), {});
-  std::vector<std::string> names;
-  const fs::path golden = fs::path(NALAB_SOURCE_DIR) / "data/golden";
-  for (const std::string& file : written) {
-    const fs::path name = fs::path(file).filename();
-    names.push_back(name.string());
-    if (std::getenv("NALAB_UPDATE_GOLDEN") != nullptr)
-      fs::copy_file(file, golden / name, fs::copy_options::overwrite_existing);
-    EXPECT_EQ(read(file), read(golden / name)) << name;
-  }
-  EXPECT_THAT(names, testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv", "small_case.tex",
-                                          "report.tex"));
+  EXPECT_THAT(expect_golden(written, ""), testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv",
+                                                               "small_case.tex", "report.tex"));
   for (const auto& entry : fs::directory_iterator(out)) EXPECT_NE(entry.path().extension(), ".tmp");
 }
 

@@ -196,6 +196,45 @@ TEST(Plan, FinishedRowsAreSkipped) {
   EXPECT_EQ(plan.groups.size(), 1u);
 }
 
+const char* kSimulated = R"(
+name: simulated
+simulations:
+  - {table: t, label: one, layout: [9, 8], window: 3, q_tile: 4, kv_tile: [2, 4], rows: [{stride: 1}, {stride: 2}]}
+  - {table: t, layout: [9, 8], window: 3, q_tile: 4, kv_tile: [2, 4], label: once more}
+  - {table: u, layout: [9, 8], window: 3, q_tile: 4, kv_tile: [2, 4], steps: 8, dense_steps: 3, round_speedup: true}
+)";
+
+std::vector<std::string> simulation_ids(const Plan& plan) {
+  std::vector<std::string> list;
+  for (const plan::Simulation& simulation : plan.simulations) list.push_back(simulation.id);
+  return list;
+}
+
+TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
+  const std::string problem = "9x8_w3x3_s1x1_d1x1_c0x0_b1_h1_kv1_dk64_dv64_e0_f32.q4x4_kv2x4_static.";
+  const std::string first = "t." + problem + "share1_dense0of1";
+  const std::string second = "t.9x8_w3x3_s2x2" + problem.substr(13) + "share1_dense0of1";
+  const std::string third = "u." + problem + "share1_dense3of8_rounded";
+  const config::Config config = load_text(kSimulated);
+  Plan plan = make_plan({config}, "", kLarge);
+  EXPECT_THAT(simulation_ids(plan), ElementsAre(first, second, third));
+  EXPECT_EQ(plan.simulations[1].config, "simulated");
+  EXPECT_EQ(plan.rows(), 0);
+  EXPECT_EQ(plan.repeated, 1);
+  EXPECT_EQ(plan::summary(plan), "plan: 3 simulations, 1 asked for more than once\n");
+  EXPECT_THAT(plan::listing(plan), HasSubstr(second + "  [one] simulation\n"));
+
+  EXPECT_THAT(simulation_ids(make_plan({config}, "^u", kLarge)), ElementsAre(third));
+  EXPECT_THAT(simulation_ids(make_plan({config}, "^one$", kLarge)), ElementsAre(first, second));
+  EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
+  plan::skip_finished(plan, {first, third});
+  EXPECT_THAT(simulation_ids(plan), ElementsAre(second));
+
+  const Plan both = make_plan({config, load_text(kTwoProblems)}, "", kLarge);
+  EXPECT_EQ(both.simulations.size(), 3u);
+  EXPECT_THAT(plan::summary(both), testing::StartsWith("plan: 3 simulations\nplan: 3 rows in 2 groups, 0 refused"));
+}
+
 TEST(Plan, SummaryGroupsRefusals) {
   const config::Config config = load_text(
       "name: x\nvariants: [reference]\npasses: forward_backward\nverify: {budget_seconds: 0}\n"

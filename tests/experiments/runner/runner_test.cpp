@@ -292,6 +292,65 @@ TEST_F(RunnerTest, AFullDiskEndsTheRun) {
   EXPECT_EQ(script.calls.find('b'), std::string::npos);
 }
 
+TEST_F(RunnerTest, SimulationsAreStoredInOneBatchBesideTheirPublishedFigures) {
+  const config::Config config = experiments_test::load_text(
+      "name: x\nsimulations:\n- {table: t, label: a, layout: [12, 16], causal: [false, true], extra_tokens: 3,\n"
+      "   q_tile: 4, kv_tile: [2, 4], kv_tiling: dynamic, tiles_note: b, window: [6, 8], attention_share: 0.5,\n"
+      "   steps: 4, dense_steps: 1, rows: [\n"
+      "   {round_speedup: true, published: {flops: 1.5, simulated: 1.25, actual: 1.125}, exception: c},\n"
+      "   {stride: [6, 8], causal: false, extra_tokens: 0, kv_tiling: static}]}\n");
+  plan::Plan plan = plan::make_plan({config}, "", {int64_t{1} << 40, 1});
+  std::vector<store::SimulationRow> rows;
+  EXPECT_CALL(sink_, append_simulations).WillOnce([&](std::span<const store::SimulationRow> simulations) {
+    rows.assign(simulations.begin(), simulations.end());
+  });
+  Workers workers(1);
+  EXPECT_EQ(runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_).simulated, 2);
+  ASSERT_EQ(rows.size(), 2u);
+  const store::SimulationRow& row = rows[0];
+  EXPECT_EQ(row.id, plan.simulations[0].id);
+  EXPECT_EQ(row.config, "x");
+  EXPECT_EQ(row.table, "t");
+  EXPECT_EQ(row.label, "a");
+  EXPECT_EQ(row.layout, "12x16");
+  EXPECT_EQ(row.window, "6x8");
+  EXPECT_EQ(row.stride, "1x1");
+  EXPECT_EQ(row.dilation, "1x1");
+  EXPECT_EQ(row.causal, "0x1");
+  EXPECT_EQ(row.extra_tokens, 3);
+  EXPECT_EQ(row.q_tile, "4x4");
+  EXPECT_EQ(row.kv_tile, "2x4");
+  EXPECT_EQ(row.tiles_note, "b");
+  EXPECT_EQ(row.kv_tiling, "dynamic");
+  EXPECT_EQ(row.attention_share, 0.5);
+  EXPECT_EQ(row.steps, 4);
+  EXPECT_EQ(row.dense_steps, 1);
+  EXPECT_EQ(row.round_speedup, 1);
+  EXPECT_EQ(row.query_tiles, 12);
+  EXPECT_EQ(row.published_flops, 1.5);
+  EXPECT_EQ(row.published_simulated, 1.25);
+  EXPECT_EQ(row.published_actual, 1.125);
+  EXPECT_EQ(row.exception, "c");
+
+  // Windows of 6x8 laid as blocks: one in four tokens is attended to. A query tile of 4x4 touches two of the blocks
+  // along the first axis.
+  const store::SimulationRow& blocked = rows[1];
+  EXPECT_EQ(blocked.all_pairs, 192 * 192);
+  EXPECT_EQ(blocked.attended_pairs, 192 * 48);
+  EXPECT_EQ(blocked.tiles_total, 24);
+  EXPECT_EQ(blocked.tiles_visited_worst, 12);
+  EXPECT_EQ(blocked.tiles_visited, 4 * (6 + 12 + 6));
+  EXPECT_EQ(blocked.tiles_full, 4 * (6 + 0 + 6));
+  EXPECT_EQ(blocked.computed_pairs, 4 * 16 * 8 * (6 + 12 + 6));
+  EXPECT_EQ(blocked.speedup_flops, 4);
+  EXPECT_EQ(blocked.speedup_worst, 2);
+  EXPECT_EQ(blocked.speedup_mean, 3);
+  EXPECT_DOUBLE_EQ(blocked.end_to_end_flops, 1 / (1 - 0.375 + 0.375 / 4));
+  EXPECT_DOUBLE_EQ(blocked.end_to_end_simulated, 1 / (1 - 0.375 + 0.375 / 2));
+  EXPECT_EQ(blocked.round_speedup, 0);
+  EXPECT_EQ(blocked.published_flops, 0);
+}
+
 TEST_F(RunnerTest, ProgressHasALinePerGroupAndNoneOverwrittenOffATerminal) {
   plan::Plan plan;
   plan.groups.push_back({{row(kA), row(kB)}, settings_});

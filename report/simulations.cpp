@@ -1,0 +1,209 @@
+// What the simulator says beside what a publication says: a table for each published table.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "report/format.h"
+#include "report/modules.h"
+#include "report/traits.h"
+
+namespace nalab::report {
+namespace {
+
+using store::Results;
+using store::SimulationRow;
+
+/// Published figures have two decimals, and not all of them are rounded alike. The rest is for the double's own
+/// rounding.
+constexpr double kTolerance = 0.01 + 1e-9;
+
+/// The rows of one published table.
+struct View {
+  const Results& results;
+  std::vector<const SimulationRow*> rows;
+  std::vector<Trait<SimulationRow>> traits;  ///< in which the rows differ, those of every table aside
+  std::string common;                        ///< sentence on the traits that they share
+};
+
+std::string dilation_text(const SimulationRow& row) {
+  const bool none = row.dilation == "1" || row.dilation == "1x1" || row.dilation == "1x1x1";
+  return none ? "none" : row.dilation;
+}
+
+std::string causal_text(const SimulationRow& row) {
+  return row.causal.find('1') == std::string::npos ? "no" : row.causal;
+}
+
+std::vector<Trait<SimulationRow>> all_traits() {
+  using Row = SimulationRow;
+  return {
+      {"layout", [](const Row& row) { return row.layout; }},
+      {"dilation", dilation_text, false, "none"},
+      {"causal", causal_text, false, "no"},
+      {"extra tokens", [](const Row& row) { return exact(row.extra_tokens); }, true, "0"},
+      {"KV tiling", [](const Row& row) { return row.kv_tiling; }},
+      {"attention share", [](const Row& row) { return fmt::format("{:.1f}%", row.attention_share * 100); }, true},
+      {"steps", [](const Row& row) { return exact(row.steps); }, true},
+      {"speedup of attention",
+       [](const Row& row) { return row.round_speedup != 0 ? "rounded to one decimal first" : "not rounded"; }, false,
+       "not rounded"},
+  };
+}
+
+/// Own figure less the published one; none where none is published.
+std::optional<double> difference(double own, double published) {
+  return published == 0 ? std::nullopt : std::optional(own - published);
+}
+
+struct Verdict {
+  std::optional<double> flops, simulated;  ///< differences, own less published
+
+  explicit Verdict(const SimulationRow& row)
+      : flops(difference(row.end_to_end_flops, row.published_flops)),
+        simulated(difference(row.end_to_end_simulated, row.published_simulated)) {}
+
+  bool is_compared() const { return flops || simulated; }
+  /// The one of greater size.
+  double worst() const {
+    const double a = flops.value_or(0), b = simulated.value_or(0);
+    return std::abs(a) > std::abs(b) ? a : b;
+  }
+  bool is_reproduced() const { return is_compared() && std::abs(worst()) <= kTolerance; }
+  std::string difference_text() const { return fmt::format("differs by {:+.3f}", worst()); }
+
+  std::string text(const SimulationRow& row) const {
+    if (!is_compared()) return "-";
+    if (is_reproduced()) return "reproduced";
+    return row.exception.empty() ? difference_text() : "known exception";
+  }
+};
+
+View make_view(const Results& results, const SimulationRow& first) {
+  View view{results, {}, all_traits(), {}};
+  for (const SimulationRow& row : results.simulations) {
+    if (row.config == first.config && row.table == first.table) view.rows.push_back(&row);
+  }
+  view.common = take_common(view.traits, view.rows);
+  return view;
+}
+
+/// The label that all rows have, else the names of config and table.
+std::string title_of(const View& view) {
+  const SimulationRow& first = *view.rows.front();
+  const bool same = std::all_of(view.rows.begin(), view.rows.end(),
+                                [&](const SimulationRow* row) { return row->label == first.label; });
+  return same && !first.label.empty() ? first.label : first.config + ": " + first.table;
+}
+
+std::vector<std::string> caption_of(const View& view, bool compared) {
+  const store::Environment& environment = view.results.environment;
+  std::vector<std::string> caption{
+      fmt::format("Counted by the simulator, nothing was run; git revision {}; {}.", environment.revision,
+                  environment.started),
+      "Speedups are over self attention: FLOP-wise by the pairs that are attended to, simulated by the KV tiles that "
+      "the worst query tile visits; end to end: of the application, of which attention is a share, by Amdahl's law."};
+  if (!view.common.empty()) caption.push_back(view.common);
+  if (compared) {
+    const auto reproduced = std::count_if(view.rows.begin(), view.rows.end(),
+                                          [](const SimulationRow* row) { return Verdict(*row).is_reproduced(); });
+    caption.push_back(
+        fmt::format("Reproduced: both end-to-end figures are within 0.01 of the published ones, as in {} "
+                    "of {} rows. Actual: measured by the publication.",
+                    reproduced, view.rows.size()));
+  }
+  return caption;
+}
+
+Cell speedup_cell(double value) { return {value == 0 ? "-" : fmt::format("{:.2f}x", value)}; }
+
+Cell verdict_cell(Table& table, const SimulationRow& row) {
+  const Verdict verdict(row);
+  const bool excused = verdict.is_compared() && !verdict.is_reproduced() && !row.exception.empty();
+  const std::string why = verdict.difference_text() + ": " + row.exception;
+  return {verdict.text(row), excused ? table.footnote(why) : 0};
+}
+
+Records records_of(const View& view) {
+  Records records;
+  store::visit_simulation(*view.rows.front(),
+                          [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
+  for (const char* name : {"difference_flops", "difference_simulated", "verdict", "revision", "started"}) {
+    records.fields.emplace_back(name);
+  }
+  const auto text = [](std::optional<double> value) { return value ? exact(*value) : std::string(); };
+  for (const SimulationRow* row : view.rows) {
+    std::vector<std::string> line;
+    store::visit_simulation(*row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
+    const Verdict verdict(*row);
+    const store::Environment& environment = view.results.environment;
+    line.insert(line.end(), {text(verdict.flops), text(verdict.simulated), verdict.text(*row), environment.revision,
+                             environment.started});
+    records.lines.push_back(std::move(line));
+  }
+  return records;
+}
+
+Table table_of(const View& view) {
+  const bool compared = std::any_of(view.rows.begin(), view.rows.end(),
+                                    [](const SimulationRow* row) { return Verdict(*row).is_compared(); });
+  Table table;
+  table.name = view.rows.front()->config + "_" + view.rows.front()->table;
+  table.title = title_of(view);
+  table.caption = caption_of(view, compared);
+  for (const Trait<SimulationRow>& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
+  for (const char* heading : {"window", "stride"}) table.columns.push_back({heading, "", false});
+  table.columns.push_back({"steps of self attention", "", true});
+  for (const char* heading : {"query tile", "KV tile"}) table.columns.push_back({heading, "", false});
+  for (const char* heading : {"FLOP-wise", "simulated"}) table.columns.push_back({heading, "attention", true});
+  for (const char* group : {"end to end FLOP-wise", "end to end simulated"}) {
+    if (compared) table.columns.push_back({"published", group, true});
+    table.columns.push_back({"own", group, true});
+  }
+  if (compared) {
+    table.columns.push_back({"published", "end to end actual", true});
+    table.columns.push_back({"verdict", "", false});
+  }
+
+  for (const SimulationRow* row : view.rows) {
+    std::vector<Cell> cells;
+    for (const Trait<SimulationRow>& trait : view.traits) cells.push_back({trait.text(*row)});
+    const int tiles_note = row->tiles_note.empty() ? 0 : table.footnote("tiles: " + row->tiles_note);
+    for (Cell cell : {Cell{row->window}, Cell{row->stride}, Cell{exact(row->dense_steps)},
+                      Cell{row->q_tile, tiles_note}, Cell{row->kv_tile, tiles_note}}) {
+      cells.push_back(std::move(cell));
+    }
+    cells.push_back(speedup_cell(row->speedup_flops));
+    cells.push_back(speedup_cell(row->speedup_worst));
+    if (compared) cells.push_back(speedup_cell(row->published_flops));
+    cells.push_back(speedup_cell(row->end_to_end_flops));
+    if (compared) cells.push_back(speedup_cell(row->published_simulated));
+    cells.push_back(speedup_cell(row->end_to_end_simulated));
+    if (compared) {
+      cells.push_back(speedup_cell(row->published_actual));
+      cells.push_back(verdict_cell(table, *row));
+    }
+    table.rows.push_back(std::move(cells));
+  }
+  table.records = records_of(view);
+  return table;
+}
+
+}  // namespace
+
+std::vector<Table> simulation_tables(const Results& results, const Options&) {
+  std::vector<Table> tables;
+  std::vector<std::pair<std::string, std::string>> seen;
+  for (const SimulationRow& row : results.simulations) {
+    const std::pair<std::string, std::string> key{row.config, row.table};
+    if (std::find(seen.begin(), seen.end(), key) != seen.end()) continue;
+    seen.push_back(key);
+    tables.push_back(table_of(make_view(results, row)));
+  }
+  return tables;
+}
+
+}  // namespace nalab::report
