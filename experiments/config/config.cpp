@@ -27,16 +27,15 @@ std::string read_text(const std::string& path) {
   return text.str();
 }
 
-/// Rules between the fields.
-void check(const Settings& settings, const Field& mapping) {
-  const Timing& t = settings.timing;
+/// Rules between the fields of timing, which the mapping `entries` may have changed.
+void check_timing(const Timing& t, const std::vector<Field>& entries) {
+  const Field* timing = find(entries, "timing");
+  if (timing == nullptr) return;
   if (t.max_samples < t.min_samples) {
-    mapping.complain(
-        fmt::format("timing: max_samples {} must be at least {}, min_samples", t.max_samples, t.min_samples));
+    timing->complain(fmt::format("max_samples {} must be at least {}, min_samples", t.max_samples, t.min_samples));
   }
   if (t.max_seconds < t.min_seconds) {
-    mapping.complain(
-        fmt::format("timing: max_seconds {} must be at least {}, min_seconds", t.max_seconds, t.min_seconds));
+    timing->complain(fmt::format("max_seconds {} must be at least {}, min_seconds", t.max_seconds, t.min_seconds));
   }
 }
 
@@ -56,10 +55,11 @@ Config read_config(const Field& root, Form form) {
   read_fields(entries, config.title);
   if (config.title.name.empty()) root.refuse("the key name", "none");
   read_fields(entries, config.settings);
+  check_timing(config.settings.timing, entries);
   if (const Field* quick = find(entries, "quick"); quick != nullptr && form == Form::quick) {
     read(*quick, config.settings, Anything{});
+    check_timing(config.settings.timing, quick->entries());
   }
-  check(config.settings, root);
   expand_all(config.settings.variants);
 
   if (const Field* problems = find(entries, "problems")) {

@@ -108,9 +108,12 @@ const Bad kBad[] = {
     {"seconds with a unit", top("timing: {max_seconds: 3s}"),
      "x.yaml:3:23: max_seconds: expected a number of at least 0, got '3s'"},
     {"more samples at least than at most", top("timing: {min_samples: 9, max_samples: 3}"),
-     "x.yaml:1:1: timing: max_samples 3 must be at least 9, min_samples"},
+     "x.yaml:3:9: timing: max_samples 3 must be at least 9, min_samples"},
     {"more seconds at least than at most", top("timing: {min_seconds: 3, max_seconds: 0.5}"),
-     "x.yaml:1:1: timing: max_seconds 0.5 must be at least 3, min_seconds"},
+     "x.yaml:3:9: timing: max_seconds 0.5 must be at least 3, min_seconds"},
+    {"more samples at least than the quick form allows",
+     top("timing: {min_samples: 9}\nquick: {timing: {max_samples: 3}}"),
+     "x.yaml:4:17: timing: max_samples 3 must be at least 9, min_samples"},
     {"problems under quick", top("quick: {problems: []}"),
      "x.yaml:3:19: problems: expected one of the keys timing, verify, store, seed, variants, types, passes, baseline, "
      "got "
