@@ -80,10 +80,10 @@ template <int Lanes>
 void HWY_ATTR Softmax(benchmark::State& state) {
   using Arithmetic = FloatArithmetic<Lanes>;
   Operands<Lanes> o(state.range(0));
-  VF shift[Arithmetic::kVectors], sums[Arithmetic::kVectors];
-  for (auto& s : shift) s = hn::Set(Floats(), 1.0f);
+  VF maxima[Arithmetic::kVectors], sums[Arithmetic::kVectors];
+  for (auto& m : maxima) m = hn::Set(Floats(), 1.0f);
   for (auto _ : state) {
-    Arithmetic::Weigh(o.list(), 0.5f, shift, o.scores.data(), sums);
+    Arithmetic::Weigh(o.list(), 0.5f, maxima, o.scores.data(), sums);
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * kKeys * Lanes);

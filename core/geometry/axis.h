@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 namespace nalab::geometry {
 
@@ -28,6 +29,22 @@ constexpr Range intersect(Range a, Range b) { return {std::max(a.begin, b.begin)
 constexpr int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 /// Ceiling of a / b for b > 0 and any a.
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
+
+/// Sum of floor((a * i + b) / m) over i in [0, n), for a, b, n >= 0 and m > 0, in a number of steps that grows with the
+/// logarithm of m: what lies below a line is counted by exchanging the axes, as in Euclid's algorithm.
+constexpr int64_t floor_sum(int64_t n, int64_t m, int64_t a, int64_t b) {
+  int64_t sum = 0;
+  while (n > 0) {
+    sum += n * (n - 1) / 2 * (a / m) + n * (b / m);
+    a %= m;
+    b %= m;
+    const int64_t top = a * n + b;
+    n = top / m;
+    b = top % m;
+    std::swap(a, m);
+  }
+  return sum;
+}
 
 /// The neighborhood mask along one axis inside one dilation group: `length` consecutive positions, no dilation.
 /// Requires 1 <= stride <= window <= length.
@@ -75,6 +92,17 @@ struct AxisMask {
         stride * (stride * (moved * (first_moved + groups - 1) / 2) + moved * (stride - window)) +
         (length % stride) * (length - window);
     return length * (length + 1) / 2 - sum_of_starts;
+  }
+
+  /// Sum of keys(first + i * step).begin over i in [0, count), step >= 1, all positions below length.
+  constexpr int64_t sum_of_begins(int64_t first, int64_t step, int64_t count) const {
+    // begin = clamp(p div stride * stride + shift, 0, length - window): find where the clamps let go.
+    const int64_t shift = (causal ? stride - 1 : stride / 2) - (causal ? window - 1 : left());
+    const auto positions_below = [&](int64_t p) { return std::clamp<int64_t>(ceil_div(p - first, step), 0, count); };
+    const int64_t low = shift > 0 ? 0 : positions_below((-shift / stride + 1) * stride);
+    const int64_t high = std::max(low, positions_below(ceil_div(length - window - shift, stride) * stride));
+    return stride * floor_sum(high - low, stride, step, first + low * step) + (high - low) * shift +
+           (count - high) * (length - window);
   }
 
   /// Keys to the left of the leader in an unclamped window; an even window leans left by one.

@@ -37,6 +37,17 @@ struct TileAxis {
   }
 };
 
+/// Number of keys that tiles of `tile` queries along an axis attend to, summed over the tiles: sum of
+/// keys_of_any(tile).size(), in closed form.
+constexpr int64_t keys_of_tiles(const AxisMask& mask, int64_t tile) {
+  const int64_t whole = mask.length / tile;  // tiles that are not cut short
+  const int64_t count = ceil_div(mask.length, tile);
+  const int64_t ends =
+      mask.causal ? tile * whole * (whole + 1) / 2 : mask.sum_of_begins(tile - 1, tile, whole) + whole * mask.window;
+  const int64_t last_end = whole == count ? 0 : mask.keys(mask.length - 1).end;
+  return ends + last_end - mask.sum_of_begins(0, tile, count);
+}
+
 /// Class of a KV range for a query range along one axis; both are non-empty and inside the axis.
 constexpr TileClass classify(const AxisMask& mask, Range queries, Range keys) {
   if (intersect(mask.keys_of_any(queries), keys).empty()) return TileClass::empty;

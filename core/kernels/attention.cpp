@@ -25,8 +25,9 @@ void check_inputs(const Problem& problem, const Inputs& in) {
 }
 
 /// The variant, after all that may be refused has been looked at.
-const Variant& checked_variant(std::string_view name, const Problem& problem, Pass pass) {
+const Variant& checked_variant(std::string_view name, const Problem& problem, Pass pass, Isa isa) {
   problem.validate();
+  if (!cpu_supports(isa)) throw Error("this CPU lacks the instruction set " + std::string(nalab::name(isa)));
   const Variant& variant = find_variant(name);
   if (const auto reason = variant.supports(problem, pass)) throw Error(*reason);
   return variant;
@@ -68,7 +69,7 @@ void check(const Problem& problem, const Inputs& inputs, const SavedForBackward&
 
 void attention_forward(std::string_view variant_name, const Problem& problem, const Inputs& inputs,
                        const Outputs& outputs, Workers& workers, Isa isa) {
-  const Variant& variant = checked_variant(variant_name, problem, Pass::forward);
+  const Variant& variant = checked_variant(variant_name, problem, Pass::forward, isa);
   check(problem, inputs, outputs);
   auto workspace = workspace_for(variant, problem, Pass::forward, workers.threads());
   variant.forward(problem, inputs, outputs,
@@ -77,7 +78,7 @@ void attention_forward(std::string_view variant_name, const Problem& problem, co
 
 void attention_backward(std::string_view variant_name, const Problem& problem, const Inputs& inputs,
                         const SavedForBackward& saved, const Gradients& gradients, Workers& workers, Isa isa) {
-  const Variant& variant = checked_variant(variant_name, problem, Pass::backward);
+  const Variant& variant = checked_variant(variant_name, problem, Pass::backward, isa);
   check(problem, inputs, saved, gradients);
   auto workspace = workspace_for(variant, problem, Pass::backward, workers.threads());
   variant.backward(problem, inputs, saved, gradients,

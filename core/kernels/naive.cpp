@@ -1,9 +1,8 @@
 // naive: one query at a time over its window, unfused: Faster NA (2403.04690) section 3.1 without its GPU particulars.
 //
 // Three operators, one after the other over the whole problem: PN ("pointwise-neighborhood", the scores), softmax, and
-// NN
-// ("neighborhood-neighborhood", the weighted sum of values). The weights of all queries are stored between them. Rows
-// are used where they lie; a query's keys are reached by a list of offsets that all heads share.
+// NN ("neighborhood-neighborhood", the weighted sum of values). The weights of all queries are stored between them.
+// Rows are used where they lie; a query's keys are reached by a list of offsets that all heads share.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -86,7 +85,7 @@ template <class T>
 void PointwiseNeighborhood(const Problem& problem, const Inputs& in, const Workspace& workspace, Workers& workers) {
   const auto axes = problem.axes3();
   const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>();
-  const float scale = static_cast<float>(problem.effective_scale());
+  const float scale = factor_as_float(problem.effective_scale());
   const int64_t group = problem.heads / problem.heads_kv;
   ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
     const auto [offsets, query] = workspace.of(worker);

@@ -2,9 +2,11 @@
 // instruction set.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "core/geometry/axis.h"
 #include "core/tensor/buffer.h"
@@ -63,6 +65,13 @@ inline void store_row(const TensorView& tensor, int64_t batch, const Token& toke
     T* target = tensor.as<T>().row(batch, token[0], token[1], token[2], head);
     for (int64_t c = 0; c < tensor.shape.dim; ++c) target[c] = from_float<T>(values[c]);
   });
+}
+
+/// A factor of scores as float32, held within the range of float32: so 0 times it is 0, and other products overflow to
+/// infinity by themselves.
+inline float factor_as_float(double factor) {
+  constexpr double kGreatest = std::numeric_limits<float>::max();
+  return static_cast<float>(std::clamp(factor, -kGreatest, kGreatest));
 }
 
 /// Cuts a workspace into 64-byte aligned parts. With no memory behind it, it only adds up the size.

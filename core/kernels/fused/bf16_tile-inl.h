@@ -133,12 +133,12 @@ struct Bf16Arithmetic {
   }
 
   /// Scores become weights in place: pairs of keys, [pairs][Lanes].
-  static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&shift)[kVectors], float* scores,
+  static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&maxima)[kVectors], float* scores,
                                VF (&sums)[kVectors]) {
     const Floats d;
     const Cells dc;
     VC even[kVectors];
-    Weights<Lanes>(list, exponent_scale, shift, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
+    Weights<Lanes>(list, exponent_scale, maxima, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
 #pragma GCC unroll 32
       for (int v = 0; v < kVectors; ++v) {
         // Round to nearest even.

@@ -107,7 +107,7 @@ class SuperTile {
         mine_(mine),
         axes_(problem.axes3()),
         panels_(geometry::ceil_div(problem.head_dim_v, kRows)),
-        exponent_scale_(static_cast<float>(std::abs(problem.effective_scale()) / kLn2)),
+        exponent_scale_(factor_as_float(std::abs(problem.effective_scale()) / kLn2)),
         block_{mine.keys, mine.values, tiles.block_keys * kRows + kPanelGap} {}
 
   /// `queries`: positions in the dilation group; `head`: the first of tiles.heads query heads.
@@ -314,13 +314,14 @@ class SuperTile {
     constexpr int kVectors = Arithmetic::kVectors;
     const Floats d;
     const VF scale = hn::Set(d, exponent_scale_);
-    VF before[kVectors], shift[kVectors], sums[kVectors], correction[kVectors];
-    for (int v = 0; v < kVectors; ++v) before[v] = hn::Mul(hn::Load(d, m.maxima + v * kStep), scale);
+    VF before[kVectors], maxima[kVectors], sums[kVectors], correction[kVectors];
+    for (int v = 0; v < kVectors; ++v) before[v] = hn::Load(d, m.maxima + v * kStep);
     Arithmetic::Scores(m.queries, block_, problem_.head_dim, list, mine_.scores, m.maxima);
-    for (int v = 0; v < kVectors; ++v) shift[v] = hn::Mul(hn::Load(d, m.maxima + v * kStep), scale);
-    Arithmetic::Weigh(list, exponent_scale_, shift, mine_.scores, sums);
+    for (int v = 0; v < kVectors; ++v) maxima[v] = hn::Load(d, m.maxima + v * kStep);
+    Arithmetic::Weigh(list, exponent_scale_, maxima, mine_.scores, sums);
     for (int v = 0; v < kVectors; ++v) {
-      correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Sub(before[v], shift[v]));
+      const VF fall = hn::Mul(hn::Sub(before[v], maxima[v]), scale);
+      correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, fall);
       const VF sum = hn::MulAdd(hn::Load(d, m.sums + v * kStep), correction[v], sums[v]);
       hn::Store(sum, d, m.sums + v * kStep);
     }

@@ -130,10 +130,10 @@ HWY_INLINE void FinishValues(const VF (&sum)[RegisterTile<Lanes>::kRows][Registe
   }
 }
 
-/// Weights of the listed keys: exp2(exponent_scale * score - shift), 0 where a lane does not attend. Hands them to
+/// Weights of the listed keys: exp2(exponent_scale * (score - maximum)), 0 where a lane does not attend. Hands them to
 /// store(n, vectors) in order; their sums per lane go to `sums`.
 template <int Lanes, class Store>
-HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&shift)[RegisterTile<Lanes>::kVectors],
+HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&maxima)[RegisterTile<Lanes>::kVectors],
                         const float* scores, VF (&sums)[RegisterTile<Lanes>::kVectors], Store store) {
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   constexpr int kStep = Lanes / kVectors;
@@ -147,7 +147,7 @@ HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&sh
 #pragma GCC unroll 32
     for (int v = 0; v < kVectors; ++v) {
       const VF score = hn::Load(d, scores + n * Lanes + v * kStep);
-      weight[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::MulSub(score, scale, shift[v]));
+      weight[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Mul(hn::Sub(score, maxima[v]), scale));
       if (masked) weight[v] = hn::IfThenElseZero(LaneMask(list.lanes[n], v), weight[v]);
       sums[v] = hn::Add(sums[v], weight[v]);
     }
@@ -238,9 +238,9 @@ struct FloatArithmetic {
   }
 
   /// Scores become weights in place; see fused::Weights.
-  static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&shift)[kVectors], float* scores,
+  static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&maxima)[kVectors], float* scores,
                                VF (&sums)[kVectors]) {
-    Weights<Lanes>(list, exponent_scale, shift, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
+    Weights<Lanes>(list, exponent_scale, maxima, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
 #pragma GCC unroll 32
       for (int v = 0; v < kVectors; ++v) hn::Store(weight[v], Floats(), scores + n * Lanes + v * kStep);
     });

@@ -24,16 +24,10 @@ constexpr int64_t kThreads = 16;
 
 /// Number of keys that tiles of `tile` queries along an axis visit, over all tiles and dilation groups.
 int64_t visited_along(const Axis& axis, int64_t tile) {
-  const auto of_group = [tile](const geometry::AxisMask& mask) {
-    const geometry::TileAxis tiles{mask.length, tile};
-    int64_t keys = 0;
-    for (int64_t i = 0; i < tiles.count(); ++i) keys += mask.keys_of_any(tiles.range(i)).size();
-    return keys;
-  };
   // The first extent mod dilation groups are one position longer than the others.
   const int64_t longer = axis.extent % axis.dilation;
-  const int64_t keys = (axis.dilation - longer) * of_group(axis.group_mask(axis.dilation - 1));
-  return longer == 0 ? keys : keys + longer * of_group(axis.group_mask(0));
+  const int64_t keys = (axis.dilation - longer) * geometry::keys_of_tiles(axis.group_mask(axis.dilation - 1), tile);
+  return longer == 0 ? keys : keys + longer * geometry::keys_of_tiles(axis.group_mask(0), tile);
 }
 
 int64_t tiles_along(const Axis& axis, int64_t tile) {

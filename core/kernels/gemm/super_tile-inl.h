@@ -237,7 +237,7 @@ class SuperTile {
   }
 
   void HWY_ATTR ScatterScores(const QueryTile& queries, int64_t head) {
-    const float scale = static_cast<float>(problem_.effective_scale());
+    const float scale = factor_as_float(problem_.effective_scale());
     HWY_ALIGN float scales[Lanes];
     float* row[Lanes];
     float* weights[Lanes];

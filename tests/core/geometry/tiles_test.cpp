@@ -141,6 +141,30 @@ TEST(TileAxis, TilesCutTheAxisWithoutGapOrOverlap) {
   }
 }
 
+TEST(KeysOfTiles, EqualTheSumOverTheTiles) {
+  for (int64_t length = 1; length <= 23; ++length) {
+    for (int64_t window = 1; window <= length; ++window) {
+      for (int64_t stride = 1; stride <= window; ++stride) {
+        for (bool causal : {false, true}) {
+          const AxisMask mask{length, window, stride, causal};
+          for (int64_t tile = 1; tile <= length + 2; ++tile) {
+            const TileAxis tiles{length, tile};
+            int64_t keys = 0;
+            for (int64_t i = 0; i < tiles.count(); ++i) keys += mask.keys_of_any(tiles.range(i)).size();
+            ASSERT_EQ(keys_of_tiles(mask, tile), keys) << "length " << length << " window " << window << " stride "
+                                                       << stride << " causal " << causal << " tile " << tile;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KeysOfTiles, TakeNoTimeOnALongAxis) {
+  // Every tile but the first and the last, at the edges, sees two keys more than it has queries.
+  EXPECT_EQ(keys_of_tiles({.length = int64_t{1} << 31, .window = 3}, 32), (int64_t{1} << 26) * 34 - 2);
+}
+
 TEST(TileAxis, TouchingAreTheTilesWithACommonPosition) {
   for (int64_t length = 1; length <= 12; ++length) {
     for (int64_t tile = 1; tile <= 13; ++tile) {

@@ -66,6 +66,12 @@ inline std::vector<Awkward> awkward_problems() {
       {"scale_zero", {.axes = plane, .head_dim = 16, .head_dim_v = 16, .extra_tokens = 2, .scale = 0.0}},
       {"scale_zero_one_key", {.axes = {{.extent = 7}}, .head_dim = 16, .head_dim_v = 16, .scale = 0.0}},
       {"scale_large", {.axes = plane, .head_dim = 16, .head_dim_v = 16, .scale = 50.0}},
+      // Many blocks of keys, the first of which some queries attend to nothing of.
+      {"scale_huge",
+       {.axes = {{.extent = 33, .window = 9}, {.extent = 35, .window = 9}},
+        .head_dim = 8,
+        .head_dim_v = 8,
+        .scale = 1e30}},
   };
 }
 
