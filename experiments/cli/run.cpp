@@ -25,9 +25,11 @@ namespace nalab::cli {
 
 namespace {
 
+namespace fs = std::filesystem;
+
 struct RunOptions {
   std::vector<std::string> configs;
-  std::string output;  ///< empty: default_output()
+  std::string output;  ///< unset: default_output()
   std::string filter;
   std::vector<std::string> variants;  ///< empty: those of the configurations
   bool quick = false, full = false;
@@ -54,15 +56,24 @@ std::string default_output(const std::vector<config::Config>& configs) {
   return "results/" + names + ".h5";
 }
 
-void announce(const plan::Plan& plan, const RunOptions& options) {
-  fmt::print("{}{}", options.dry_run ? plan::listing(plan) : "", plan::summary(plan));
+void announce(const plan::Plan& plan, const RunOptions& options, double peak_seconds) {
+  fmt::print("{}{}", options.dry_run ? plan::listing(plan) : "", plan::summary(plan, peak_seconds));
   std::fflush(stdout);
 }
 
-void make_folder_of(const std::string& path) {
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+/// A path that ends in a slash or a dot is one of a directory, even where there is none.
+void refuse_directory(const std::string& path) {
+  const fs::path name = fs::path(path).filename();
   std::error_code error;
-  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  if (name.empty() || name == "." || name == ".." || fs::is_directory(path, error)) {
+    throw Error(path + ": is a directory, must be a file for the results");
+  }
+}
+
+void make_folder_of(const std::string& path) {
+  const fs::path folder = fs::path(path).parent_path();
+  std::error_code error;
+  if (!folder.empty()) fs::create_directories(folder, error);
   if (error) throw Error(path + ": its folder cannot be made: " + error.message());
 }
 
@@ -72,7 +83,6 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
                                                 const store::Environment& environment, plan::Plan& plan) {
   std::vector<store::StoredConfig> stored;
   for (const config::Config& config : configs) stored.push_back(config::stored(config));
-  make_folder_of(path);
   if (!options.resume) return store::create_results(path, environment, stored);
   std::vector<std::string> finished;
   auto sink = store::resume_results(path, environment, stored, finished);
@@ -94,18 +104,23 @@ int run(const RunOptions& options) {
   const int threads = choose_threads(options.threads);
 
   const std::vector<config::Config> configs = load(options);
+  const std::string path = options.output.empty() ? default_output(configs) : options.output;
+  refuse_directory(path);
   const store::Environment machine = environment::describe(isa, threads);
   plan::Plan plan = plan::make_plan(configs, options.filter, {machine.memory_bytes, threads});
-  announce(plan, options);
+  // A file that is there has its peaks, or will be refused at once. Simulations are not timed: there is nothing to
+  // compare with peaks.
+  std::error_code error;
+  const bool needs_peaks = !plan.groups.empty() && !fs::exists(path, error);
+  announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
   if (options.dry_run) return 0;
 
   Workers workers(threads);
   runner::SteadyClock clock;
   const double start = clock.seconds();
-  const std::string path = options.output.empty() ? default_output(configs) : options.output;
-  // Simulations are not timed: there is nothing to compare with the machine's peaks.
-  const store::Environment measured = plan.groups.empty() ? machine : environment::measure(isa, workers);
-  const auto sink = open_output(path, options, configs, measured, plan);
+  make_folder_of(path);
+  const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
+  const auto sink = open_output(path, options, configs, environment, plan);
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
   const runner::Totals totals = runner::run(plan, isa, workers, clock, *sink, progress);
 
@@ -122,7 +137,8 @@ void add_run(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "run", "Runs experiments: verifies and times every row of the configurations, and asks the simulator.");
   command->add_option("config", options->configs, "Configurations (YAML)")->required();
-  command->add_option("-o,--output", options->output, "Results file (default: results/<name of the configuration>.h5)");
+  command->add_option("-o,--output", options->output, "Results file (default: results/<name of the configuration>.h5)")
+      ->check([](const std::string& name) { return name.empty() ? "the name of the results file is empty" : ""; });
   command->add_option("--filter", options->filter, "Only rows whose id or label contains a match of this expression");
   command->add_option("--variants", options->variants, "Variants in place of those of the configurations: a,b")
       ->delimiter(',');

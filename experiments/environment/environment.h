@@ -10,7 +10,11 @@ namespace nalab::environment {
 /// Everything but the measured peaks, which stay 0. Takes no time.
 store::Environment describe(Isa isa, int threads);
 
-/// With the measured peaks of the instruction set, for one thread and for all workers; about two seconds.
+/// What measure() takes, about.
+inline constexpr double kMeasureSeconds = 2;
+
+/// With the measured peaks, for one thread and for all workers: those of the instruction set, and those of bf16 dot
+/// products wherever the CPU has them.
 store::Environment measure(Isa isa, Workers& workers);
 
 }  // namespace nalab::environment

@@ -19,9 +19,9 @@ std::string verification_text(const Row& row) {
 
 }  // namespace
 
-std::string summary(const Plan& plan) {
+std::string summary(const Plan& plan, double peak_seconds) {
   int64_t run = 0, sampled = 0, refused = 0, flops = 0, tensors = 0, workspace = 0, memory = 0;
-  double seconds = 0;
+  double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
   for (const Group& group : plan.groups) {
     for (const Row& row : group.rows) {

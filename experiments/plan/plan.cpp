@@ -31,6 +31,16 @@ int64_t tensors_and_oracle_bytes(const Problem& p, config::RowPass pass, int64_t
   return bytes;
 }
 
+/// The rules that a problem breaks. Self attention of a valid problem may have too many pairs to be counted.
+std::optional<std::string> invalid(const Problem& problem) {
+  try {
+    problem.validate();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return std::nullopt;
+}
+
 std::optional<std::string> unsupported(const Row& row) {
   for (Pass pass : passes_of(row.pass)) {
     if (auto reason = row.variant->supports(row.problem, pass)) return reason;
@@ -40,8 +50,10 @@ std::optional<std::string> unsupported(const Row& row) {
 
 std::optional<std::string> too_much_memory(const Row& row, const Machine& machine) {
   if (row.memory_bytes <= machine.memory_bytes) return std::nullopt;
-  return fmt::format("needs {} of memory ({} of it workspace), the machine has {}", bytes_text(row.memory_bytes),
-                     bytes_text(row.workspace_bytes), bytes_text(machine.memory_bytes));
+  const std::string workspace =
+      row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
+  return fmt::format("needs {} of memory ({}), the machine has {}", bytes_text(row.memory_bytes), workspace,
+                     bytes_text(machine.memory_bytes));
 }
 
 /// Gradients are compared as a whole: the oracle has none for a sample of queries.
@@ -150,9 +162,13 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
   row.id = row_id(row.problem, variant, pass);
   row.baseline = self_attention.id();
   row.total_queries = problem.batch * problem.tokens() * problem.heads;
+  row.refusal = invalid(row.problem);
+  if (row.refusal) return row;
+
   const bool affordable =
       oracle_seconds(row.problem, row.total_queries) / machine.threads <= settings.verify.budget_seconds;
   row.verified_queries = affordable ? row.total_queries : std::min(row.total_queries, settings.verify.sampled_queries);
+  row.attended_pairs = row.problem.attended_pairs();
   for (Pass each : passes_of(pass)) {
     row.useful_flops += row.problem.useful_flops(each);
     row.tensor_bytes += row.problem.tensor_bytes(each);
@@ -160,11 +176,16 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
   row.refusal = unsupported(row);
   if (row.refusal) return row;
 
+  // The tensors alone first: what a variant says of problems beyond the memory of any machine need not fit 64 bits.
+  row.memory_bytes = tensors_and_oracle_bytes(row.problem, pass, row.verified_queries);
+  row.refusal = too_much_memory(row, machine);
+  if (row.refusal) return row;
+
   for (Pass each : passes_of(pass)) {
     row.executed_flops += variant.executed_flops(row.problem, each);
     row.workspace_bytes = std::max(row.workspace_bytes, variant.workspace_bytes(row.problem, each, machine.threads));
   }
-  row.memory_bytes = tensors_and_oracle_bytes(row.problem, pass, row.verified_queries) + row.workspace_bytes;
+  row.memory_bytes += row.workspace_bytes;
   row.refusal = too_much_memory(row, machine);
   if (!row.refusal) row.refusal = unverifiable(row, settings.verify);
   if (row.refusal) return row;

@@ -24,7 +24,8 @@ struct Row {
   std::optional<std::string> refusal;  ///< a sentence where the row is not run
 
   int64_t total_queries = 0;     ///< rows of out
-  int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle
+  int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle; 0 for an invalid problem
+  int64_t attended_pairs = 0;    ///< of one head of one batch entry; 0 for an invalid problem, as what follows
   int64_t useful_flops = 0;
   int64_t executed_flops = 0;   ///< 0 for a refused row
   int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read and write once
@@ -65,9 +66,9 @@ inline constexpr const char* kSelfAttention = "self attention";
 /// "56x56_w7x7_..._f32.naive.forward"
 std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass);
 
-/// The row of a problem and a variant, refused where the variant does not support it, where its memory is not to be
-/// had, or where its gradients cannot be verified within the budget. A variant of self attention gets the problem's
-/// counterpart.
+/// The row of a valid problem and a variant, refused where the variant does not support it, where its memory is not to
+/// be had, or where its gradients cannot be verified within the budget. A variant of self attention gets the problem's
+/// counterpart, which may break rules of its own: then the row is refused for them.
 Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
              const Machine& machine);
 

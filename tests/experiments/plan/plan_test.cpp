@@ -132,9 +132,46 @@ TEST(Plan, RefusesWhatDoesNotFitTheMemory) {
       load_text("name: x\nvariants: naive\nproblems: [{layout: 1000000, window: 9, head_dim: 250}]\n");
   const plan::Row row = make_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
   ASSERT_TRUE(row.refusal.has_value());
+  // q, k, v, out: 1 GB each; lse: 4 MB; the oracle's sample: 12 bytes for each of 251 numbers.
   EXPECT_THAT(*row.refusal, HasSubstr("needs 4."));
-  EXPECT_THAT(*row.refusal, HasSubstr("of it workspace), the machine has 1.07 GB"));
+  EXPECT_THAT(*row.refusal, HasSubstr("of memory (without workspace), the machine has 1.07 GB"));
   EXPECT_FALSE(make_plan({config}, "", kLarge).groups.at(0).rows.at(0).refusal.has_value());
+}
+
+TEST(Plan, AsksAVariantForNothingBeyondTheMemoryOfTheTensors) {
+  static int asked;
+  asked = 0;
+  Variant greedy;
+  greedy.name = "greedy";
+  greedy.supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; };
+  greedy.workspace_bytes = [](const Problem&, Pass, int) -> int64_t { return ++asked, 999'000; };
+  greedy.executed_flops = [](const Problem&, Pass) -> int64_t { return ++asked, 7; };
+  Problem p;
+  p.axes = {{.extent = 100, .window = 3}};
+  const auto refusal = [&](int64_t memory) {
+    return plan::make_row(p, greedy, config::RowPass::forward, {}, {memory, 1}).refusal;
+  };
+  EXPECT_EQ(refusal(1000), "needs 181 kB of memory (without workspace), the machine has 1.00 kB");
+  EXPECT_EQ(asked, 0);
+  EXPECT_EQ(refusal(1'000'000), "needs 1.18 MB of memory (999 kB of it workspace), the machine has 1.00 MB");
+  EXPECT_GT(asked, 0);
+}
+
+TEST(Plan, RefusesSelfAttentionWithMorePairsThanCanBeCounted) {
+  const config::Config config = load_text(
+      "name: x\nvariants: [dense, naive]\npasses: [forward, forward_backward]\n"
+      "problems: [{layout: [65536, 65536], window: 3, head_dim: 8}]\n");
+  for (const plan::Group& group : make_plan({config}, "", kLarge).groups) {
+    const plan::Row& dense = group.rows.at(0);
+    EXPECT_EQ(dense.refusal,
+              "problem 65536x65536 must be small enough for its FLOPs and bytes to be counted in 64 bits");
+    EXPECT_EQ(dense.total_queries, int64_t{1} << 32);
+    EXPECT_EQ(dense.attended_pairs, 0);
+    EXPECT_EQ(dense.useful_flops, 0);
+    const plan::Row& naive = group.rows.at(1);
+    EXPECT_EQ(naive.attended_pairs, 9 * (int64_t{1} << 32));
+    EXPECT_EQ(naive.baseline, dense.problem.id());
+  }
 }
 
 TEST(Plan, MemoryCountsTensorsWorkspaceAndOracle) {
@@ -221,7 +258,7 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
   EXPECT_EQ(plan.simulations[1].config, "simulated");
   EXPECT_EQ(plan.rows(), 0);
   EXPECT_EQ(plan.repeated, 1);
-  EXPECT_EQ(plan::summary(plan), "plan: 3 simulations, 1 asked for more than once\n");
+  EXPECT_EQ(plan::summary(plan, 2), "plan: 3 simulations, 1 asked for more than once\n");
   EXPECT_THAT(plan::listing(plan), HasSubstr(second + "  [one] simulation\n"));
 
   EXPECT_THAT(simulation_ids(make_plan({config}, "^u", kLarge)), ElementsAre(third));
@@ -232,16 +269,25 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
 
   const Plan both = make_plan({config, load_text(kTwoProblems)}, "", kLarge);
   EXPECT_EQ(both.simulations.size(), 3u);
-  EXPECT_THAT(plan::summary(both), testing::StartsWith("plan: 3 simulations\nplan: 3 rows in 2 groups, 0 refused"));
+  EXPECT_THAT(plan::summary(both, 2), testing::StartsWith("plan: 3 simulations\nplan: 3 rows in 2 groups, 0 refused"));
 }
 
 TEST(Plan, SummaryGroupsRefusals) {
   const config::Config config = load_text(
       "name: x\nvariants: [reference]\npasses: forward_backward\nverify: {budget_seconds: 0}\n"
       "problems: [{layout: 8, window: 3}, {layout: 8, window: 3, stride: 2}]\n");
-  const std::string text = plan::summary(make_plan({config}, "", kLarge));
+  const std::string text = plan::summary(make_plan({config}, "", kLarge), 2);
   EXPECT_THAT(text, HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 asked for more than once\n"));
   EXPECT_THAT(plan::listing(make_plan({config}, "", kLarge)), HasSubstr("refused: the oracle of the gradients takes"));
+}
+
+TEST(Plan, SummaryCountsTheTimeOfThePeaks) {
+  Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  for (plan::Group& group : plan.groups) {
+    for (plan::Row& row : group.rows) row.seconds = 0.5;
+  }
+  EXPECT_THAT(plan::summary(plan, 2), HasSubstr("  time    very roughly 3.50 s\n"));
+  EXPECT_THAT(plan::summary(plan, 0), HasSubstr("  time    very roughly 1.50 s\n"));
 }
 
 TEST(Units, ThreeDigits) {

@@ -1,0 +1,160 @@
+// nalab run.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "store/results.h"
+#include "tests/cli/run_nalab.h"
+
+namespace nalab {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+
+std::string write_config(const TemporaryFolder& folder, const std::string& problems) {
+  std::string path = folder.file("small.yaml");
+  std::ofstream(path) << "name: small\nvariants: naive\nstore: {tensors: all}\n"
+                         "timing: {warmups: 1, min_samples: 1, max_samples: 1, min_seconds: 0, max_seconds: 0.001}\n"
+                      << problems;
+  return path;
+}
+
+std::string one_problem(const TemporaryFolder& folder) {
+  return write_config(folder, "problems: [{layout: 9, window: 3, head_dim: 4}]\n");
+}
+
+TEST(Run, MeasuresPeaksForANewFileAlone) {
+  const TemporaryFolder folder;
+  const std::string config = one_problem(folder);
+  const std::string file = folder.file("new folder/small.h5");
+  const Outcome first = run_nalab(folder, {"run", config, "-o", file, "--isa", "baseline", "--threads", "1"});
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.out, HasSubstr("  time    very roughly 2.00 s\n"));
+  const store::Environment environment = store::read_results(file).environment;
+  EXPECT_GT(environment.fma_f32_all_threads, 0);
+
+  const std::string bytes = bytes_of(file);
+  const Outcome again = run_nalab(folder, {"run", config, "-o", file});
+  EXPECT_EQ(again.exit_code, 2);
+  EXPECT_EQ(again.err,
+            "nalab: " + file + ": exists already; go on with it with --resume, or name another file with -o\n");
+  EXPECT_THAT(again.out, Not(HasSubstr(" 2.00 s\n")));
+  const Outcome other =
+      run_nalab(folder, {"run", config, "-o", file, "--resume", "--isa", "baseline", "--threads", "2"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_EQ(other.err, "nalab: " + file + ": cannot be resumed: threads was '1' and is '2'\n");
+  EXPECT_EQ(bytes_of(file), bytes);
+
+  const Outcome resumed =
+      run_nalab(folder, {"run", config, "-o", file, "--resume", "--isa", "baseline", "--threads", "1"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resumed: 1 rows finished before, 0 to go\n"));
+  EXPECT_THAT(resumed.out, Not(HasSubstr(" 2.00 s\n")));
+  EXPECT_EQ(store::read_results(file).environment.fma_f32_all_threads, environment.fma_f32_all_threads);
+}
+
+TEST(Run, RefusesADirectoryAndMakesNone) {
+  const TemporaryFolder folder;
+  const std::string config = one_problem(folder);
+  for (const char* name : {"", "new/", "new/.", "new/deeper/.."}) {
+    const std::string path = folder.file(name);
+    const Outcome outcome = run_nalab(folder, {"run", config, "-o", path});
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.err, "nalab: " + path + ": is a directory, must be a file for the results\n");
+    EXPECT_FALSE(fs::exists(folder.path() / "new")) << path;
+  }
+}
+
+TEST(Run, RefusesAnEmptyName) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"run", one_problem(folder), "-o", ""});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: --output: the name of the results file is empty\n");
+}
+
+/// Starts the executable, kills it after some time unless it has ended, and tells whether it had not.
+bool start_and_kill(std::vector<std::string> arguments, std::chrono::duration<double> after) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    ::dup2(nowhere, STDOUT_FILENO);
+    ::dup2(nowhere, STDERR_FILENO);
+    std::string executable = NALAB_EXECUTABLE;
+    std::vector<char*> argv{executable.data()};
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  std::this_thread::sleep_for(after);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+  return WIFSIGNALED(status);
+}
+
+/// The ids of the rows of a results file that must be readable. Each row has its samples and tensors, and is there
+/// once.
+std::set<std::string> rows_of(const std::string& path) {
+  std::set<std::string> ids;
+  for (const store::Row& row : store::read_results(path).rows) {
+    EXPECT_TRUE(ids.insert(row.id).second) << row.id;
+    EXPECT_EQ(row.status, "done") << row.reason;
+    EXPECT_EQ(row.samples.size(), 1u) << row.id;
+    EXPECT_EQ(store::read_tensors(path, row.id).size(), 5u) << row.id;
+  }
+  return ids;
+}
+
+TEST(Run, KilledAtAnyMomentItLosesNothingThatWasFinished) {
+  constexpr int kRounds = 20;
+  constexpr std::size_t kRows = 60;
+  const TemporaryFolder folder;
+  const std::string config =
+      write_config(folder,
+                   "grids:\n  - layout: [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]\n"
+                   "    window: [1, 2, 3, 4]\n    head_dim: 4\n");
+  const auto run = [&](const std::string& file, const std::string& filter) -> std::vector<std::string> {
+    return {"run", config, "-o", file, "--resume", "--isa", "baseline", "--threads", "1", "--filter", filter};
+  };
+  // One row: the rounds start from its file, which has the peaks already.
+  const std::string begun = folder.file("begun.h5");
+  ASSERT_EQ(run_nalab(folder, run(begun, "^7_w1_")).exit_code, 0);
+  const std::string whole = folder.file("whole.h5");
+  fs::copy_file(begun, whole);
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_EQ(run_nalab(folder, run(whole, "")).exit_code, 0);
+  const std::chrono::duration<double> duration = std::chrono::steady_clock::now() - start;
+  const std::set<std::string> all = rows_of(whole);
+  ASSERT_EQ(all.size(), kRows);
+
+  std::mt19937 random(7);
+  int killed_midway = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string file = folder.file("round" + std::to_string(round) + ".h5");
+    fs::copy_file(begun, file);
+    const bool killed = start_and_kill(run(file, ""), std::uniform_real_distribution(0.0, 1.0)(random) * duration);
+    const std::set<std::string> left = rows_of(file);
+    if (killed && left.size() > 1 && left.size() < kRows) ++killed_midway;
+    const Outcome resumed = run_nalab(folder, run(file, ""));
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+    EXPECT_THAT(resumed.out, HasSubstr("resumed: " + std::to_string(left.size()) + " rows finished before, " +
+                                       std::to_string(kRows - left.size()) + " to go\n"));
+    EXPECT_EQ(rows_of(file), all);
+  }
+  EXPECT_GT(killed_midway, 0);
+}
+
+}  // namespace
+}  // namespace nalab
