@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/tensor/buffer.h"
-#include "experiments/runner/per_axis.h"
+#include "experiments/runner/describe_layout.h"
 #include "experiments/runner/simulation.h"
 #include "experiments/runner/tensors.h"
 #include "experiments/runner/verification.h"
@@ -32,17 +32,12 @@ store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
   r.label = row.label;
   r.problem = p.id();
   r.baseline = row.baseline;
-  r.layout = per_axis(p, &Axis::extent);
-  r.window = per_axis(p, &Axis::window);
-  r.stride = per_axis(p, &Axis::stride);
-  r.dilation = per_axis(p, &Axis::dilation);
-  r.causal = per_axis(p, &Axis::causal);
+  describe_layout(p, r);
   r.batch = p.batch;
   r.heads = p.heads;
   r.heads_kv = p.heads_kv;
   r.head_dim = p.head_dim;
   r.head_dim_v = p.head_dim_v;
-  r.extra_tokens = p.extra_tokens;
   r.scale = p.effective_scale();
   r.variant = row.variant->name;
   r.type = name(p.type);
@@ -52,7 +47,7 @@ store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
   r.status = row.refusal ? kRefused : kDone;
   r.reason = row.refusal.value_or("");
   r.total_queries = row.total_queries;
-  r.attended_pairs = p.attended_pairs();
+  r.attended_pairs = row.attended_pairs;
   r.useful_flops = row.useful_flops;
   r.executed_flops = row.executed_flops;
   r.tensor_bytes = row.tensor_bytes;
@@ -108,10 +103,23 @@ class GroupRun {
     execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
 
-  void call(const plan::Row& row) {
+  void compute(const plan::Row& row) {
     row.variant->forward(row.problem, tensors_->inputs(), tensors_->outputs(), execution_);
     if (row.pass == config::RowPass::forward) return;
     row.variant->backward(row.problem, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
+  }
+
+  /// One call of a row, which ends where it throws. Whether it did not.
+  bool call(std::size_t i) {
+    try {
+      compute(group_.rows[i]);
+      return true;
+    } catch (const std::bad_alloc&) {
+      end(i, kRefused, "not enough memory");
+    } catch (const std::exception& error) {
+      end(i, kFailed, error.what());
+    }
+    return false;
   }
 
   /// The first call, whose results are compared and kept where asked for.
@@ -119,15 +127,7 @@ class GroupRun {
     const plan::Row& row = group_.rows[i];
     store::FinishedRow& finished = finished_[i];
     tensors_->poison(workers_);
-    try {
-      call(row);
-    } catch (const std::bad_alloc&) {
-      end(i, kRefused, "not enough memory");
-      return;
-    } catch (const std::exception& error) {
-      end(i, kFailed, error.what());
-      return;
-    }
+    if (!call(i)) return;
     const Verdict verdict = verifier_->verify(row);
     finished.row.verified_queries = verdict.verified_queries;
     finished.row.error_frobenius = verdict.error_frobenius;
@@ -144,7 +144,9 @@ class GroupRun {
 
   void warm_up(std::size_t i) {
     finished_[i].row.warmups = group_.settings.timing.warmups;
-    for (int64_t n = 1; n < group_.settings.timing.warmups; ++n) call(group_.rows[i]);
+    for (int64_t n = 1; n < group_.settings.timing.warmups; ++n) {
+      if (!call(i)) return;
+    }
   }
 
   /// Requires at least one sample.
@@ -162,10 +164,11 @@ class GroupRun {
     while (!order.empty()) {
       for (const std::size_t i : order) {
         const double start = clock_.seconds();
-        call(group_.rows[i]);
-        finished_[i].row.samples.push_back(clock_.seconds() - start);
+        if (call(i)) finished_[i].row.samples.push_back(clock_.seconds() - start);
       }
-      std::erase_if(order, [this](std::size_t i) { return !wants_more(finished_[i].row.samples); });
+      std::erase_if(order, [this](std::size_t i) {
+        return finished_[i].row.status != kDone || !wants_more(finished_[i].row.samples);
+      });
       std::reverse(order.begin(), order.end());
     }
   }

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/simulator/simulator.h"
-#include "experiments/runner/per_axis.h"
+#include "experiments/runner/describe_layout.h"
 
 namespace nalab::runner {
 
@@ -21,12 +21,7 @@ store::SimulationRow simulate(const plan::Simulation& simulation) {
   row.config = simulation.config;
   row.table = settings.table;
   row.label = settings.problem.label;
-  row.layout = per_axis(problem, &Axis::extent);
-  row.window = per_axis(problem, &Axis::window);
-  row.stride = per_axis(problem, &Axis::stride);
-  row.dilation = per_axis(problem, &Axis::dilation);
-  row.causal = per_axis(problem, &Axis::causal);
-  row.extra_tokens = problem.extra_tokens;
+  describe_layout(problem, row);
   row.q_tile = fmt::format("{}", fmt::join(settings.q_tile, "x"));
   row.kv_tile = fmt::format("{}", fmt::join(settings.kv_tile, "x"));
   row.tiles_note = settings.tiles_note;

@@ -34,6 +34,8 @@ struct Script {
   float error_of_b = 0;  ///< added to the first element of out
   bool b_writes = true;
   int b_throws = 0;  ///< 1: no memory, 2: an error
+  int b_throws_at_call = 1;
+  int calls_of_b = 0;
   std::vector<float> first_q;
 };
 Script script;
@@ -62,8 +64,9 @@ void backward_a(const Problem& problem, const Inputs& inputs, const SavedForBack
 void forward_b(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
   script.calls += 'b';
   script.clock.now += script.seconds_of_b;
-  if (script.b_throws == 1) throw std::bad_alloc();
-  if (script.b_throws == 2) throw std::runtime_error("broken pipe");
+  ++script.calls_of_b;
+  if (script.b_throws == 1 && script.calls_of_b == script.b_throws_at_call) throw std::bad_alloc();
+  if (script.b_throws == 2 && script.calls_of_b == script.b_throws_at_call) throw std::runtime_error("broken pipe");
   if (script.b_writes) {
     compute(problem, inputs, outputs, execution);
     static_cast<float*>(outputs.out.data)[0] += script.error_of_b;
@@ -253,6 +256,32 @@ TEST_F(RunnerTest, AnExceptionFailsARow) {
   const auto got = run({row(kA), row(kB)});
   EXPECT_EQ(got.at("b").row.status, "failed");
   EXPECT_EQ(got.at("b").row.reason, "broken pipe");
+}
+
+TEST_F(RunnerTest, AnExceptionFailsARowAtAnyOfItsCalls) {
+  settings_.timing.warmups = 2;
+  for (const int call : {1, 2, 3, 4}) {  // verified, warm-up, samples
+    script = Script{};
+    script.b_throws = 2;
+    script.b_throws_at_call = call;
+    const auto got = run({row(kA), row(kB)});
+    EXPECT_EQ(got.at("b").row.status, "failed") << call;
+    EXPECT_EQ(got.at("b").row.reason, "broken pipe") << call;
+    EXPECT_TRUE(got.at("b").row.samples.empty()) << call;
+    EXPECT_EQ(got.at("a").row.samples.size(), 3u) << call;
+    EXPECT_EQ(script.calls_of_b, call);
+    testing::Mock::VerifyAndClearExpectations(&sink_);
+    testing::Mock::VerifyAndClearExpectations(&progress_);
+  }
+}
+
+TEST_F(RunnerTest, MissingMemoryForASampleRefusesThatRowAlone) {
+  script.b_throws = 1;
+  script.b_throws_at_call = 3;
+  const auto got = run({row(kA), row(kB)});
+  EXPECT_EQ(got.at("b").row.status, "refused");
+  EXPECT_TRUE(got.at("b").row.samples.empty());
+  EXPECT_EQ(got.at("a").row.samples.size(), 3u);
 }
 
 TEST_F(RunnerTest, BothPassesAreTimedTogetherAndGradientsVerified) {
