@@ -12,7 +12,7 @@ std::string quoted(const std::string& field) {
 
 std::string line(const std::vector<std::string>& fields) {
   std::string text;
-  for (const std::string& field : fields) text += (text.empty() ? "" : ",") + quoted(field);
+  for (std::size_t i = 0; i < fields.size(); ++i) text += (i > 0 ? "," : "") + quoted(fields[i]);
   return text + "\n";
 }
 

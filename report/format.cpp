@@ -8,7 +8,8 @@
 namespace nalab::report {
 
 std::string significant(double value, int digits) {
-  const int magnitude = value == 0 ? 0 : static_cast<int>(std::floor(std::log10(std::abs(value))));
+  const bool has_magnitude = std::isfinite(value) && value != 0;
+  const int magnitude = has_magnitude ? static_cast<int>(std::floor(std::log10(std::abs(value)))) : 0;
   return fmt::format("{:.{}f}", value, std::max(0, digits - 1 - magnitude));
 }
 

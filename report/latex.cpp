@@ -39,6 +39,11 @@ std::string escape_latex(const std::string& text) {
       case '\\':
         result += "\\textbackslash{}";
         break;
+      case '\n':
+      case '\r':
+        // An empty line would end the paragraph.
+        result += ' ';
+        break;
       case '~':
         result += "\\textasciitilde{}";
         break;

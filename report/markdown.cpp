@@ -11,7 +11,8 @@ std::string escape(const std::string& text) {
   std::string result;
   for (char c : text) {
     if (std::strchr("\\`*_<>|[]", c) != nullptr) result += '\\';
-    result += c;
+    // A line break would end a row of the table.
+    result += c == '\n' || c == '\r' ? ' ' : c;
   }
   return result;
 }

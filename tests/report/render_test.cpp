@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "report/format.h"
+
 namespace nalab::report {
 namespace {
 
@@ -26,6 +30,22 @@ TEST(Render, LatexEscapesWhatItWouldRead) {
 
 TEST(Render, MarkdownEscapesWhatWouldEndACell) {
   EXPECT_NE(to_markdown(table_of("a|b_c*<d>")).find("| a\\|b\\_c\\*\\<d\\> | 1 <sup>1</sup> |"), std::string::npos);
+}
+
+TEST(Render, LineBreaksEndNoRow) {
+  EXPECT_NE(to_markdown(table_of("a\r\nb")).find("| a  b | 1 <sup>1</sup> |"), std::string::npos);
+  EXPECT_EQ(escape_latex("a\n\nb"), "a  b");
+}
+
+TEST(Render, CsvKeepsAnEmptyFirstField) {
+  Table table = table_of("x");
+  table.records = {{"a", "b"}, {{"", "1"}}};
+  EXPECT_EQ(to_csv(table), "a,b\n,1\n");
+}
+
+TEST(Render, NumbersWithoutMagnitude) {
+  EXPECT_EQ(significant(0, 3), "0.00");
+  EXPECT_EQ(significant(INFINITY, 3), "inf");
 }
 
 TEST(Render, CsvQuotesWhatWouldEndAField) {
