@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "core/error.h"
 #include "report/render.h"
+#include "store/new_file.h"
 
 namespace nalab::report {
 namespace {
@@ -22,20 +22,6 @@ std::string unique_name(std::string name, std::set<std::string>& taken) {
   std::string result = name;
   for (int i = 2; !taken.insert(result).second; ++i) result = fmt::format("{}_{}", name, i);
   return result;
-}
-
-/// Nobody ever sees half a file: it gets its name when it is complete.
-void write_file(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  std::ofstream file(temporary, std::ios::binary);
-  file << text;
-  file.close();
-  std::error_code error;
-  if (!file.fail()) std::filesystem::rename(temporary, path, error);
-  if (file.fail() || error) {
-    std::filesystem::remove(temporary, error);
-    throw Error(fmt::format("{}: cannot be written", path));
-  }
 }
 
 std::string latex_document(const std::vector<Table>& tables) {
@@ -77,14 +63,15 @@ std::vector<Table> make_tables(const std::vector<store::Results>& results, const
 
 std::vector<std::string> write_report(const std::vector<Table>& tables, const std::string& folder,
                                       const Formats& formats) {
+  if (folder.empty()) throw Error("the name of the folder to write to is empty");
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (!std::filesystem::is_directory(folder)) throw Error(fmt::format("{}: cannot be made a folder", folder));
+  if (!std::filesystem::is_directory(folder, error)) throw Error(fmt::format("{}: cannot be made a folder", folder));
 
   std::vector<std::string> written;
   const auto write = [&](const std::string& name, const std::string& text) {
     written.push_back((std::filesystem::path(folder) / name).string());
-    write_file(written.back(), text);
+    store::NewFile(written.back()).commit(text);
   };
   if (formats.markdown) {
     std::string text = "# Report\n";

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "store/hdf5.h"
+#include "store/new_file.h"
 
 namespace nalab::store {
 
@@ -203,7 +204,7 @@ struct OutputsFile::State {
       : path(output_path), target(path), memory(hdf5::create_in_memory(path)) {}
 
   std::string path;
-  hdf5::NewFile target;
+  NewFile target;
   hdf5::Handle memory;
 };
 
@@ -220,6 +221,6 @@ void OutputsFile::write(const CaseOutputs& outputs) {
   });
 }
 
-void OutputsFile::commit() { state_->target.commit(state_->memory); }
+void OutputsFile::commit() { state_->target.commit(hdf5::image_of(state_->memory)); }
 
 }  // namespace nalab::store

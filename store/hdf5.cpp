@@ -1,6 +1,5 @@
 #include "store/hdf5.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,14 +37,14 @@ std::string reason() {
 
 [[noreturn]] void fail(std::string_view what) { throw Error(std::string(what) + ": " + reason()); }
 
-[[noreturn]] void fail_to_write(const std::string& path, int code) {
-  throw Error(path + ": cannot be written: " + std::strerror(code));
-}
-
 Handle open_with(const std::string& path, unsigned flags, hid_t access) {
   silence();
+  if (path.empty()) throw Error("the name of the file to read is empty");
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) throw Error(path + ": is a directory, must be an HDF5 file");
+  const fs::file_status status = fs::status(path, ignored);
+  if (fs::is_directory(status)) throw Error(path + ": is a directory, must be an HDF5 file");
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    throw Error(path + ": is no regular file, must be an HDF5 file");
   if (::access(path.c_str(), R_OK) != 0) throw Error(path + ": cannot be read: " + std::strerror(errno));
   const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
   if (is_hdf5 < 0) fail(path + ": cannot be read");
@@ -132,32 +131,13 @@ Handle create_in_memory(const std::string& path) {
           path + ": cannot be created"};
 }
 
-NewFile::NewFile(const std::string& path) : path_(fs::weakly_canonical(path).string()), temporary_(path_ + ".tmp") {
-  if (fs::is_directory(path_)) fail_to_write(path, EISDIR);
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail_to_write(path, errno);
-}
-
-NewFile::~NewFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-}
-
-void NewFile::commit(hid_t memory_file) {
-  check(H5Fflush(memory_file, H5F_SCOPE_LOCAL), path_);
+std::string image_of(hid_t memory_file) {
+  check(H5Fflush(memory_file, H5F_SCOPE_LOCAL), "file in memory");
   const ssize_t size = H5Fget_file_image(memory_file, nullptr, 0);
-  if (size < 0) fail(path_);
-  std::vector<char> image(static_cast<std::size_t>(size));
-  if (H5Fget_file_image(memory_file, image.data(), image.size()) < 0) fail(path_);
-  for (std::size_t done = 0; done < image.size();) {
-    const ssize_t written = ::write(descriptor_, image.data() + done, image.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_to_write(path_, errno);
-    done += static_cast<std::size_t>(written);
-  }
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail_to_write(path_, errno);
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_to_write(path_, errno);
-  temporary_.clear();
+  if (size < 0) fail("file in memory");
+  std::string image(static_cast<std::size_t>(size), '\0');
+  if (H5Fget_file_image(memory_file, image.data(), image.size()) < 0) fail("file in memory");
+  return image;
 }
 
 void require_link_name(const std::string& name) {

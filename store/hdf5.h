@@ -1,8 +1,8 @@
-// A small layer over the HDF5 C API: owned identifiers, one-sentence errors, files that appear whole or not at all.
+// A small layer over the HDF5 C API: owned identifiers, one-sentence errors, files composed in memory.
 //
-// Files are composed in memory and written by NewFile. HDF5 that meets a full disk, or a process that is killed, in the
-// midst of changing a file leaves one that no longer opens; a whole image written beside the target and renamed over it
-// does not. The price is memory for the file, which is small unless tensors are kept.
+// New files are composed in memory and written by NewFile (store/new_file.h). HDF5 that meets a full disk, or a process
+// that is killed, in the midst of changing a file leaves one that no longer opens; a whole image written beside the
+// target and renamed over it does not. The price is memory for the file, which is small unless tensors are kept.
 #pragma once
 
 #include <hdf5.h>
@@ -63,24 +63,8 @@ Handle create_in_memory(const std::string& path);
 /// A copy in memory of a file. Throws Error as open_file.
 Handle open_in_memory(const std::string& path);
 
-/// A file under a temporary name beside `path`, which becomes `path` at commit() and vanishes where that is not
-/// reached.
-class NewFile {
- public:
-  /// Throws Error where the file cannot be written: so this is known before any work.
-  explicit NewFile(const std::string& path);
-  ~NewFile();
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  /// Writes the image of a file in memory. Throws Error (a full disk) that leaves `path` as it was.
-  void commit(hid_t memory_file);
-
- private:
-  std::string path_;
-  std::string temporary_;
-  int descriptor_ = -1;
-};
+/// The bytes of a file in memory, for NewFile.
+std::string image_of(hid_t memory_file);
 
 /// Throws Error where the text cannot be the name of one link: empty, ".", ".." or with a slash.
 void require_link_name(const std::string& name);

@@ -1,6 +1,8 @@
 #include "store/results.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -9,6 +11,7 @@
 
 #include "core/error.h"
 #include "store/hdf5.h"
+#include "store/new_file.h"
 
 namespace nalab::store {
 
@@ -142,6 +145,21 @@ std::vector<SimulationRow> read_simulations(hid_t file) {
   return read_compounds<SimulationRow>(file, kSimulations);
 }
 
+constexpr std::array kStatuses{"done", "failed", "refused"};
+
+/// Throws Error where the fields that decide what is made of the row are none that a run writes.
+void require_plausible(const Row& row) {
+  if (std::find(kStatuses.begin(), kStatuses.end(), row.status) == kStatuses.end()) {
+    throw Error("row " + row.id + " has status '" + row.status + "', must be done, failed or refused");
+  }
+  for (const double sample : row.samples) {
+    if (!std::isfinite(sample) || sample <= 0) {
+      throw Error("row " + row.id + " has a sample of " + std::to_string(sample) +
+                  " s, must be finite and greater than 0");
+    }
+  }
+}
+
 std::vector<Row> read_rows(hid_t file) {
   std::vector<Row> rows = read_compounds<Row>(file, kRows);
   const std::vector<double> samples = hdf5::read_values<double>(hdf5::open_dataset(file, "samples"));
@@ -153,6 +171,7 @@ std::vector<Row> read_rows(hid_t file) {
     }
     const auto first = samples.begin() + row.first_sample;
     row.samples.assign(first, first + row.sample_count);
+    require_plausible(row);
   }
   return rows;
 }
@@ -167,10 +186,10 @@ hdf5::Handle open_results(const std::string& path) {
 }
 
 /// Writes each batch into a copy of the file, which then takes the file's place: at any moment the file under
-/// `path` is whole.
+/// `path` is whole, and locked.
 class ResultsFile : public ResultsSink {
  public:
-  explicit ResultsFile(std::string path) : path_(std::move(path)) {}
+  ResultsFile(std::string path, Descriptor lock) : path_(std::move(path)), lock_(std::move(lock)) {}
 
   void append(std::span<const FinishedRow> rows) override {
     change([&](hid_t file) { append_rows(file, rows); });
@@ -183,13 +202,15 @@ class ResultsFile : public ResultsSink {
  private:
   template <class F>
   void change(const F& f) {
-    hdf5::NewFile next(path_);
+    if (!is_file_at(lock_, path_)) throw Error(path_ + ": has been removed or replaced during the run");
+    NewFile next(path_);
     const hdf5::Handle file = hdf5::open_in_memory(path_);
     hdf5::within(path_, [&] { f(file); });
-    next.commit(file);
+    lock_ = next.commit(hdf5::image_of(file));
   }
 
   std::string path_;
+  Descriptor lock_;
 };
 
 std::map<std::string, std::string> texts(const Environment& environment) {
@@ -243,10 +264,11 @@ std::vector<std::string> differences(const Results& before, const Environment& e
 
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs) {
-  if (std::filesystem::exists(path)) {
+  NewFile target(path);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) {
     throw Error(path + ": exists already; go on with it with --resume, or name another file with -o");
   }
-  hdf5::NewFile target(path);
   const hdf5::Handle file = hdf5::create_in_memory(path);
   hdf5::within(path, [&] {
     hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
@@ -265,14 +287,17 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
     hdf5::write_attribute(samples, "unit", std::string("s"));
     hdf5::create_group(file, "tensors");
   });
-  target.commit(file);
-  return std::make_unique<ResultsFile>(path);
+  return std::make_unique<ResultsFile>(path, target.commit(hdf5::image_of(file)));
 }
 
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished) {
-  if (!std::filesystem::exists(path)) return create_results(path, environment, configs);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return create_results(path, environment, configs);
+  // What is no results file is told by reading it, before it is locked.
+  open_results(path);
+  Descriptor lock = lock_file(path);
   const Results before = read_results(path);
   std::string sentence;
   for (const std::string& difference : differences(before, environment, configs)) {
@@ -281,21 +306,24 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
   if (!sentence.empty()) throw Error(path + ": cannot be resumed: " + sentence);
   for (const Row& row : before.rows) finished.push_back(row.id);
   for (const SimulationRow& simulation : before.simulations) finished.push_back(simulation.id);
-  return std::make_unique<ResultsFile>(path);
+  return std::make_unique<ResultsFile>(path, std::move(lock));
 }
 
 Results read_results(const std::string& path) {
   const hdf5::Handle file = open_results(path);
   Results results;
   results.path = path;
+  const auto group_of = [&](const char* name) {
+    return hdf5::within(path, [&] { return hdf5::open_group(file, name); });
+  };
+  const hdf5::Handle environment_group = group_of("environment");
   hdf5::within(path + ": group environment", [&] {
-    const hdf5::Handle group = hdf5::open_group(file, "environment");
     visit_environment(results.environment, [&](const char* name, auto& field, const char*) {
-      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
+      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(environment_group, name);
     });
   });
+  const hdf5::Handle all = group_of("configs");
   hdf5::within(path + ": group configs", [&] {
-    const hdf5::Handle all = hdf5::open_group(file, "configs");
     for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {
       const hdf5::Handle group = hdf5::open_group(all, name);
       StoredConfig& config = results.configs.emplace_back();
@@ -311,9 +339,9 @@ Results read_results(const std::string& path) {
 std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id) {
   const hdf5::Handle file = open_results(path);
   const std::string id(row_id);
+  const hdf5::Handle all = hdf5::within(path, [&] { return hdf5::open_group(file, "tensors"); });
   return hdf5::within(path + ": group tensors/" + id, [&] {
     std::vector<StoredTensor> tensors;
-    const hdf5::Handle all = hdf5::open_group(file, "tensors");
     if (!hdf5::has_link(all, id)) return tensors;
     const hdf5::Handle group = hdf5::open_group(all, id);
     for (const std::string& name : hdf5::children(group, H5O_TYPE_DATASET)) {

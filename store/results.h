@@ -22,18 +22,21 @@ class ResultsSink {
   virtual void append_simulations(std::span<const SimulationRow> simulations) = 0;
 };
 
-/// Starts a new results file. Throws Error where the file exists already or cannot be written.
+/// Starts a new results file. Throws Error where the file exists already or cannot be written. As long as the sink
+/// lives nobody else can go on with the file.
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs);
 
-/// Goes on with a results file of the same configs, build and machine. Throws Error that says what differs.
+/// Goes on with a results file of the same configs, build and machine. Throws Error that says what differs, or where
+/// another run is writing the file.
 /// Times and measured peaks may differ. The ids of the rows and simulations that it holds go to
 /// `finished`.
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished);
 
-/// Throws Error where the file is missing, no HDF5 file, or of another schema.
+/// Throws Error where the file is missing, no HDF5 file, or of another schema, or has a row of an unknown status or
+/// with a time that is not finite and positive.
 Results read_results(const std::string& path);
 
 /// The tensors kept for a row; empty where there are none.

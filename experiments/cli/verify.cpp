@@ -108,23 +108,26 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
 
   VerifyTable table(ids);
   int stored = 0, not_stored = 0;
-  for (const store::Row& row : results.rows) {
+  const auto within_row = [&](const store::Row& row, const auto& body) {
     try {
-      const ElementType type = parse_element_type(row.type);
-      const bool chosen = std::find(ids.begin(), ids.end(), row.id) != ids.end() &&
-                          std::find(types.begin(), types.end(), type) != types.end() &&
-                          (options.variant == "all" || options.variant == row.variant);
-      if (!chosen) continue;
-      auto tensors = store::read_tensors(options.file, row.id);
-      if (tensors.empty()) {
-        table.skip(row.id, row.variant, type, "its tensors are not stored");
-        ++not_stored;
-      } else {
-        ++stored;
-        verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers);
-      }
+      return body();
     } catch (const Error& error) {
       throw Error(options.file + ": row " + row.id + ": " + error.what());
+    }
+  };
+  for (const store::Row& row : results.rows) {
+    const ElementType type = within_row(row, [&] { return parse_element_type(row.type); });
+    const bool chosen = std::find(ids.begin(), ids.end(), row.id) != ids.end() &&
+                        std::find(types.begin(), types.end(), type) != types.end() &&
+                        (options.variant == "all" || options.variant == row.variant);
+    if (!chosen) continue;
+    auto tensors = store::read_tensors(options.file, row.id);
+    if (tensors.empty()) {
+      table.skip(row.id, row.variant, type, "its tensors are not stored");
+      ++not_stored;
+    } else {
+      ++stored;
+      within_row(row, [&] { verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers); });
     }
   }
   if (stored == 0 && not_stored > 0) {

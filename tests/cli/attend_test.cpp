@@ -1,6 +1,7 @@
 // nalab attend: what it writes, and what it refuses without touching anything.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <filesystem>
@@ -134,6 +135,13 @@ std::string with_last_case(const TemporaryFolder& folder, const std::function<vo
   return path;
 }
 
+/// Nothing called out.h5 and more.
+void expect_no_temporary(const TemporaryFolder& folder) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("out.h5."));
+  }
+}
+
 /// Refused with that sentence, and OUT is as it was: absent, or with the old bytes.
 void expect_refusal(const TemporaryFolder& folder, const std::vector<std::string>& options, const std::string& in,
                     const std::string& sentence) {
@@ -149,7 +157,7 @@ void expect_refusal(const TemporaryFolder& folder, const std::vector<std::string
     EXPECT_EQ(run.out, "");
     EXPECT_EQ(std::filesystem::exists(out), *before != '\0');
     EXPECT_EQ(bytes_of(out), before);
-    EXPECT_FALSE(std::filesystem::exists(out + ".tmp"));
+    expect_no_temporary(folder);
   }
 }
 
@@ -201,6 +209,28 @@ TEST(Attend, OutputThatCannotBeWritten) {
             "nalab: " + folder.path().string() + ": cannot be written: Is a directory\n");
 }
 
+TEST(Attend, OutputIsNoRegularFile) {
+  const TemporaryFolder folder;
+  const std::string pipe = folder.file("pipe");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0666), 0);
+  EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, pipe}).err,
+            "nalab: " + pipe + ": is no regular file and is not replaced by one\n");
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_EQ(run_nalab(folder, {"attend", pipe, folder.file("out.h5")}).err,
+            "nalab: " + pipe + ": is no regular file, must be an HDF5 file\n");
+  EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, ""}).err, "nalab: the name of the file to write is empty\n");
+  EXPECT_EQ(run_nalab(folder, {"attend", "", folder.file("out.h5")}).err,
+            "nalab: the name of the file to read is empty\n");
+}
+
+TEST(Attend, InputBesideTheOutputSurvives) {
+  const TemporaryFolder folder;
+  const std::string in = folder.file("out.h5.tmp");
+  std::filesystem::copy_file(kSmallCases, in);
+  EXPECT_EQ(run_nalab(folder, {"attend", in, folder.file("out.h5"), "--cases", "^1d_causal"}).exit_code, 0);
+  EXPECT_EQ(bytes_of(in), bytes_of(kSmallCases));
+}
+
 TEST(Attend, FullDisk) {
   const TemporaryFolder folder;
   const std::string out = folder.file("out.h5");
@@ -209,7 +239,7 @@ TEST(Attend, FullDisk) {
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_EQ(run.err, "nalab: " + out + ": cannot be written: File too large\n");
   EXPECT_EQ(bytes_of(out), "from before");
-  EXPECT_FALSE(std::filesystem::exists(out + ".tmp"));
+  expect_no_temporary(folder);
 }
 
 }  // namespace

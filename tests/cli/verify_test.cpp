@@ -142,6 +142,7 @@ class VerifyResults : public testing::Test {
     row_.head_dim_v = problem_.head_dim_v;
     row_.extra_tokens = problem_.extra_tokens;
     row_.scale = problem_.effective_scale();
+    row_.status = "done";
     row_.variant = "reference";
     row_.type = "f32";
     row_.pass = "forward_backward";
@@ -221,6 +222,15 @@ TEST_F(VerifyResults, WithoutTensorsThereIsNothingToCompare) {
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_EQ(run.err, "nalab: " + path_ +
                          ": no tensors are stored for these rows; a run keeps them with store: {tensors: all}\n");
+}
+
+TEST_F(VerifyResults, AMissingGroupIsNamedOnce) {
+  verify({{row_, tensors_}});
+  {
+    const store::hdf5::Handle file(H5Fopen(path_.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), path_);
+    H5Ldelete(file, "tensors", H5P_DEFAULT);
+  }
+  EXPECT_EQ(run_nalab(folder_, {"verify", path_}).err, "nalab: " + path_ + ": group tensors is missing\n");
 }
 
 TEST_F(VerifyResults, BadRows) {

@@ -37,7 +37,7 @@ TEST_F(Report, GivesTheExpectedFiles) {
   const auto written = write_report(make_tables({store::read_results(path)}, {}), out.string(), {});
   EXPECT_THAT(expect_golden(written, ""), testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv",
                                                                "small_case.tex", "report.tex"));
-  for (const auto& entry : fs::directory_iterator(out)) EXPECT_NE(entry.path().extension(), ".tmp");
+  EXPECT_EQ(std::distance(fs::directory_iterator(out), fs::directory_iterator()), 5) << "no temporary is left";
 }
 
 TEST_F(Report, WritesTheFormatsAskedForAlone) {
@@ -77,8 +77,11 @@ TEST_F(Report, RefusesInOneSentence) {
   EXPECT_EQ(refusal([&] { write_report({}, file, {}); }), file + ": cannot be made a folder");
   fs::create_directories(folder_ / "out/report.md/in the way");
   EXPECT_EQ(refusal([&] { write_report({}, (folder_ / "out").string(), {}); }),
-            (folder_ / "out/report.md").string() + ": cannot be written");
-  EXPECT_FALSE(fs::exists(folder_ / "out/report.md.tmp"));
+            (folder_ / "out/report.md").string() + ": cannot be written: Is a directory");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "out"), fs::directory_iterator()), 1);
+  EXPECT_EQ(refusal([&] { write_report({}, "", {}); }), "the name of the folder to write to is empty");
+  const std::string too_long = (folder_ / std::string(300, 'x')).string();
+  EXPECT_EQ(refusal([&] { write_report({}, too_long, {}); }), too_long + ": cannot be made a folder");
 }
 
 }  // namespace

@@ -143,7 +143,7 @@ TEST(Outputs, AppearAtCommit) {
     OutputsFile outputs(path);
     outputs.write({"a", {{"out", {{1, 2, 1, 1}, {1.0f, 2.0f}}}}});
   }
-  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  EXPECT_EQ(folder.count(), 1);
   std::ifstream before(path);
   std::string text;
   std::getline(before, text);

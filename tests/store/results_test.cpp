@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -53,6 +54,7 @@ Row row(const std::string& id, std::vector<double> samples = {}) {
     }
   });
   r.id = id;
+  r.status = "done";
   r.samples = std::move(samples);
   return r;
 }
@@ -153,7 +155,7 @@ TEST(Results, ManyRowsCrossChunks) {
   const auto sink = create_results(path, environment(), kConfigs);
   std::vector<FinishedRow> rows;
   for (int i = 0; i < 70; ++i) {
-    rows.push_back({row(std::to_string(i), std::vector<double>(17, i)), {}});
+    rows.push_back({row(std::to_string(i), std::vector<double>(17, i + 1)), {}});
   }
   append(*sink, rows);
   append(*sink, rows);
@@ -161,7 +163,7 @@ TEST(Results, ManyRowsCrossChunks) {
   ASSERT_EQ(read.rows.size(), 140u);
   for (int i = 0; i < 140; ++i) {
     EXPECT_EQ(read.rows[i].id, std::to_string(i % 70));
-    EXPECT_EQ(read.rows[i].samples, std::vector<double>(17, i % 70));
+    EXPECT_EQ(read.rows[i].samples, std::vector<double>(17, i % 70 + 1));
   }
 }
 
@@ -190,7 +192,7 @@ TEST(Results, KeepsTensors) {
 TEST(Results, KeepsEveryFieldOfASimulation) {
   const TemporaryFolder folder;
   const std::string path = folder.file("r.h5");
-  const auto sink = create_results(path, environment(), kConfigs);
+  auto sink = create_results(path, environment(), kConfigs);
   EXPECT_THAT(read_results(path).simulations, IsEmpty());
   sink->append_simulations(std::vector{simulation("a"), simulation("b")});
   append(*sink, {{row("a row", {0.5}), {}}});
@@ -201,6 +203,7 @@ TEST(Results, KeepsEveryFieldOfASimulation) {
   ASSERT_EQ(read.rows.size(), 1u);
   EXPECT_THAT(read.rows[0].samples, ElementsAre(0.5));
 
+  sink.reset();
   std::vector<std::string> finished;
   resume_results(path, environment(), kConfigs, finished);
   EXPECT_THAT(finished, ElementsAre("a row", "a", "b", "c"));
@@ -229,7 +232,7 @@ TEST(Results, AppendIsAllOrNothing) {
             }),
             path + ": name 'a/b' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
   EXPECT_EQ(bytes_of(path), before);
-  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  EXPECT_EQ(folder.count(), 1);
   append(*sink, {{row("next", {4.0}), {}}});
   EXPECT_THAT(read_results(path).rows[1].samples, ElementsAre(4.0));
 }
@@ -252,19 +255,79 @@ TEST(Results, FullDiskLeavesTheFileAsItWas) {
 
   EXPECT_EQ(sentence, path + ": cannot be written: File too large");
   EXPECT_EQ(bytes_of(path), before);
-  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  EXPECT_EQ(folder.count(), 1);
   append(*sink, {{row("next", {3.0}), {}}});
   EXPECT_EQ(read_results(path).rows.size(), 2u);
 }
 
-TEST(Results, StaleTemporaryOfAKilledRunIsOverwritten) {
+TEST(Results, FilesBesideItAreNotTouched) {
   const TemporaryFolder folder;
   const std::string path = folder.file("r.h5");
-  std::ofstream(path + ".tmp") << std::string(1 << 20, 'x');
+  std::ofstream(path + ".tmp") << "precious";
   const auto sink = create_results(path, environment(), kConfigs);
   append(*sink, {{row("a"), {}}});
   EXPECT_EQ(read_results(path).rows.size(), 1u);
-  EXPECT_FALSE(std::filesystem::exists(path + ".tmp"));
+  EXPECT_EQ(bytes_of(path + ".tmp"), "precious");
+  EXPECT_EQ(folder.count(), 2);
+}
+
+TEST(Results, ASecondRunOnTheSameFileIsRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const std::string sentence = path + ": another run is writing it";
+  std::vector<std::string> finished;
+  const auto resume = [&] { return resume_results(path, environment(), kConfigs, finished); };
+  auto sink = create_results(path, environment(), kConfigs);
+  EXPECT_EQ(refusal(resume), sentence);
+  append(*sink, {{row("a", {1.0}), {}}});
+  EXPECT_EQ(refusal(resume), sentence) << "the lock outlives the replacement of the file";
+  EXPECT_EQ(read_results(path).rows.size(), 1u) << "reading is free";
+  sink = nullptr;
+  sink = resume();
+  EXPECT_EQ(refusal(resume), sentence);
+  EXPECT_THAT(finished, ElementsAre("a"));
+}
+
+TEST(Results, AFileThatIsReplacedDuringTheRunIsLeftAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  std::filesystem::remove(path);
+  const auto other = create_results(path, environment(), kConfigs);
+  EXPECT_EQ(refusal([&] { append(*sink, {{row("a"), {}}}); }), path + ": has been removed or replaced during the run");
+  EXPECT_THAT(read_results(path).rows, IsEmpty());
+}
+
+TEST(Results, ImplausibleRowsAreRefused) {
+  const TemporaryFolder folder;
+  const auto reading = [&](const Row& r) {
+    const std::string path = folder.file("r.h5");
+    std::filesystem::remove(path);
+    append(*create_results(path, environment(), kConfigs), {{row("fine", {1.0}), {}}, {r, {}}});
+    return refusal([&] { read_results(path); }).substr(path.size());
+  };
+  EXPECT_EQ(reading(row("x", {0.5, NAN})), ": row x has a sample of nan s, must be finite and greater than 0");
+  EXPECT_EQ(reading(row("x", {INFINITY})), ": row x has a sample of inf s, must be finite and greater than 0");
+  EXPECT_EQ(reading(row("x", {0.0})), ": row x has a sample of 0.000000 s, must be finite and greater than 0");
+  EXPECT_EQ(reading(row("x", {-1.0})), ": row x has a sample of -1.000000 s, must be finite and greater than 0");
+  Row odd = row("x");
+  odd.status = "fine";
+  EXPECT_EQ(reading(odd), ": row x has status 'fine', must be done, failed or refused");
+}
+
+TEST(Results, AMissingGroupIsNamedOnce) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  create_results(path, environment(), kConfigs);
+  for (const char* group : {"tensors", "configs", "environment"}) {
+    {
+      const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), path);
+      H5Ldelete(file, group, H5P_DEFAULT);
+    }
+    EXPECT_EQ(refusal([&] { read_tensors(path, "a"); }), path + ": group tensors is missing");
+    if (std::string(group) == "tensors") continue;
+    EXPECT_EQ(refusal([&] { read_results(path); }), path + ": group " + group + " is missing");
+  }
 }
 
 TEST(Results, KilledAtAnyMomentEveryFinishedRowIsThere) {
@@ -281,7 +344,7 @@ TEST(Results, KilledAtAnyMomentEveryFinishedRowIsThere) {
       const auto sink = resume_results(path, environment(), kConfigs, finished);
       for (std::size_t i = finished.size();; ++i) {
         const std::string id = std::to_string(i);
-        append(*sink, {{row(id, {double(i)}), {{"q", {64}, std::vector<float>(64, float(i))}}}});
+        append(*sink, {{row(id, {i + 0.5}), {{"q", {64}, std::vector<float>(64, float(i))}}}});
         std::ofstream(log, std::ios::app) << id << std::endl;
       }
     }
@@ -296,7 +359,7 @@ TEST(Results, KilledAtAnyMomentEveryFinishedRowIsThere) {
     std::set<std::string> ids;
     for (const Row& r : read.rows) {
       EXPECT_TRUE(ids.insert(r.id).second) << r.id << " twice";
-      EXPECT_THAT(r.samples, ElementsAre(std::stod(r.id)));
+      EXPECT_THAT(r.samples, ElementsAre(std::stod(r.id) + 0.5));
       EXPECT_EQ(read_tensors(path, r.id).at(0).data, std::vector<float>(64, std::stof(r.id)));
     }
     std::ifstream finished(log);
