@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <string>
 
+#include "core/error.h"
 #include "core/kernels/registry.h"
 #include "core/simd/isa.h"
 #include "experiments/cli/commands.h"
@@ -27,14 +29,16 @@ void list_isas() {
 }
 
 void list_configs() {
+  std::string broken;
   for (const std::string& path : config::find_configs()) {
     try {
       const config::Title title = config::load(path, config::Form::full).title;
       fmt::print("{:<16}{}\n{:<16}table {}, {}\n", title.name, title.about, "", title.table, path);
     } catch (const std::exception& error) {
-      fmt::print("{}\n", error.what());
+      broken += (broken.empty() ? "" : "; ") + std::string(error.what());
     }
   }
+  if (!broken.empty()) throw Error(broken);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "experiments/cli/commands.h"
@@ -20,9 +21,21 @@ int refuse(std::string message) {
   return kBadRequest;
 }
 
-}  // namespace
+/// Of the innermost command that was given: the sentence for an argument where one of its subcommands must stand, empty
+/// where there is none.
+std::string unknown_subcommand(const CLI::App& app) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  const std::vector<const CLI::App*> known = command->get_subcommands([](const CLI::App*) { return true; });
+  const std::vector<std::string> arguments = command->remaining();
+  if (known.empty() || arguments.empty()) return "";
+  if (arguments.front().starts_with('-')) return "unknown option '" + arguments.front() + "'";
+  std::string names;
+  for (const CLI::App* subcommand : known) names += (names.empty() ? "" : ", ") + subcommand->get_name();
+  return "unknown subcommand '" + arguments.front() + "', must be one of " + names;
+}
 
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app{"nalab: neighborhood attention on CPUs, computed, verified, timed and reported.", "nalab"};
   app.require_subcommand(1);
   int exit_code = 0;
@@ -38,11 +51,21 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return refuse(error.what());
+    const std::string unknown = unknown_subcommand(app);
+    return refuse(unknown.empty() ? error.what() : unknown);
   } catch (const std::bad_alloc&) {
     return refuse("not enough memory");
   } catch (const std::exception& error) {
     return refuse(error.what());
   }
   return exit_code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const int exit_code = run(argc, argv);
+  // What stands in the buffer still may find the disk full.
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  return written || exit_code == kBadRequest ? exit_code : refuse("standard output cannot be written");
 }
