@@ -18,7 +18,9 @@ std::string why_not_measured(const store::Row& row) {
 double peak_of(const store::Environment& environment, const store::Row& row) {
   if (row.isa != environment.isa || row.threads != environment.threads) return 0;
   const double fma = environment.fma_f32_all_threads;
-  return row.type == "bf16" ? std::max(fma, environment.dot_bf16_all_threads) : fma;
+  // Only with this instruction set can a row use dot products of bf16; it may still be faster without them.
+  const bool dots = row.type == "bf16" && row.isa == "avx512bf16";
+  return dots ? std::max(fma, environment.dot_bf16_all_threads) : fma;
 }
 
 Figures figures_of(const store::Environment& environment, const store::Row& row) {

@@ -85,6 +85,8 @@ TEST(Speedup, PeakFollowsTypeAndMachine) {
   store::Environment environment = sample_environment();
   store::Row row = sample_row("", 3, "naive", "bf16", {0.001});
   environment.dot_bf16_all_threads = 300e9;
+  EXPECT_EQ(peak_of(environment, row), 100e9) << "no dot products with " << row.isa;
+  environment.isa = row.isa = "avx512bf16";
   EXPECT_EQ(peak_of(environment, row), 300e9);
   environment.dot_bf16_all_threads = 30e9;
   EXPECT_EQ(peak_of(environment, row), 100e9);
