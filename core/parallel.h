@@ -58,8 +58,10 @@ class Workers {
                                   order.task_begins();
                                   const int worker = oneapi::tbb::this_task_arena::current_thread_index();
                                   for (int64_t task = range.begin(); task < range.end(); ++task) body(task, worker);
+                                  order.task_ends();
                                 });
     });
+    order.after_tasks();
   }
 
  private:

@@ -29,8 +29,9 @@ std::string peaks_text(const store::Environment& environment) {
   std::string text = fmt::format("Peaks, measured in the same run: {} GFLOP/s of f32 multiply-adds",
                                  significant(environment.fma_f32_all_threads / 1e9, 4));
   if (environment.dot_bf16_all_threads > 0) {
-    text += fmt::format(", {} GFLOP/s of bf16 dot products (bf16 rows are compared with the greater one)",
-                        significant(environment.dot_bf16_all_threads / 1e9, 4));
+    text += fmt::format(
+        ", {} GFLOP/s of bf16 dot products (bf16 rows that can use them are compared with the greater rate)",
+        significant(environment.dot_bf16_all_threads / 1e9, 4));
   }
   return text + ".";
 }
