@@ -31,6 +31,9 @@ struct Variant {
   /// As forward; null where the variant has no backward pass (then supports() says so).
   void (*backward)(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
                    const Gradients& gradients, const Execution& execution) = nullptr;
+  /// The packing that a forward call does, and nothing else: to be timed, so that a report can tell the time with and
+  /// without it. Null where the variant packs nothing.
+  void (*pack)(const Problem& problem, const Inputs& inputs, const Execution& execution) = nullptr;
 };
 
 /// All variants, the reference first.
