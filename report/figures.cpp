@@ -32,9 +32,10 @@ Figures figures_of(const store::Environment& environment, const store::Row& row)
   return figures;
 }
 
-RowIndex::RowIndex(const std::vector<store::Row>& rows) {
+RowIndex::RowIndex(const std::vector<store::Row>& rows, const std::string& preferred_config) {
   for (const store::Row& row : rows) {
-    rows_.emplace(std::tuple(row.problem, row.variant, row.pass), &row);
+    const store::Row*& kept = rows_[{row.problem, row.variant, row.pass}];
+    if (kept == nullptr || (row.config == preferred_config && kept->config != preferred_config)) kept = &row;
     const bool is_self_attention = row.problem == row.baseline;
     const auto [found, is_new] = only_self_attention_.emplace(row.variant, is_self_attention);
     if (!is_new) found->second = found->second && is_self_attention;

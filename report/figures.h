@@ -31,10 +31,11 @@ struct Figures {
 };
 Figures figures_of(const store::Environment& environment, const store::Row& row);
 
-/// The rows of a results file by problem, variant and pass.
+/// The rows of results by problem, variant and pass. Where several configurations asked for the same, the row of the
+/// preferred one is found, else the first.
 class RowIndex {
  public:
-  explicit RowIndex(const std::vector<store::Row>& rows);
+  explicit RowIndex(const std::vector<store::Row>& rows, const std::string& preferred_config = {});
 
   /// Null where there is no such row.
   const store::Row* find(const std::string& problem, const std::string& variant, const std::string& pass) const;

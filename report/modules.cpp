@@ -6,8 +6,8 @@ namespace nalab::report {
 
 std::span<const Module> modules() {
   static constexpr std::array list{
-      Module{"speedup", speedup_tables},
-      Module{"simulations", simulation_tables},
+      Module{"speedup", speedup_sections},
+      Module{"simulations", simulation_sections},
   };
   return list;
 }

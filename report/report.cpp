@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "core/error.h"
@@ -24,6 +24,35 @@ std::string unique_name(std::string name, std::set<std::string>& taken) {
   return result;
 }
 
+/// Gives the tables and plots of a section names of their own.
+void make_names_unique(Section& section, std::set<std::string>& section_names, std::set<std::string>& file_names) {
+  section.name = unique_name(std::move(section.name), section_names);
+  std::map<std::string, std::string> renamed;
+  for (Table& table : section.tables) {
+    const std::string old = table.name;
+    table.name = unique_name(old, file_names);
+    renamed[old] = table.name;
+  }
+  for (Plot& plot : section.plots) plot.name = unique_name(std::move(plot.name), file_names);
+  for (Claim& claim : section.claims) {
+    if (const auto found = renamed.find(claim.table); found != renamed.end()) claim.table = found->second;
+  }
+}
+
+/// The tables in the order of the report: that of the claims first, where there are any.
+std::vector<Table> tables_of(const Report& report) {
+  std::vector<Table> tables;
+  std::vector<Claim> claims;
+  for (const Section& section : report.sections) {
+    claims.insert(claims.end(), section.claims.begin(), section.claims.end());
+  }
+  if (!claims.empty()) tables.push_back(claims_table(claims));
+  for (const Section& section : report.sections) {
+    tables.insert(tables.end(), section.tables.begin(), section.tables.end());
+  }
+  return tables;
+}
+
 std::string latex_document(const std::vector<Table>& tables) {
   std::string text =
       "\\documentclass{article}\n"
@@ -41,16 +70,16 @@ std::string latex_document(const std::vector<Table>& tables) {
 
 }  // namespace
 
-std::vector<Table> make_tables(const std::vector<store::Results>& results, const Options& options) {
-  std::vector<Table> tables;
-  std::set<std::string> names{"report"}, variants;
+Report make_report(const std::vector<store::Results>& results, const Options& options) {
+  Report report;
+  std::set<std::string> section_names, file_names{"claims", "report"}, variants;
   for (const store::Results& file : results) {
     if (file.rows.empty() && file.simulations.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
     for (const store::Row& row : file.rows) variants.insert(row.variant);
     for (const Module& module : modules()) {
-      for (Table& table : module.tables(file, options)) {
-        table.name = unique_name(std::move(table.name), names);
-        tables.push_back(std::move(table));
+      for (Section& section : module.sections(file, options)) {
+        make_names_unique(section, section_names, file_names);
+        report.sections.push_back(std::move(section));
       }
     }
   }
@@ -58,16 +87,16 @@ std::vector<Table> make_tables(const std::vector<store::Results>& results, const
     throw Error(fmt::format("baseline '{}' is none of the variants in the results: {}", options.baseline,
                             fmt::join(variants, ", ")));
   }
-  return tables;
+  return report;
 }
 
-std::vector<std::string> write_report(const std::vector<Table>& tables, const std::string& folder,
-                                      const Formats& formats) {
+std::vector<std::string> write_report(const Report& report, const std::string& folder, const Formats& formats) {
   if (folder.empty()) throw Error("the name of the folder to write to is empty");
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (!std::filesystem::is_directory(folder, error)) throw Error(fmt::format("{}: cannot be made a folder", folder));
 
+  const std::vector<Table> tables = tables_of(report);
   std::vector<std::string> written;
   const auto write = [&](const std::string& name, const std::string& text) {
     written.push_back((std::filesystem::path(folder) / name).string());

@@ -194,16 +194,19 @@ Table table_of(const View& view) {
 
 }  // namespace
 
-std::vector<Table> simulation_tables(const Results& results, const Options&) {
-  std::vector<Table> tables;
+std::vector<Section> simulation_sections(const Results& results, const Options&) {
+  Section section;
+  section.name = "simulations";
+  section.title = "What the simulator says";
   std::vector<std::pair<std::string, std::string>> seen;
   for (const SimulationRow& row : results.simulations) {
     const std::pair<std::string, std::string> key{row.config, row.table};
     if (std::find(seen.begin(), seen.end(), key) != seen.end()) continue;
     seen.push_back(key);
-    tables.push_back(table_of(make_view(results, row)));
+    section.tables.push_back(table_of(make_view(results, row)));
   }
-  return tables;
+  if (section.tables.empty()) return {};
+  return {section};
 }
 
 }  // namespace nalab::report

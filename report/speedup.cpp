@@ -239,6 +239,7 @@ Table details(const View& view) {
   table.caption.emplace_back(
       "GFLOP/s and % of peak count useful FLOPs only; the error is the greatest Frobenius error relative to the double "
       "reference; verified: how many queries were compared with it.");
+  table.is_detail = true;
   table.columns.push_back({"variant", "", false});
   const std::vector<const char*> headings{"median ms", "spread %", "speedup",  "GFLOP/s",
                                           "peak %",    "error",    "verified", "samples"};
@@ -263,20 +264,22 @@ Table details(const View& view) {
 
 }  // namespace
 
-std::vector<Table> speedup_tables(const Results& results, const Options& options) {
-  const RowIndex index(results.rows);
+std::vector<Section> speedup_sections(const Results& results, const Options& options) {
   std::vector<std::string> configs;
   for (const Row& row : results.rows) {
     if (std::find(configs.begin(), configs.end(), row.config) == configs.end()) configs.push_back(row.config);
   }
-  std::vector<Table> tables;
+  std::vector<Section> sections;
   for (const std::string& config : configs) {
+    const RowIndex index(results.rows, config);
     const View view = make_view(results, index, config, options);
     if (view.problems.empty()) continue;
-    tables.push_back(overview(view));
-    tables.push_back(details(view));
+    Section section;
+    section.name = section.title = config;
+    section.tables = {overview(view), details(view)};
+    sections.push_back(std::move(section));
   }
-  return tables;
+  return sections;
 }
 
 }  // namespace nalab::report

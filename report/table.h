@@ -31,7 +31,8 @@ struct Table {
   std::vector<Column> columns;
   std::vector<std::vector<Cell>> rows;  ///< each as long as columns
   std::vector<std::string> footnotes;
-  Records records;  ///< what the CSV file holds; without fields there is no such file
+  Records records;         ///< what the CSV file holds; without fields there is no such file
+  bool is_detail = false;  ///< for a closer look: the page shows it folded
 
   /// Number of the footnote with this text, which is added where it is new.
   int footnote(const std::string& text);

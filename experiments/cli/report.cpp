@@ -28,10 +28,10 @@ bool contains(const std::vector<std::string>& list, const std::string& text) {
 void run(const Options& options) {
   std::vector<store::Results> results;
   for (const std::string& path : options.paths) results.push_back(store::read_results(path));
-  const std::vector<report::Table> tables = report::make_tables(results, {options.baseline});
+  const report::Report report = report::make_report(results, {options.baseline});
   const report::Formats formats{contains(options.formats, "md"), contains(options.formats, "csv"),
                                 contains(options.formats, "tex")};
-  for (const std::string& path : report::write_report(tables, options.folder, formats)) fmt::print("{}\n", path);
+  for (const std::string& path : report::write_report(report, options.folder, formats)) fmt::print("{}\n", path);
 }
 
 }  // namespace

@@ -92,7 +92,7 @@ TEST(GnaAnalytic, ReportSaysReproducedButOfTheTwoKnownExceptions) {
   for (const plan::Simulation& simulation : plan.simulations) {
     results.simulations.push_back(runner::simulate(simulation));
   }
-  const std::vector<report::Table> tables = report::simulation_tables(results, {});
+  const std::vector<report::Table> tables = report::simulation_sections(results, {}).at(0).tables;
   ASSERT_EQ(tables.size(), std::size(kTables));
   for (size_t i = 0; i < tables.size(); ++i) {
     std::map<std::string, size_t> verdicts;

@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Report : public testing::Test {
+class ReportFiles : public testing::Test {
  protected:
   void SetUp() override { fs::create_directories(folder_); }
   void TearDown() override { fs::remove_all(folder_); }
@@ -26,7 +26,7 @@ class Report : public testing::Test {
   fs::path folder_ = fs::temp_directory_path() / ("nalab_report_test_" + std::to_string(getpid()));
 };
 
-TEST_F(Report, GivesTheExpectedFiles) {
+TEST_F(ReportFiles, GivesTheExpectedFiles) {
   const store::Results sample = sample_results();
   const std::string path = (folder_ / "sample.h5").string();
   auto sink = store::create_results(path, sample.environment, sample.configs);
@@ -34,25 +34,27 @@ TEST_F(Report, GivesTheExpectedFiles) {
   sink.reset();
 
   const fs::path out = folder_ / "out";
-  const auto written = write_report(make_tables({store::read_results(path)}, {}), out.string(), {});
+  const auto written = write_report(make_report({store::read_results(path)}, {}), out.string(), {});
   EXPECT_THAT(expect_golden(written, ""), testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv",
                                                                "small_case.tex", "report.tex"));
   EXPECT_EQ(std::distance(fs::directory_iterator(out), fs::directory_iterator()), 5) << "no temporary is left";
 }
 
-TEST_F(Report, WritesTheFormatsAskedForAlone) {
-  const auto tables = make_tables({sample_results()}, {});
-  EXPECT_THAT(write_report(tables, folder_.string(), {.markdown = true, .csv = false, .latex = false}),
+TEST_F(ReportFiles, WritesTheFormatsAskedForAlone) {
+  const Report report = make_report({sample_results()}, {});
+  EXPECT_THAT(write_report(report, folder_.string(), {.markdown = true, .csv = false, .latex = false}),
               testing::ElementsAre((folder_ / "report.md").string()));
-  EXPECT_THAT(write_report(tables, folder_.string(), {.markdown = false, .csv = true, .latex = false}),
+  EXPECT_THAT(write_report(report, folder_.string(), {.markdown = false, .csv = true, .latex = false}),
               testing::ElementsAre((folder_ / "small_case.csv").string()));
 }
 
-TEST_F(Report, TablesOfSeveralFilesHaveNamesOfTheirOwn) {
+TEST_F(ReportFiles, TablesOfSeveralFilesHaveNamesOfTheirOwn) {
   store::Results odd = sample_results();
   for (store::Row& row : odd.rows) row.config = "../a b";
   std::vector<std::string> names;
-  for (const Table& table : make_tables({sample_results(), sample_results(), odd}, {})) names.push_back(table.name);
+  for (const Section& section : make_report({sample_results(), sample_results(), odd}, {}).sections) {
+    for (const Table& table : section.tables) names.push_back(table.name);
+  }
   EXPECT_THAT(names, testing::ElementsAre("small_case_overview", "small_case", "small_case_overview_2", "small_case_2",
                                           ".._a_b_overview", ".._a_b"));
 }
@@ -66,11 +68,11 @@ std::string refusal(const std::function<void()>& body) {
   return "no error";
 }
 
-TEST_F(Report, RefusesInOneSentence) {
+TEST_F(ReportFiles, RefusesInOneSentence) {
   store::Results empty = sample_results();
   empty.rows.clear();
-  EXPECT_EQ(refusal([&] { make_tables({empty}, {}); }), "sample.h5: holds no rows");
-  EXPECT_EQ(refusal([&] { make_tables({sample_results()}, {.baseline = "denze"}); }),
+  EXPECT_EQ(refusal([&] { make_report({empty}, {}); }), "sample.h5: holds no rows");
+  EXPECT_EQ(refusal([&] { make_report({sample_results()}, {.baseline = "denze"}); }),
             "baseline 'denze' is none of the variants in the results: dense, fused, naive");
   const std::string file = (folder_ / "file").string();
   std::ofstream(file) << "in the way";

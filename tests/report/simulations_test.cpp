@@ -83,7 +83,7 @@ TEST(Simulations, GiveTheExpectedFiles) {
   const store::Results sample = sample_simulations();
   const std::string path = (folder / "sample.h5").string();
   store::create_results(path, sample.environment, sample.configs)->append_simulations(sample.simulations);
-  const auto written = write_report(make_tables({store::read_results(path)}, {}), (folder / "out").string(), {});
+  const auto written = write_report(make_report({store::read_results(path)}, {}), (folder / "out").string(), {});
   EXPECT_THAT(expect_golden(written, "simulations"),
               ElementsAre("report.md", "small_case_table_7.csv", "small_case_table_7.tex", "small_case_own.csv",
                           "small_case_own.tex", "report.tex"));
@@ -94,7 +94,7 @@ TEST(Simulations, GiveTheExpectedFiles) {
 std::string verdict(const store::SimulationRow& row) {
   store::Results results = sample_results();
   results.simulations = {row};
-  const Table table = simulation_tables(results, {}).at(0);
+  const Table table = simulation_sections(results, {}).at(0).tables.at(0);
   const Cell& cell = table.rows.at(0).back();
   return cell.text + (cell.footnote > 0 ? ": " + table.footnotes.at(cell.footnote - 1) : "");
 }
@@ -130,9 +130,11 @@ TEST(Simulations, StandBesideTheTablesOfRows) {
   store::Results results = sample_results();
   results.simulations = sample_simulations().simulations;
   std::vector<std::string> names;
-  for (const Table& table : make_tables({results}, {})) names.push_back(table.name);
+  for (const Section& section : make_report({results}, {}).sections) {
+    for (const Table& table : section.tables) names.push_back(table.name);
+  }
   EXPECT_THAT(names, ElementsAre("small_case_overview", "small_case", "small_case_table_7", "small_case_own"));
-  EXPECT_THAT(simulation_tables(sample_results(), {}), IsEmpty());
+  EXPECT_THAT(simulation_sections(sample_results(), {}), IsEmpty());
 }
 
 }  // namespace

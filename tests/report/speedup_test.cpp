@@ -10,6 +10,15 @@
 namespace nalab::report {
 namespace {
 
+/// The tables of all sections.
+std::vector<Table> tables_of(const store::Results& results, const Options& options) {
+  std::vector<Table> tables;
+  for (Section& section : speedup_sections(results, options)) {
+    for (Table& table : section.tables) tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
 /// The texts of a table's row, with the footnote's text in place of its number.
 std::vector<std::string> texts(const Table& table, std::size_t row) {
   std::vector<std::string> result;
@@ -20,7 +29,7 @@ std::vector<std::string> texts(const Table& table, std::size_t row) {
 }
 
 TEST(Speedup, ExplicitBaselineReplacesDense) {
-  const auto tables = speedup_tables(sample_results(), {.baseline = "naive"});
+  const auto tables = tables_of(sample_results(), {.baseline = "naive"});
   ASSERT_EQ(tables.size(), 2u);
   // problem, window, type, dense ms, dense speedup over naive, naive ms, ...
   EXPECT_EQ(texts(tables[0], 0)[3], "3.500");
@@ -31,22 +40,22 @@ TEST(Speedup, ExplicitBaselineReplacesDense) {
 TEST(Speedup, TheConfigChoosesTheBaseline) {
   store::Results results = sample_results();
   results.configs[0].baseline = "fused";
-  EXPECT_EQ(speedup_tables(results, {})[0].caption.back(), "Speedups are over fused on the same problem.");
-  EXPECT_EQ(texts(speedup_tables(results, {})[0], 0)[4],
+  EXPECT_EQ(tables_of(results, {})[0].caption.back(), "Speedups are over fused on the same problem.");
+  EXPECT_EQ(texts(tables_of(results, {})[0], 0)[4],
             "n/a: fused gave a wrong result: frobenius 1.0e-01 (bound 2.0e-06)");
 }
 
 TEST(Speedup, NaiveIsTheBaselineWhereDenseWasNotAskedFor) {
   store::Results results = sample_results();
   std::erase_if(results.rows, [](const store::Row& row) { return row.variant == "dense"; });
-  const auto tables = speedup_tables(results, {});
+  const auto tables = tables_of(results, {});
   ASSERT_EQ(tables.size(), 2u);
   EXPECT_EQ(tables[0].caption.back(), "Speedups are over naive on the same problem.");
   EXPECT_EQ(tables[0].columns.back().group, "fused");
 }
 
 TEST(Speedup, AMissingOrUnmeasuredBaselineIsExplained) {
-  const auto tables = speedup_tables(sample_results(), {});
+  const auto tables = tables_of(sample_results(), {});
   const auto bf16 = texts(tables[0], 2);
   EXPECT_EQ(bf16[3], "not run: dense was not run: needs 99.0 GiB, there are 8.0 GiB");
   EXPECT_EQ(bf16[5], "n/a: dense was not run: needs 99.0 GiB, there are 8.0 GiB");
@@ -58,7 +67,7 @@ TEST(Speedup, AFailedRowNeverShowsATime) {
   for (store::Row& row : results.rows) {
     if (row.status == "failed") row.samples = {123.0};
   }
-  const auto tables = speedup_tables(results, {});
+  const auto tables = tables_of(results, {});
   EXPECT_EQ(texts(tables[0], 0)[6], "failed: fused gave a wrong result: frobenius 1.0e-01 (bound 2.0e-06)");
   for (const Table& table : tables) {
     for (std::size_t row = 0; row < table.rows.size(); ++row) {
@@ -77,7 +86,7 @@ TEST(Speedup, SelfAttentionThatOthersRanTooIsARowOfItsOwn) {
   store::Row self = sample_row("all", 3, "dense", "f32", {0.006});
   self.variant = "naive";
   results.rows.push_back(self);
-  const auto tables = speedup_tables(results, {});
+  const auto tables = tables_of(results, {});
   EXPECT_EQ(tables[0].rows.size(), 4u);
 }
 
@@ -104,7 +113,7 @@ TEST(Speedup, EachConfigHasItsTables) {
   other.config = "other";
   results.rows.push_back(other);
   results.configs.push_back({"other", "", "", "generic", "dense"});
-  const auto tables = speedup_tables(results, {});
+  const auto tables = tables_of(results, {});
   ASSERT_EQ(tables.size(), 4u);
   EXPECT_EQ(tables[2].name, "other_overview");
   // The baseline that both need was computed once, for the first.

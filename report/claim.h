@@ -1,0 +1,42 @@
+// What a publication claims, what was measured here, and the one rule by which the two are compared.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "report/table.h"
+
+namespace nalab::report {
+
+/// A published improvement and ours. An improvement is speedup - 1: 0.5 is 50 % faster, -0.2 is slower.
+struct Claim {
+  std::string statement;       ///< one sentence: "Fused is faster than naive on 1-D problems, forward, f16."
+  std::string source;          ///< "Faster NA (arXiv:2403.04690), figure 1"
+  double published = 0;        ///< improvement; not 0
+  std::optional<double> ours;  ///< improvement; none where nothing was measured
+  std::string published_text;  ///< the figure as published: "+1759 % on average"
+  std::string ours_text = {};  ///< ours in the same form; empty where not measured
+  std::string why_not = {};    ///< a sentence where ours is none
+  std::string table = {};      ///< name of the table of the same section that shows the figure; may be empty
+};
+
+enum class Verdict { kHolds, kHoldsInPart, kDoesNotHold, kNotMeasured };
+
+/// "holds" where our improvement has the sign of the published one and at least half its size, "holds in part" where it
+/// has the sign alone, else "does not hold".
+Verdict judge(const Claim& claim);
+
+/// "holds", "holds in part", "does not hold", "not measured"
+std::string text_of(Verdict verdict);
+
+/// The rule of judge() in words.
+std::string rule();
+
+/// "+50 %" for 0.5; from tenfold on as a factor: "12.3x".
+std::string improvement_text(double improvement);
+
+/// All claims, one a row, with their verdicts. Requires a claim.
+Table claims_table(const std::vector<Claim>& claims);
+
+}  // namespace nalab::report
