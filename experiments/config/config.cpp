@@ -95,13 +95,6 @@ template <class E>
 requires requires { Names<E>::list; }
 void emit(YAML::Emitter& out, E value) { out << std::string(name(value)); }
 
-template <class T>
-void emit(YAML::Emitter& out, const std::vector<T>& values) {
-  out << YAML::Flow << YAML::BeginSeq;
-  for (const T& value : values) emit(out, value);
-  out << YAML::EndSeq;
-}
-
 template <class S>
 void emit_fields(YAML::Emitter& out, const S& object);
 
@@ -113,6 +106,13 @@ void emit(YAML::Emitter& out, const S& object) {
   out << YAML::Flow << YAML::BeginMap;
   emit_fields(out, object);
   out << YAML::EndMap;
+}
+
+template <class T>
+void emit(YAML::Emitter& out, const std::vector<T>& values) {
+  out << YAML::Flow << YAML::BeginSeq;
+  for (const T& value : values) emit(out, value);
+  out << YAML::EndSeq;
 }
 
 /// The list under a key of the top level; nothing for an empty one.

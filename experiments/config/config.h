@@ -96,6 +96,42 @@ template <class S, class Visitor>
 requires std::same_as<std::remove_const_t<S>, Store>
 void visit_fields(S& s, Visitor&& visitor) { visitor("tensors", s.tensors, Anything{}); }
 
+/// The keys of a problem, which strata are made of.
+std::vector<std::string> stratum_keys();
+
+/// A part of the problems, in proportion from all of their strata: problems with the same values of some keys.
+struct Sample {
+  int64_t count = 0;                ///< that many problems, or all where there are fewer
+  int64_t seed = 1;                 ///< of the choice
+  std::vector<std::string> strata;  ///< keys of ProblemSettings; empty: one stratum
+};
+
+template <class S, class Visitor>
+requires std::same_as<std::remove_const_t<S>, Sample>
+void visit_fields(S& s, Visitor&& visitor) {
+  visitor("count", s.count, AtLeast{1});
+  visitor("seed", s.seed, AtLeast{0});
+  visitor("strata", s.strata, OneOf{stratum_keys()});
+}
+
+/// Refuses a sample without a count.
+void read(const Field& field, Sample& sample, Anything);
+
+/// Which types and passes the problems run with, or a sample of them.
+struct Run {
+  std::vector<ElementType> types;  ///< empty: those of the settings
+  std::vector<RowPass> passes;     ///< empty: those of the settings
+  std::optional<Sample> sample;    ///< unset: all problems
+};
+
+template <class R, class Visitor>
+requires std::same_as<std::remove_const_t<R>, Run>
+void visit_fields(R& r, Visitor&& visitor) {
+  visitor("types", r.types, Anything{});
+  visitor("passes", r.passes, Anything{});
+  visitor("sample", r.sample, Anything{});
+}
+
 /// What holds for all problems of a configuration; `quick` may override each key.
 struct Settings {
   Timing timing;
@@ -105,6 +141,7 @@ struct Settings {
   std::vector<std::string> variants;  ///< names of the registry
   std::vector<ElementType> types{ElementType::f32};
   std::vector<RowPass> passes{RowPass::forward};
+  std::vector<Run> runs{Run{}};    ///< one after the other
   std::string baseline = "dense";  ///< the variant that the report compares with
 };
 
@@ -122,6 +159,7 @@ void visit_fields(S& s, Visitor&& visitor) {
   visitor("variants", s.variants, OneOf{variant_names({kAllVariants})});
   visitor("types", s.types, Anything{});
   visitor("passes", s.passes, Anything{});
+  visitor("runs", s.runs, Anything{});
   visitor("baseline", s.baseline, OneOf{variant_names()});
 }
 
@@ -237,6 +275,15 @@ struct Config {
   std::vector<ProblemSettings> problems;        ///< all valid: those listed, then the grids' in the order of the file
   std::vector<SimulationSettings> simulations;  ///< all valid
 };
+
+/// What a run asks for: its types and passes, and the problems of the configuration in their order, or a sample of them
+/// that depends on problems and sample alone.
+struct Selection {
+  std::vector<ElementType> types;
+  std::vector<RowPass> passes;
+  std::vector<const ProblemSettings*> problems;
+};
+Selection select(const Config& config, const Run& run);
 
 /// Reads and checks a configuration, both forms of it, and returns the one asked for.
 /// Throws Error "FILE:LINE:COLUMN: KEY: expected ..., got ..." for the first thing wrong.

@@ -53,9 +53,7 @@ class Evaluator {
       if (sign.empty()) return result;
       const int64_t operand = value();
       if (sign == "*") {
-        if (__builtin_mul_overflow(result, operand, &result)) {
-          throw Error("expected values that fit in 64 bits, got greater ones");
-        }
+        result = multiply(result, operand);
       } else if (operand < 1) {
         throw Error("expected a divisor of at least 1, got " + std::to_string(operand));
       } else {
@@ -74,6 +72,8 @@ class Evaluator {
     int64_t number = 0;
     const auto [end, code] = std::from_chars(word.data(), word.data() + word.size(), number);
     if (!word.empty() && code == std::errc{} && end == word.data() + word.size()) return number;
+    if (word == "tokens") return over_axes(&Axis::extent);
+    if (word == "keys") return over_axes(&Axis::window);
     const std::array<std::pair<std::string_view, int64_t>, 12> names{{{"layout", axis_.extent},
                                                                       {"window", axis_.window},
                                                                       {"stride", axis_.stride},
@@ -89,10 +89,22 @@ class Evaluator {
     std::string known;
     for (const auto& [name, meaning] : names) {
       if (word == name) return meaning;
-      known += (known.empty() ? "" : ", ") + std::string(name);
+      known += std::string(name) + ", ";
     }
     at_ -= word.size();
-    refuse("an integer, '(' or one of " + known);
+    refuse("an integer, '(' or one of " + known + "tokens, keys");
+  }
+
+  int64_t over_axes(int64_t Axis::*value) {
+    int64_t result = 1;
+    for (const Axis& axis : problem_.axes) result = multiply(result, axis.*value);
+    return result;
+  }
+
+  static int64_t multiply(int64_t a, int64_t b) {
+    int64_t result = 0;
+    if (__builtin_mul_overflow(a, b, &result)) throw Error("expected values that fit in 64 bits, got greater ones");
+    return result;
   }
 
   std::string_view rest() {

@@ -200,9 +200,12 @@ Plan make_plan(const std::vector<config::Config>& configs, const std::string& fi
   require_different_names(configs);
   Planner planner(filter, machine);
   for (const config::Config& config : configs) {
-    for (const config::ProblemSettings& problem : config.problems) {
-      for (const ElementType type : config.settings.types) {
-        for (const config::RowPass pass : config.settings.passes) planner.add_group(config, problem, type, pass);
+    for (const config::Run& run : config.settings.runs) {
+      const config::Selection selection = config::select(config, run);
+      for (const config::ProblemSettings* problem : selection.problems) {
+        for (const ElementType type : selection.types) {
+          for (const config::RowPass pass : selection.passes) planner.add_group(config, *problem, type, pass);
+        }
       }
     }
     for (const config::SimulationSettings& simulation : config.simulations) planner.add_simulation(config, simulation);

@@ -24,7 +24,7 @@ std::string problem(const std::string& keys) { return std::string(kHead) + "prob
 std::string grid(const std::string& keys) { return std::string(kHead) + "grids:\n  - {" + keys + "}\n"; }
 
 const std::string kTopKeys =
-    "name, table, about, timing, verify, store, seed, variants, types, passes, baseline, quick, problems, grids, "
+    "name, table, about, timing, verify, store, seed, variants, types, passes, runs, baseline, quick, problems, grids, "
     "simulations";
 const std::string kProblemKeys =
     "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
@@ -33,7 +33,8 @@ const std::string kSimulationKeys =
     "table, label, layout, window, stride, dilation, causal, extra_tokens, q_tile, kv_tile, kv_tiling, tiles_note, "
     "attention_share, steps, dense_steps, round_speedup, published, exception";
 const std::string kNames =
-    "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, rank";
+    "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, rank, "
+    "tokens, keys";
 
 /// A simulation of its own, and the second row of one: line 3 begins with what is given.
 std::string simulation(const std::string& keys) {
@@ -115,11 +116,28 @@ const Bad kBad[] = {
      top("timing: {min_samples: 9}\nquick: {timing: {max_samples: 3}}"),
      "x.yaml:4:17: timing: max_samples 3 must be at least 9, min_samples"},
     {"problems under quick", top("quick: {problems: []}"),
-     "x.yaml:3:19: problems: expected one of the keys timing, verify, store, seed, variants, types, passes, baseline, "
-     "got "
-     "an unknown key"},
+     "x.yaml:3:19: problems: expected one of the keys timing, verify, store, seed, variants, types, passes, runs, "
+     "baseline, got an unknown key"},
     {"mistake in the form not asked for", top("quick: {types: f64}"),
      "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
+    // Runs.
+    {"unknown key of a run", top("runs: [{type: f32}]"),
+     "x.yaml:3:15: type: expected one of the keys types, passes, sample, got an unknown key"},
+    {"runs that are no mappings", top("runs: [f32]"),
+     "x.yaml:3:8: runs: expected a mapping of keys to values, got 'f32'"},
+    {"no runs", top("runs: []"), "x.yaml:3:7: runs: expected at least one value, got an empty list"},
+    {"unknown type of a run", top("runs: [{types: f64}]"),
+     "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
+    {"sample without a count", top("runs: [{sample: {seed: 2}}]"),
+     "x.yaml:3:17: sample: expected the key count, got none"},
+    {"sample that is a number", top("runs: [{sample: 3}]"),
+     "x.yaml:3:17: sample: expected a mapping of keys to values, got '3'"},
+    {"unknown key of a sample", top("runs: [{sample: {count: 2, size: 3}}]"),
+     "x.yaml:3:34: size: expected one of the keys count, seed, strata, got an unknown key"},
+    {"sample of nothing", top("runs: [{sample: {count: 0}}]"),
+     "x.yaml:3:25: count: expected an integer of at least 1, got '0'"},
+    {"strata of an unknown key", top("runs: [{sample: {count: 2, strata: [window, width]}}]"),
+     "x.yaml:3:45: strata: expected one of " + kProblemKeys + ", got 'width'"},
     // Problems.
     {"unknown key of a problem", problem("layout: 8, window: 3, windows: 3"),
      "x.yaml:4:37: windows: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
@@ -192,6 +210,8 @@ const Bad kBad[] = {
      "x.yaml:4:36: where: expected a divisor of at least 1, got 0"},
     {"overflow", grid("layout: 8, window: 3, where: [layout * 9223372036854775807 > 1]"),
      "x.yaml:4:36: where: expected values that fit in 64 bits, got greater ones"},
+    {"tokens beyond counting", grid("layout: [[4000000000, 4000000000]], window: 3, where: [tokens > 1]"),
+     "x.yaml:4:61: where: expected values that fit in 64 bits, got greater ones"},
     // Simulations.
     {"unknown key of a simulation", simulation("window: 3, heads: 2"),
      "x.yaml:3:22: heads: expected one of the keys " + kSimulationKeys + ", rows, got an unknown key"},

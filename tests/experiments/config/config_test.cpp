@@ -148,6 +148,9 @@ TEST(Where, HoldsOnEveryAxis) {
       {"batch + extra_tokens + head_dim - head_dim_v > 0", true},
       {"dilation > 0", true},
       {"1 > dilation", false},
+      {"tokens == 108", true},
+      {"keys == 36", true},
+      {"batch * heads * tokens * keys * head_dim < 2000000", true},
   };
   for (const auto& [condition, expected] : cases) EXPECT_EQ(config::holds(condition, p), expected) << condition;
 }
