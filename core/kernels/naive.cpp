@@ -1,8 +1,14 @@
-// naive: one query at a time over its window, unfused: Faster NA (2403.04690) section 3.1 without its GPU particulars.
+// naive: one token at a time over its window, unfused: Faster NA (2403.04690) section 3.1 without its GPU particulars.
 //
-// Three operators, one after the other over the whole problem: PN ("pointwise-neighborhood", the scores), softmax, and
-// NN ("neighborhood-neighborhood", the weighted sum of values). The weights of all queries are stored between them.
-// Rows are used where they lie; a query's keys are reached by a list of offsets that all heads share.
+// Operators, one after the other over the whole problem, with their results for all queries stored between them.
+// Forward: PN ("pointwise-neighborhood", the scores), softmax, and NN ("neighborhood-neighborhood", the weighted sum of
+// values). Backward: PN again for the scores, softmax; PN of dout and values for the gradients of the weights; those of
+// the scores from both; NN with the keys for dq; and IN ("inverse-neighborhood") for dk and dv, where each key gathers
+// from the queries that attend to it: no two tasks write to the same row. Rows are used where they lie; a token's
+// neighbors are reached by a list of offsets that all heads share.
+//
+// The backward pass makes the weights from their own scores again rather than from the saved lse: so they add up to one
+// but for a rounding, and a single weight is one exactly.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -10,6 +16,7 @@
 #include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include "core/kernels/extra_tokens-inl.h"
 #include "core/kernels/rows-inl.h"
 #include "core/kernels/token_rows.h"
 
@@ -21,42 +28,111 @@ namespace nalab::naive {
 /// Tokens of one task: enough that a task costs more than its start, few enough to spread small problems.
 inline constexpr int64_t kTokensPerTask = 8;
 
-/// The workspace: the weights of all queries, and private rows for each worker.
+/// Rows of a number for each key that a query attends to: its window, then the extra tokens.
+struct Rows {
+  float* first;  ///< [batch, X1, X2, X3, heads, size]
+  std::array<int64_t, 3> layout;
+  int64_t heads;
+  int64_t size;  ///< keys_per_query rounded up to whole cache lines
+
+  float* of(int64_t b, const Token& token, int64_t head) const {
+    const int64_t place = ((b * layout[0] + token[0]) * layout[1] + token[1]) * layout[2] + token[2];
+    return first + (place * heads + head) * size;
+  }
+};
+
+/// Where a key lies in the window of a query along an axis.
+struct Column {
+  int64_t index, window;
+};
+
+/// The workspace: what is stored of all queries, and private memory for each worker.
 struct Workspace {
   struct Private {
-    int64_t* offsets;  ///< [keys of the window]
+    int64_t* offsets;  ///< [keys of the window, or queries of the inverse window]
     float* row;        ///< [max(head_dim, head_dim_v)]
+    int64_t*
+        places;  ///< [queries of the inverse window]: where their weights of the key lie; as what follows, backward
+    float* gathered;  ///< [queries of the inverse window]: those weights of one head
+    Column* columns;  ///< [queries of the inverse window along the last axis]
   };
 
-  float* weights;    ///< [batch, tokens, heads, row]
-  int64_t row;       ///< keys_per_query rounded up to whole cache lines
-  std::byte* first;  ///< the first worker's part
-  int64_t private_bytes;
-  const Problem& problem;
+  Rows weights;
+  Rows gradients;     ///< backward: of the weights, then of the scores
+  float* partial;     ///< backward: of the extra tokens
+  ExtraSlices extra;  ///< how those are summed
 
-  Workspace(const Problem& p, WorkspaceCutter& cutter, int threads) : problem(p) {
-    row = (p.keys_per_query() + 15) / 16 * 16;
-    weights = cutter.take<float>(p.batch * p.tokens() * p.heads * row);
+  Workspace(const Problem& p, Pass pass, WorkspaceCutter& cutter, int threads) : extra(p), problem_(p) {
+    const int64_t size = (p.keys_per_query() + 15) / 16 * 16;
+    const bool backward = pass == Pass::backward;
+    const auto rows = [&](bool there) {
+      return Rows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * size : 0), q_shape(p).layout, p.heads,
+                  size};
+    };
+    weights = rows(true);
+    gradients = rows(backward);
+    partial = cutter.take<float>(backward ? extra.floats(dim()) : 0);
+    if (backward) {
+      const auto axes = p.axes3();
+      last_queries_ = most_queries(axes[2]);
+      queries_ = most_queries(axes[0]) * most_queries(axes[1]) * last_queries_;
+    }
     WorkspaceCutter one(nullptr);
     cut_private(one);
-    private_bytes = one.size();
-    first = cutter.take<std::byte>(private_bytes * threads);
+    private_bytes_ = one.size();
+    first_ = cutter.take<std::byte>(private_bytes_ * threads);
   }
 
   Private of(int worker) const {
-    WorkspaceCutter cutter(first + worker * private_bytes);
+    WorkspaceCutter cutter(first_ + worker * private_bytes_);
     return cut_private(cutter);
-  }
-  float* weights_of(int64_t b, int64_t token, int64_t head) const {
-    return weights + ((b * problem.tokens() + token) * problem.heads + head) * row;
   }
 
  private:
+  int64_t dim() const { return std::max(problem_.head_dim, problem_.head_dim_v); }
   Private cut_private(WorkspaceCutter& cutter) const {
-    return {cutter.take<int64_t>(problem.keys_per_query()),
-            cutter.take<float>(std::max(problem.head_dim, problem.head_dim_v))};
+    Private p;
+    p.offsets = cutter.take<int64_t>(std::max(problem_.keys_per_query(), queries_));
+    p.row = cutter.take<float>(dim());
+    p.places = cutter.take<int64_t>(queries_);
+    p.gathered = cutter.take<float>(queries_);
+    p.columns = cutter.take<Column>(last_queries_);
+    return p;
   }
+
+  const Problem& problem_;
+  int64_t queries_ = 0;       ///< the most that attend to a key; backward
+  int64_t last_queries_ = 0;  ///< the most along the last axis; backward
+  std::byte* first_;
+  int64_t private_bytes_;
 };
+
+/// Writes where the queries that attend to a key keep their weight of it, in row-major order: places in the rows of the
+/// first head of a batch entry.
+inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token& key, const Rows& rows,
+                          Column* columns, int64_t* places) {
+  const auto column_of = [](const geometry::Axis& axis, int64_t query, int64_t key_coordinate) {
+    const Coordinates keys = key_coordinates(axis, query);
+    return Column{(key_coordinate - keys.first) / keys.step, keys.count};
+  };
+  const Coordinates x1 = query_coordinates(axes[0], key[0]);
+  const Coordinates x2 = query_coordinates(axes[1], key[1]);
+  const Coordinates x3 = query_coordinates(axes[2], key[2]);
+  for (int64_t k = 0; k < x3.count; ++k) columns[k] = column_of(axes[2], x3.first + k * x3.step, key[2]);
+  for (int64_t i = 0; i < x1.count; ++i) {
+    const int64_t q1 = x1.first + i * x1.step;
+    const Column c1 = column_of(axes[0], q1, key[0]);
+    for (int64_t j = 0; j < x2.count; ++j) {
+      const int64_t q2 = x2.first + j * x2.step;
+      const Column c2 = column_of(axes[1], q2, key[1]);
+      const int64_t token = (q1 * axes[1].extent + q2) * axes[2].extent + x3.first;
+      const int64_t plane = c1.index * c2.window + c2.index;
+      for (int64_t k = 0; k < x3.count; ++k) {
+        *places++ = (token + k * x3.step) * rows.heads * rows.size + plane * columns[k].window + columns[k].index;
+      }
+    }
+  }
+}
 
 }  // namespace nalab::naive
 
@@ -80,87 +156,150 @@ void ForEachToken(const Problem& problem, Workers& workers, const Body& body) {
   });
 }
 
-/// PN: scores of all queries.
+/// PN: products[n] = factor * dot(query, key n) of all queries; `keys` are keys or values, `queries` q or dout.
 template <class T>
-void PointwiseNeighborhood(const Problem& problem, const Inputs& in, const Workspace& workspace, Workers& workers) {
+void PointwiseNeighborhood(const Problem& problem, const TokenView<const T>& queries, const TokenView<const T>& keys,
+                           const TokenView<const T>& extra, float factor, const Rows& products,
+                           const Workspace& workspace, Workers& workers) {
   const auto axes = problem.axes3();
-  const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>();
-  const float scale = factor_as_float(problem.effective_scale());
   const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t dim = queries.shape.dim;
   ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
-    const auto [offsets, query] = workspace.of(worker);
-    const Token token = token_at(q.shape.layout, index);
-    const int64_t keys = key_offsets(axes, token, k.strides, offsets);
+    const Workspace::Private mine = workspace.of(worker);
+    const Token token = token_at(queries.shape.layout, index);
+    const int64_t count = key_offsets(axes, token, keys.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
-      rows::CopyToFloats(q.row(b, token[0], token[1], token[2], h), problem.head_dim, query);
-      float* const scores = workspace.weights_of(b, index, h);
-      const T* const first = k.row(b, 0, 0, 0, h / group);
+      rows::CopyToFloats(queries.row(b, token[0], token[1], token[2], h), dim, mine.row);
+      float* const row = products.of(b, token, h);
+      const T* const first = keys.row(b, 0, 0, 0, h / group);
       rows::Scores<1>(
-          &query, problem.head_dim, keys, [=](int64_t n) HWY_ATTR { return first + offsets[n]; }, scale, &scores);
+          &mine.row, dim, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, factor, &row);
       if (problem.extra_tokens > 0) {
-        float* const extra_scores = scores + keys;
+        float* const extra_row = row + count;
         rows::Scores<1>(
-            &query, problem.head_dim, problem.extra_tokens,
-            [&](int64_t n) HWY_ATTR { return extra_k.row(b, 0, 0, n, h / group); }, scale, &extra_scores);
+            &mine.row, dim, problem.extra_tokens, [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / group); },
+            factor, &extra_row);
       }
     }
   });
 }
 
-/// Softmax of all rows of scores, in place; lse.
-void SoftmaxOfRows(const Problem& problem, const Workspace& workspace, const TensorView& lse, Workers& workers) {
+/// Calls body(batch, token, head, row of weights, their number) for all queries.
+template <class Body>
+void ForEachRow(const Problem& problem, const Rows& weights, Workers& workers, const Body& body) {
   const auto axes = problem.axes3();
-  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int) HWY_ATTR {
-    const Token token = token_at(lse.shape.layout, index);
+  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int) {
+    const Token token = token_at(weights.layout, index);
     const int64_t keys = key_count(axes, token) + problem.extra_tokens;
+    for (int64_t h = 0; h < problem.heads; ++h) body(b, token, h, weights.of(b, token, h), keys);
+  });
+}
+
+/// NN: sums of the rows of keys or values by weights, of all queries.
+template <class T>
+void NeighborhoodNeighborhood(const Problem& problem, const Rows& weights, const TokenView<const T>& values,
+                              const TokenView<const T>& extra, const TensorView& sums, const Workspace& workspace,
+                              Workers& workers) {
+  const auto axes = problem.axes3();
+  const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t dim = values.shape.dim;
+  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
+    const Workspace::Private mine = workspace.of(worker);
+    const Token token = token_at(sums.shape.layout, index);
+    const int64_t keys = key_offsets(axes, token, values.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
-      const float value = rows::Softmax(workspace.weights_of(b, index, h), keys);
-      store_row(lse, b, token, h, &value);
+      std::fill(mine.row, mine.row + dim, 0.0f);
+      const float* const row = weights.of(b, token, h);
+      const T* const first = values.row(b, 0, 0, 0, h / group);
+      rows::AddWeightedRows<1>(
+          &row, keys, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
+      if (problem.extra_tokens > 0) {
+        const float* const extra_row = row + keys;
+        rows::AddWeightedRows<1>(
+            &extra_row, problem.extra_tokens, [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / group); }, dim,
+            &mine.row);
+      }
+      store_row(sums, b, token, h, mine.row);
     }
   });
 }
 
-/// NN: out as the sum of values by weights.
+/// IN: sums of the rows of q or dout by the weights that their queries give to a key, of all keys and extra tokens.
 template <class T>
-void NeighborhoodNeighborhood(const Problem& problem, const Inputs& in, const Workspace& workspace,
-                              const TensorView& out, Workers& workers) {
+void InverseNeighborhood(const Problem& problem, const Rows& weights, const TokenView<const T>& queries,
+                         const TensorView& sums, const TensorView& extra_sums, const Workspace& workspace,
+                         Workers& workers) {
   const auto axes = problem.axes3();
-  const auto v = in.v.as<T>(), extra_v = in.extra_v.as<T>();
   const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t dim = queries.shape.dim;
   ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
-    const auto [offsets, sum] = workspace.of(worker);
-    const Token token = token_at(out.shape.layout, index);
-    const int64_t keys = key_offsets(axes, token, v.strides, offsets);
-    for (int64_t h = 0; h < problem.heads; ++h) {
-      std::fill(sum, sum + problem.head_dim_v, 0.0f);
-      const float* const weights = workspace.weights_of(b, index, h);
-      const T* const first = v.row(b, 0, 0, 0, h / group);
-      rows::AddWeightedRows<1>(
-          &weights, keys, [=](int64_t n) HWY_ATTR { return first + offsets[n]; }, problem.head_dim_v, &sum);
-      if (problem.extra_tokens > 0) {
-        const float* const extra_weights = weights + keys;
+    const Workspace::Private mine = workspace.of(worker);
+    const Token token = token_at(sums.shape.layout, index);
+    const int64_t count = query_offsets(axes, token, queries.strides, mine.offsets);
+    weight_places(axes, token, weights, mine.columns, mine.places);
+    for (int64_t head_kv = 0; head_kv < problem.heads_kv; ++head_kv) {
+      std::fill(mine.row, mine.row + dim, 0.0f);
+      for (int64_t h = head_kv * group; h < (head_kv + 1) * group; ++h) {
+        const float* const base = weights.of(b, {0, 0, 0}, h);
+        for (int64_t n = 0; n < count; ++n) mine.gathered[n] = base[mine.places[n]];
+        const T* const first = queries.row(b, 0, 0, 0, h);
+        const float* const gathered = mine.gathered;
         rows::AddWeightedRows<1>(
-            &extra_weights, problem.extra_tokens,
-            [&](int64_t n) HWY_ATTR { return extra_v.row(b, 0, 0, n, h / group); }, problem.head_dim_v, &sum);
+            &gathered, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
       }
-      store_row(out, b, token, h, sum);
+      store_row(sums, b, token, head_kv, mine.row);
     }
   });
+  rows::ExtraNeighborhood(
+      problem, queries, [&](auto... where) { return weights.of(where...); }, workspace.extra, workspace.partial,
+      extra_sums, workers);
 }
 
 template <class T>
 void ForwardOf(const Problem& problem, const Inputs& in, const Outputs& out, const Workspace& workspace,
                Workers& workers) {
-  PointwiseNeighborhood<T>(problem, in, workspace, workers);
-  SoftmaxOfRows(problem, workspace, out.lse, workers);
-  NeighborhoodNeighborhood<T>(problem, in, workspace, out.out, workers);
+  const float scale = factor_as_float(problem.effective_scale());
+  PointwiseNeighborhood(problem, in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale, workspace.weights, workspace,
+                        workers);
+  ForEachRow(problem, workspace.weights, workers,
+             [&](int64_t b, const Token& token, int64_t h, float* weights, int64_t n) {
+               const float lse = rows::Softmax(weights, n);
+               store_row(out.lse, b, token, h, &lse);
+             });
+  NeighborhoodNeighborhood(problem, workspace.weights, in.v.as<T>(), in.extra_v.as<T>(), out.out, workspace, workers);
 }
 
+template <class T>
+void BackwardOf(const Problem& problem, const Inputs& in, const ConstTensorView& dout_view, const Gradients& out,
+                const Workspace& workspace, Workers& workers) {
+  const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>(), dout = dout_view.as<T>();
+  const float scale = factor_as_float(problem.effective_scale());
+  const Rows &weights = workspace.weights, &gradients = workspace.gradients;
+  PointwiseNeighborhood(problem, q, k, extra_k, scale, weights, workspace, workers);
+  ForEachRow(problem, weights, workers,
+             [](int64_t, const Token&, int64_t, float* row, int64_t n) { rows::Softmax(row, n); });
+  PointwiseNeighborhood(problem, dout, in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients, workspace, workers);
+  ForEachRow(problem, gradients, workers, [&](int64_t b, const Token& token, int64_t h, float* row, int64_t n) {
+    rows::SoftmaxGradient(weights.of(b, token, h), n, scale, row);
+  });
+  NeighborhoodNeighborhood(problem, gradients, k, extra_k, out.dq, workspace, workers);
+  InverseNeighborhood(problem, gradients, q, out.dk, out.dextra_k, workspace, workers);
+  InverseNeighborhood(problem, weights, dout, out.dv, out.dextra_v, workspace, workers);
+}
 void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
   WorkspaceCutter cutter(execution.workspace.data());
-  const Workspace workspace(problem, cutter, execution.workers.threads());
+  const Workspace workspace(problem, Pass::forward, cutter, execution.workers.threads());
   with_element_type(problem.type, [&](auto element) {
     ForwardOf<decltype(element)>(problem, in, out, workspace, execution.workers);
+  });
+}
+
+void Backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
+              const Execution& execution) {
+  WorkspaceCutter cutter(execution.workspace.data());
+  const Workspace workspace(problem, Pass::backward, cutter, execution.workers.threads());
+  with_element_type(problem.type, [&](auto element) {
+    BackwardOf<decltype(element)>(problem, in, saved.dout, gradients, workspace, execution.workers);
   });
 }
 
@@ -173,21 +312,23 @@ namespace nalab::naive {
 Variant variant() {
   return {
       .name = "naive",
-      .paper_term = "naive NA (Faster NA, section 3.1: PN, softmax, NN)",
+      .paper_term = "naive NA (Faster NA, section 3.1: PN, softmax, NN; IN for gradients)",
       .summary = "One query at a time over its window, unfused: the weights of all queries are stored.",
-      .supports = [](const Problem&, Pass pass) -> std::optional<std::string> {
-        if (pass == Pass::backward) return "naive has no backward pass yet";
-        return std::nullopt;
-      },
-      .workspace_bytes = [](const Problem& problem, Pass, int threads) -> int64_t {
+      .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
+      .workspace_bytes = [](const Problem& problem, Pass pass, int threads) -> int64_t {
         WorkspaceCutter cutter(nullptr);
-        const Workspace workspace(problem, cutter, threads);
+        const Workspace workspace(problem, pass, cutter, threads);
         return cutter.size();
       },
       .executed_flops = [](const Problem& problem, Pass pass) { return problem.useful_flops(pass); },
       .forward =
           [](const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
             NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
+          },
+      .backward =
+          [](const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+             const Execution& execution) {
+            NALAB_SELECT(execution.isa, Backward)(problem, inputs, saved, gradients, execution);
           },
   };
 }

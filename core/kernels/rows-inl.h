@@ -152,6 +152,32 @@ inline float HWY_ATTR Softmax(float* scores, int64_t n) {
   return max + std::log(sum);
 }
 
+/// The derivative of the softmax of one row: gradients, those of the loss by the weights, become
+/// scale * weights * (gradients - sum of weights * gradients), those by the scores before they were scaled.
+inline void HWY_ATTR SoftmaxGradient(const float* weights, int64_t n, float scale, float* gradients) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  float sum = 0.0f;
+  for (int64_t block = 0; block < n; block += kSumBlock) {
+    const int64_t end = block + kSumBlock < n ? block + kSumBlock : n;
+    VF sums = hn::Zero(d);
+    for (i = block; i + lanes <= end; i += lanes) {
+      sums = hn::MulAdd(hn::LoadU(d, weights + i), hn::LoadU(d, gradients + i), sums);
+    }
+    float block_sum = hn::GetLane(hn::SumOfLanes(d, sums));
+    for (; i < end; ++i) block_sum += weights[i] * gradients[i];
+    sum += block_sum;
+  }
+  const VF scales = hn::Set(d, scale);
+  const VF sums = hn::Set(d, sum);
+  for (i = 0; i + lanes <= n; i += lanes) {
+    const VF weight = hn::Mul(hn::LoadU(d, weights + i), hn::Sub(hn::LoadU(d, gradients + i), sums));
+    hn::StoreU(hn::Mul(scales, weight), d, gradients + i);
+  }
+  for (; i < n; ++i) gradients[i] = scale * (weights[i] * (gradients[i] - sum));
+}
+
 /// Columns [c, c + V lanes) of acc[i] = sum over n of weights[i][n] * row(n), added to acc. Keys go in turn to `Chains`
 /// independent sums, so that a fused multiply-add need not wait for the one before.
 template <int Q, int V, int Chains, class Row>
