@@ -77,7 +77,7 @@ namespace nalab::fused::HWY_NAMESPACE {
 template <class Arithmetic>
 class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
   using Base = Walk<Arithmetic, SuperTile>;
-  using Base::axes_, Base::in_, Base::lanes_, Base::placed_, Base::problem_, Base::tiles_, Base::work_;
+  using Base::axes_, Base::in_, Base::lanes_, Base::placed_, Base::problem_, Base::super_, Base::tiles_;
   static constexpr int Lanes = Arithmetic::kLanes;
   static constexpr int kRows = Arithmetic::kRows;
   static constexpr int kStep = Arithmetic::kStep;
@@ -92,8 +92,8 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
         exponent_scale_(factor_as_float(std::abs(problem.effective_scale()) / kLn2)),
         block_{mine.keys, mine.values, tiles.block_keys * kRows + kPanelGap} {}
 
-  void HWY_ATTR Run(const SuperQueries& work) {
-    Base::Place(work);
+  void HWY_ATTR Run(const Super& super) {
+    Base::Place(super);
     for (int64_t i = 0; i < placed_; ++i) {
       for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(i, h);
     }
@@ -129,7 +129,7 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
       for (int lane = 0; lane < Lanes; ++lane) {
         const Token token = Base::query(i, lane);
         row[lane] =
-            AsFloats(q.row(work_.batch, token[0], token[1], token[2], work_.head + h), dim, mine_.rows + lane * dim);
+            AsFloats(q.row(super_.batch, token[0], token[1], token[2], super_.head + h), dim, mine_.rows + lane * dim);
       }
     });
     Arithmetic::PackQueries(row, dim, sign, m.queries);
@@ -176,7 +176,7 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
 
   void HWY_ATTR StoreResults(int64_t i, int64_t h) {
     const Micro m = micro(i, h);
-    const int64_t head = work_.head + h;
+    const int64_t head = super_.head + h;
     const int64_t dim_v = problem_.head_dim_v;
     HWY_ALIGN float inverse[Lanes];
     float* row[Lanes];
@@ -185,15 +185,16 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
       row[lane] = mine_.rows + lane * dim_v;
     }
     LanesToRows<Lanes>(m.out, dim_v, inverse, row);
+    const uint32_t inside = lanes_[i].inside();
     for (int lane = 0; lane < Lanes; ++lane) {
-      if (!lanes_[i].inside(lane)) continue;
+      if ((inside >> lane & 1) == 0) continue;
       const Token token = Base::query(i, lane);
-      store_row(out_.out, work_.batch, token, head, row[lane]);
+      store_row(out_.out, super_.batch, token, head, row[lane]);
       // No weight at all: every score was -infinity, and the definition gives NaN.
       const float lse = m.sums[lane] == 0.0f ? std::numeric_limits<float>::quiet_NaN()
                                              : static_cast<float>(kLn2 * (exponent_scale_ * m.maxima[lane]) +
                                                                   std::log(static_cast<double>(m.sums[lane])));
-      store_row(out_.lse, work_.batch, token, head, &lse);
+      store_row(out_.lse, super_.batch, token, head, &lse);
     }
   }
 
@@ -210,10 +211,13 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
                const Execution& execution) {
   const int64_t bytes = private_bytes(problem, tiles);
   const LaneShape shape(tiles.micro);
-  for_each_super(problem, tiles, execution.workers, [&](const SuperQueries& work, int worker) HWY_ATTR {
+  const Supers supers(problem, tiles);
+  execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
+    const Super super = supers.at(task);
+    if (geometry::size(super.queries) == 0) return;
     WorkspaceCutter cutter(execution.workspace.data() + worker * bytes);
     const Private mine = cut_private(problem, tiles, cutter);
-    SuperTile<Arithmetic>(problem, tiles, shape, in, out, mine).Run(work);
+    SuperTile<Arithmetic>(problem, tiles, shape, in, out, mine).Run(super);
   });
 }
 

@@ -101,11 +101,11 @@ class LaneTile {
     }
     return position;
   }
-  bool inside(int64_t lane) const {
-    for (int axis = 0; axis < 3; ++axis) {
-      if (box_[axis].begin + shape_->step(axis, lane) >= box_[axis].end) return false;
-    }
-    return true;
+  /// The lanes whose queries are not beyond the layout, as bits.
+  uint32_t inside() const {
+    uint32_t lanes = ~0u;
+    for (int axis = 0; axis < 3; ++axis) lanes &= shape_->before(axis)[box_[axis].size()];
+    return lanes;
   }
 
   /// Keys along an axis that some lane attends to.

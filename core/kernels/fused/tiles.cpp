@@ -36,7 +36,7 @@ int64_t tiles_along(const Axis& axis, int64_t tile) {
 
 }  // namespace
 
-Tiles choose_tiles(const Problem& problem) {
+Tiles choose_tiles(const Problem& problem, Pass pass) {
   const auto axes = problem.axes3();
   const double extra = static_cast<double>(problem.extra_tokens);
   const auto product_along = [&](auto&& count, const std::array<int64_t, 3>& shape) {
@@ -66,7 +66,10 @@ Tiles choose_tiles(const Problem& problem) {
     }
   }
 
-  const int64_t row = 4 * (problem.head_dim + problem.head_dim_v);
+  // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in
+  // panels, v, dk and dv.
+  const int64_t row = pass == Pass::forward ? 4 * (problem.head_dim + problem.head_dim_v)
+                                            : 4 * (3 * problem.head_dim + 2 * problem.head_dim_v);
   best.block_keys = std::clamp<int64_t>(kBlockBytes / row / 8 * 8, 64, kScoreBytes / (4 * best.lanes));
   const int64_t most = std::clamp<int64_t>(kTileBytes / (best.lanes * row), 1, kMaxMicros);
   const int64_t group = problem.heads / problem.heads_kv;

@@ -27,8 +27,9 @@ struct Tiles {
 };
 
 /// The shapes for a valid problem. They depend on the problem alone, never on the machine or the thread count: the
-/// order of sums, and with it every bit of the result, follows from them.
-Tiles choose_tiles(const Problem& problem);
+/// order of sums, and with it every bit of the result, follows from them. The passes differ in what they keep in cache
+/// for a query and a key.
+Tiles choose_tiles(const Problem& problem, Pass pass = Pass::forward);
 
 /// (query lane, key) pairs that the micro tiles of one head of one batch entry visit, masked ones and lanes beyond the
 /// layout included.

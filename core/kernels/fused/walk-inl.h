@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "core/kernels/attention.h"
 #include "core/kernels/fused/lanes.h"
+#include "core/kernels/fused/supers.h"
 #include "core/kernels/fused/tile-inl.h"
-#include "core/kernels/fused/tiles.h"
 #include "core/kernels/token_rows.h"
 
 #if defined(NALAB_CORE_KERNELS_FUSED_WALK_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -40,38 +41,12 @@ struct ListMemory {
   uint32_t* lanes;  ///< [block_keys padded]
 };
 
-/// The queries of one task: a super tile of one dilation group, for tiles.heads query heads of one kv head.
-struct SuperQueries {
-  int64_t batch;
-  int64_t head;           ///< the first of the query heads
-  Token group;            ///< dilation group
-  geometry::Box queries;  ///< positions in the dilation group
+/// A run of keys along the last axis that lies in a block from row `first` on. x1 is negative for extra tokens.
+struct Segment {
+  int64_t x1, x2;
+  geometry::Range x3;
+  int64_t first = 0;
 };
-
-/// Calls body(super, worker) for every super tile of the problem.
-template <class Body>
-void for_each_super(const Problem& problem, const Tiles& tiles, Workers& workers, const Body& body) {
-  const auto axes = problem.axes3();
-  std::array<geometry::TileAxis, 3> cut;
-  for (int axis = 0; axis < 3; ++axis) cut[axis] = {axes[axis].group_length(0), tiles.super_queries(axis)};
-  const int64_t supers = cut[0].count() * cut[1].count() * cut[2].count();
-  const int64_t groups = axes[0].dilation * axes[1].dilation * axes[2].dilation;
-  const int64_t head_steps = problem.heads / tiles.heads;
-  workers.for_each(problem.batch * head_steps * groups * supers, [&](int64_t task, int worker) {
-    const Token super = token_at({cut[0].count(), cut[1].count(), cut[2].count()}, task % supers);
-    SuperQueries work;
-    work.group = token_at({axes[0].dilation, axes[1].dilation, axes[2].dilation}, task / supers % groups);
-    for (int axis = 0; axis < 3; ++axis) {
-      // Later dilation groups may be a position shorter, and so lack the last tile.
-      const geometry::TileAxis tiles_of_group{axes[axis].group_length(work.group[axis]), cut[axis].tile};
-      work.queries[axis] = tiles_of_group.range(super[axis]);
-      if (work.queries[axis].empty()) return;
-    }
-    work.head = task / supers / groups % head_steps * tiles.heads;
-    work.batch = task / supers / groups / head_steps;
-    body(work, worker);
-  });
-}
 
 }  // namespace nalab::fused
 
@@ -94,19 +69,11 @@ struct KeyRows {
 ///   void PackRows(const KeyRows<T>& rows)             packs keys from row used() of the block on
 ///   void Visit(int64_t i, const KeyList& list)        micro tile i visits the packed block
 ///   void BlockVisited()                               all micro tiles have visited the block
-template <class Arithmetic, class Pass>
+template <class Arithmetic, class Derived>
 class Walk {
   static constexpr int Lanes = Arithmetic::kLanes;
   static constexpr int kRows = Arithmetic::kRows;
   static constexpr uint32_t kAll = kAllLanes<Lanes>;
-
- public:
-  /// A run of keys along the last axis that lies in the block from row `first` on. x1 is negative for extra tokens.
-  struct Segment {
-    int64_t x1, x2;
-    geometry::Range x3;
-    int64_t first = 0;
-  };
 
  protected:
   static constexpr int64_t kMaxPlaced = 16;
@@ -115,20 +82,19 @@ class Walk {
       : problem_(problem), tiles_(tiles), shape_(shape), in_(in), memory_(memory), axes_(problem.axes3()) {}
 
   /// Cuts the queries into micro tiles.
-  void HWY_ATTR Place(const SuperQueries& work) {
-    work_ = work;
-    head_kv_ = work.head / (problem_.heads / problem_.heads_kv);
-    for (int axis = 0; axis < 3; ++axis) mask_[axis] = axes_[axis].group_mask(work.group[axis]);
+  void HWY_ATTR Place(const Super& super) {
+    super_ = super;
+    for (int axis = 0; axis < 3; ++axis) mask_[axis] = axes_[axis].group_mask(super.group[axis]);
     placed_ = 0;
     std::array<geometry::TileAxis, 3> cut;
-    for (int axis = 0; axis < 3; ++axis) cut[axis] = {work.queries[axis].size(), tiles_.micro[axis]};
+    for (int axis = 0; axis < 3; ++axis) cut[axis] = {super.queries[axis].size(), tiles_.micro[axis]};
     for (int64_t i = 0; i < cut[0].count(); ++i) {
       for (int64_t j = 0; j < cut[1].count(); ++j) {
         for (int64_t k = 0; k < cut[2].count(); ++k) {
           geometry::Box box{cut[0].range(i), cut[1].range(j), cut[2].range(k)};
           for (int axis = 0; axis < 3; ++axis) {
-            box[axis].begin += work.queries[axis].begin;
-            box[axis].end += work.queries[axis].begin;
+            box[axis].begin += super.queries[axis].begin;
+            box[axis].end += super.queries[axis].begin;
           }
           lanes_[placed_++].place(mask_, box, shape_);
         }
@@ -138,7 +104,7 @@ class Walk {
 
   /// Packs and visits all keys of the placed queries.
   void HWY_ATTR VisitKeys() {
-    const geometry::Box keys = geometry::keys_of_any(mask_, work_.queries);
+    const geometry::Box keys = geometry::keys_of_any(mask_, super_.queries);
     used_ = 0;
     segments_ = 0;
     for (int64_t x1 = keys[0].begin; x1 < keys[0].end; ++x1) {
@@ -150,7 +116,7 @@ class Walk {
 
   Token coordinates(const Token& position) const {
     Token token;
-    for (int axis = 0; axis < 3; ++axis) token[axis] = axes_[axis].coordinate(work_.group[axis], position[axis]);
+    for (int axis = 0; axis < 3; ++axis) token[axis] = axes_[axis].coordinate(super_.group[axis], position[axis]);
     return token;
   }
 
@@ -158,6 +124,7 @@ class Walk {
   Token query(int64_t i, int lane) const { return coordinates(lanes_[i].query(lane)); }
 
   int64_t used() const { return used_; }
+  std::span<const Segment> segments() const { return {segment_, static_cast<std::size_t>(segments_)}; }
 
   const Problem& problem_;
   const Tiles& tiles_;
@@ -166,8 +133,7 @@ class Walk {
   const ListMemory& memory_;
   const std::array<Axis, 3> axes_;
 
-  SuperQueries work_{};
-  int64_t head_kv_ = 0;
+  Super super_;
   geometry::GroupMask mask_;
   LaneTile lanes_[kMaxPlaced];
   int64_t placed_ = 0;
@@ -203,9 +169,10 @@ class Walk {
   template <class T>
   void HWY_ATTR PackOf(const TokenView<const T>& keys, const TokenView<const T>& values, const Token& first,
                        int64_t dilation, int64_t count, bool more) {
-    const KeyRows<T> rows{
-        keys.row(work_.batch, first[0], first[1], first[2], head_kv_), keys.strides.layout[2] * dilation,
-        values.row(work_.batch, first[0], first[1], first[2], head_kv_), values.strides.layout[2] * dilation, count};
+    const KeyRows<T> rows{keys.row(super_.batch, first[0], first[1], first[2], super_.head_kv),
+                          keys.strides.layout[2] * dilation,
+                          values.row(super_.batch, first[0], first[1], first[2], super_.head_kv),
+                          values.strides.layout[2] * dilation, count};
     // The rows that are packed after these: hardware sees no pattern from one line of tokens to the next.
     if (more || keys.shape.layout[1] > 1) {
       const int64_t dilation2 = axes_[1].dilation;
@@ -214,7 +181,7 @@ class Walk {
       Prefetch(rows.value + (more ? count * rows.value_step : dilation2 * values.strides.layout[1]), rows.value_step,
                problem_.head_dim_v, count);
     }
-    static_cast<Pass*>(this)->PackRows(rows);
+    static_cast<Derived*>(this)->PackRows(rows);
   }
 
   template <class T>
@@ -229,9 +196,9 @@ class Walk {
   void HWY_ATTR Flush() {
     for (int64_t i = 0; i < placed_; ++i) {
       const KeyList list = ListKeys(lanes_[i]);
-      if (list.count > 0) static_cast<Pass*>(this)->Visit(i, list);
+      if (list.count > 0) static_cast<Derived*>(this)->Visit(i, list);
     }
-    static_cast<Pass*>(this)->BlockVisited();
+    static_cast<Derived*>(this)->BlockVisited();
     used_ = 0;
     segments_ = 0;
   }
