@@ -80,6 +80,9 @@ struct AxisMask {
   /// Positions attended by every query of a non-empty range of queries; may be empty.
   constexpr Range keys_of_all(Range q) const { return {keys(q.end - 1).begin, keys(q.begin).end}; }
 
+  /// Positions of the queries that attend to at least one key of a non-empty range of keys.
+  constexpr Range queries_of_any(Range k) const { return {queries(k.begin).begin, queries(k.end - 1).end}; }
+
   /// Number of (query, key) pairs of the mask.
   constexpr int64_t attended_pairs() const {
     if (!causal) return length * window;

@@ -73,4 +73,11 @@ constexpr Box keys_of_any(const GroupMask& mask, const Box& queries) {
   return keys;
 }
 
+/// The queries that attend to at least one key of a tile: a box as well.
+constexpr Box queries_of_any(const GroupMask& mask, const Box& keys) {
+  Box queries;
+  for (int axis = 0; axis < kAxes; ++axis) queries[axis] = mask[axis].queries_of_any(keys[axis]);
+  return queries;
+}
+
 }  // namespace nalab::geometry

@@ -5,6 +5,7 @@
 
 #include "core/kernels/extra_tokens.h"
 #include "core/kernels/rows-inl.h"
+#include "core/kernels/weight_rows.h"
 #include "core/simd/targets.h"
 #include "hwy/highway.h"
 
@@ -18,11 +19,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::rows::HWY_NAMESPACE {
 
-/// gradient[extra token] = sum over the queries of its kv head of weight * row of `queries`. weights_of(batch, token,
-/// head) points to the query's row of weights: those of its window, then those of the extra tokens. `partial` has
+/// gradient[extra token] = sum over the queries of its kv head of weight * row of `queries`. `partial` has
 /// slices.floats(queries.shape.dim) floats.
-template <class T, class WeightsOf>
-void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries, const WeightsOf& weights_of,
+template <class T>
+void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries, const WeightRows& weight_rows,
                        const ExtraSlices& slices, float* partial, const TensorView& gradient, Workers& workers) {
   constexpr int kBlock = static_cast<int>(ExtraSlices::kBlock);
   const auto axes = problem.axes3();
@@ -51,7 +51,7 @@ void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries
       const Token token = token_at(queries.shape.layout, index);
       const int64_t column = key_count(axes, token) + place.first;
       for (int64_t h = place.head_kv * group; h < (place.head_kv + 1) * group; ++h) {
-        const float* const source = weights_of(place.batch, token, h) + column;
+        const float* const source = weight_rows.of(place.batch, token, h) + column;
         for (int64_t i = 0; i < count; ++i) weights[i][used] = source[i];
         row[used] = queries.row(place.batch, token[0], token[1], token[2], h);
         if (++used == kSumBlock) flush();

@@ -19,27 +19,12 @@
 #include "core/kernels/extra_tokens-inl.h"
 #include "core/kernels/rows-inl.h"
 #include "core/kernels/token_rows.h"
+#include "core/kernels/weight_rows.h"
 
 #ifndef NALAB_CORE_KERNELS_NAIVE_ONCE
 #define NALAB_CORE_KERNELS_NAIVE_ONCE
 
 namespace nalab::naive {
-
-/// Tokens of one task: enough that a task costs more than its start, few enough to spread small problems.
-inline constexpr int64_t kTokensPerTask = 8;
-
-/// Rows of a number for each key that a query attends to: its window, then the extra tokens.
-struct Rows {
-  float* first;  ///< [batch, X1, X2, X3, heads, size]
-  std::array<int64_t, 3> layout;
-  int64_t heads;
-  int64_t size;  ///< keys_per_query rounded up to whole cache lines
-
-  float* of(int64_t b, const Token& token, int64_t head) const {
-    const int64_t place = ((b * layout[0] + token[0]) * layout[1] + token[1]) * layout[2] + token[2];
-    return first + (place * heads + head) * size;
-  }
-};
 
 /// Where a key lies in the window of a query along an axis.
 struct Column {
@@ -57,17 +42,17 @@ struct Workspace {
     Column* columns;  ///< [queries of the inverse window along the last axis]
   };
 
-  Rows weights;
-  Rows gradients;     ///< backward: of the weights, then of the scores
-  float* partial;     ///< backward: of the extra tokens
-  ExtraSlices extra;  ///< how those are summed
+  WeightRows weights;
+  WeightRows gradients;  ///< backward: of the weights, then of the scores
+  float* partial;        ///< backward: of the extra tokens
+  ExtraSlices extra;     ///< how those are summed
 
   Workspace(const Problem& p, Pass pass, WorkspaceCutter& cutter, int threads) : extra(p), problem_(p) {
     const int64_t size = (p.keys_per_query() + 15) / 16 * 16;
     const bool backward = pass == Pass::backward;
     const auto rows = [&](bool there) {
-      return Rows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * size : 0), q_shape(p).layout, p.heads,
-                  size};
+      return WeightRows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * size : 0), q_shape(p).layout,
+                        p.heads, size};
     };
     weights = rows(true);
     gradients = rows(backward);
@@ -109,7 +94,7 @@ struct Workspace {
 
 /// Writes where the queries that attend to a key keep their weight of it, in row-major order: places in the rows of the
 /// first head of a batch entry.
-inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token& key, const Rows& rows,
+inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token& key, const WeightRows& rows,
                           Column* columns, int64_t* places) {
   const auto column_of = [](const geometry::Axis& axis, int64_t query, int64_t key_coordinate) {
     const Coordinates keys = key_coordinates(axis, query);
@@ -143,30 +128,16 @@ namespace nalab::naive::HWY_NAMESPACE {
 
 namespace rows = nalab::rows::HWY_NAMESPACE;
 
-/// Calls body(batch, token index, worker) for all tokens.
-template <class Body>
-void ForEachToken(const Problem& problem, Workers& workers, const Body& body) {
-  const int64_t tokens = problem.tokens();
-  const int64_t tasks_per_batch = geometry::ceil_div(tokens, kTokensPerTask);
-  workers.for_each(problem.batch * tasks_per_batch, [&](int64_t task, int worker) {
-    const int64_t first = (task % tasks_per_batch) * kTokensPerTask;
-    for (int64_t token = first; token < std::min(first + kTokensPerTask, tokens); ++token) {
-      body(task / tasks_per_batch, token, worker);
-    }
-  });
-}
-
 /// PN: products[n] = factor * dot(query, key n) of all queries; `keys` are keys or values, `queries` q or dout.
 template <class T>
 void PointwiseNeighborhood(const Problem& problem, const TokenView<const T>& queries, const TokenView<const T>& keys,
-                           const TokenView<const T>& extra, float factor, const Rows& products,
+                           const TokenView<const T>& extra, float factor, const WeightRows& products,
                            const Workspace& workspace, Workers& workers) {
   const auto axes = problem.axes3();
   const int64_t group = problem.heads / problem.heads_kv;
   const int64_t dim = queries.shape.dim;
-  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
+  for_each_token(problem.batch, queries.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
     const Workspace::Private mine = workspace.of(worker);
-    const Token token = token_at(queries.shape.layout, index);
     const int64_t count = key_offsets(axes, token, keys.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
       rows::CopyToFloats(queries.row(b, token[0], token[1], token[2], h), dim, mine.row);
@@ -184,28 +155,16 @@ void PointwiseNeighborhood(const Problem& problem, const TokenView<const T>& que
   });
 }
 
-/// Calls body(batch, token, head, row of weights, their number) for all queries.
-template <class Body>
-void ForEachRow(const Problem& problem, const Rows& weights, Workers& workers, const Body& body) {
-  const auto axes = problem.axes3();
-  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int) {
-    const Token token = token_at(weights.layout, index);
-    const int64_t keys = key_count(axes, token) + problem.extra_tokens;
-    for (int64_t h = 0; h < problem.heads; ++h) body(b, token, h, weights.of(b, token, h), keys);
-  });
-}
-
 /// NN: sums of the rows of keys or values by weights, of all queries.
 template <class T>
-void NeighborhoodNeighborhood(const Problem& problem, const Rows& weights, const TokenView<const T>& values,
+void NeighborhoodNeighborhood(const Problem& problem, const WeightRows& weights, const TokenView<const T>& values,
                               const TokenView<const T>& extra, const TensorView& sums, const Workspace& workspace,
                               Workers& workers) {
   const auto axes = problem.axes3();
   const int64_t group = problem.heads / problem.heads_kv;
   const int64_t dim = values.shape.dim;
-  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
+  for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
     const Workspace::Private mine = workspace.of(worker);
-    const Token token = token_at(sums.shape.layout, index);
     const int64_t keys = key_offsets(axes, token, values.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
       std::fill(mine.row, mine.row + dim, 0.0f);
@@ -226,15 +185,14 @@ void NeighborhoodNeighborhood(const Problem& problem, const Rows& weights, const
 
 /// IN: sums of the rows of q or dout by the weights that their queries give to a key, of all keys and extra tokens.
 template <class T>
-void InverseNeighborhood(const Problem& problem, const Rows& weights, const TokenView<const T>& queries,
+void InverseNeighborhood(const Problem& problem, const WeightRows& weights, const TokenView<const T>& queries,
                          const TensorView& sums, const TensorView& extra_sums, const Workspace& workspace,
                          Workers& workers) {
   const auto axes = problem.axes3();
   const int64_t group = problem.heads / problem.heads_kv;
   const int64_t dim = queries.shape.dim;
-  ForEachToken(problem, workers, [&](int64_t b, int64_t index, int worker) HWY_ATTR {
+  for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
     const Workspace::Private mine = workspace.of(worker);
-    const Token token = token_at(sums.shape.layout, index);
     const int64_t count = query_offsets(axes, token, queries.strides, mine.offsets);
     weight_places(axes, token, weights, mine.columns, mine.places);
     for (int64_t head_kv = 0; head_kv < problem.heads_kv; ++head_kv) {
@@ -250,23 +208,20 @@ void InverseNeighborhood(const Problem& problem, const Rows& weights, const Toke
       store_row(sums, b, token, head_kv, mine.row);
     }
   });
-  rows::ExtraNeighborhood(
-      problem, queries, [&](auto... where) { return weights.of(where...); }, workspace.extra, workspace.partial,
-      extra_sums, workers);
+  rows::ExtraNeighborhood(problem, queries, weights, workspace.extra, workspace.partial, extra_sums, workers);
 }
 
 template <class T>
 void ForwardOf(const Problem& problem, const Inputs& in, const Outputs& out, const Workspace& workspace,
                Workers& workers) {
+  const WeightRows& weights = workspace.weights;
   const float scale = factor_as_float(problem.effective_scale());
-  PointwiseNeighborhood(problem, in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale, workspace.weights, workspace,
-                        workers);
-  ForEachRow(problem, workspace.weights, workers,
-             [&](int64_t b, const Token& token, int64_t h, float* weights, int64_t n) {
-               const float lse = rows::Softmax(weights, n);
-               store_row(out.lse, b, token, h, &lse);
-             });
-  NeighborhoodNeighborhood(problem, workspace.weights, in.v.as<T>(), in.extra_v.as<T>(), out.out, workspace, workers);
+  PointwiseNeighborhood(problem, in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale, weights, workspace, workers);
+  for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
+    const float lse = rows::Softmax(weights.of(b, token, h), n);
+    store_row(out.lse, b, token, h, &lse);
+  });
+  NeighborhoodNeighborhood(problem, weights, in.v.as<T>(), in.extra_v.as<T>(), out.out, workspace, workers);
 }
 
 template <class T>
@@ -274,18 +229,18 @@ void BackwardOf(const Problem& problem, const Inputs& in, const ConstTensorView&
                 const Workspace& workspace, Workers& workers) {
   const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>(), dout = dout_view.as<T>();
   const float scale = factor_as_float(problem.effective_scale());
-  const Rows &weights = workspace.weights, &gradients = workspace.gradients;
+  const WeightRows &weights = workspace.weights, &gradients = workspace.gradients;
   PointwiseNeighborhood(problem, q, k, extra_k, scale, weights, workspace, workers);
-  ForEachRow(problem, weights, workers,
-             [](int64_t, const Token&, int64_t, float* row, int64_t n) { rows::Softmax(row, n); });
   PointwiseNeighborhood(problem, dout, in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients, workspace, workers);
-  ForEachRow(problem, gradients, workers, [&](int64_t b, const Token& token, int64_t h, float* row, int64_t n) {
-    rows::SoftmaxGradient(weights.of(b, token, h), n, scale, row);
+  for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
+    rows::Softmax(weights.of(b, token, h), n);
+    rows::SoftmaxGradient(weights.of(b, token, h), n, scale, gradients.of(b, token, h));
   });
   NeighborhoodNeighborhood(problem, gradients, k, extra_k, out.dq, workspace, workers);
   InverseNeighborhood(problem, gradients, q, out.dk, out.dextra_k, workspace, workers);
   InverseNeighborhood(problem, weights, dout, out.dv, out.dextra_v, workspace, workers);
 }
+
 void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
   WorkspaceCutter cutter(execution.workspace.data());
   const Workspace workspace(problem, Pass::forward, cutter, execution.workers.threads());

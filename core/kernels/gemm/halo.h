@@ -1,4 +1,4 @@
-// Queries of a tile, and the part of their haloed key tile that each of them attends to.
+// Queries of a tile, and the part of their haloed key tile that each of them attends to; and the inverse.
 #pragma once
 
 #include <algorithm>
@@ -108,6 +108,19 @@ class QueryTile {
   std::array<Token, fused::kMaxLanes> tokens_;
   std::array<WeightRow, fused::kMaxLanes> rows_;
   uint32_t inside_ = 0;
+};
+
+/// Neighbouring queries along the last axis in a block of packed queries.
+struct QueryRun {
+  int64_t x1 = 0, x2 = 0;  ///< positions in the dilation group
+  geometry::Range x3;
+  int64_t first = 0;             ///< row of the block that holds x3.begin
+  geometry::Range keys1, keys2;  ///< their windows along the first two axes
+};
+
+/// The keys of a micro tile, and its halo: every query that attends to one of them.
+struct KeyTile {
+  geometry::Box keys, queries;
 };
 
 }  // namespace nalab::gemm
