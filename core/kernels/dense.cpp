@@ -41,8 +41,21 @@ void forward(const Problem& problem, const Inputs& in, const Outputs& out, const
   }
 }
 
-std::optional<std::string> supports(const Problem& problem, Pass pass) {
-  if (pass == Pass::backward) return "dense has no backward pass yet";
+void backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
+              const Execution& execution) {
+  if (in_a_row(in.q) && in_a_row(in.k) && in_a_row(in.v) && in_a_row(saved.out) && in_a_row(saved.lse) &&
+      in_a_row(saved.dout) && in_a_row(gradients.dq) && in_a_row(gradients.dk) && in_a_row(gradients.dv)) {
+    fused::backward(
+        flat(problem), {flat(in.q), flat(in.k), flat(in.v), in.extra_k, in.extra_v},
+        {flat(saved.out), flat(saved.lse), flat(saved.dout)},
+        {flat(gradients.dq), flat(gradients.dk), flat(gradients.dv), gradients.dextra_k, gradients.dextra_v},
+        execution);
+  } else {
+    fused::backward(problem, in, saved, gradients, execution);
+  }
+}
+
+std::optional<std::string> supports(const Problem& problem, Pass) {
   const bool causal_row = problem.rank() == 1 && problem.axes[0].window == problem.axes[0].extent;
   if (!problem.is_self_attention() && !causal_row) {
     return "dense computes self attention only, and a window leaves tokens out";
@@ -59,11 +72,13 @@ Variant variant() {
       .summary = "Every query attends to every token: the baseline of the speedups.",
       .self_attention_only = true,
       .supports = supports,
-      .workspace_bytes = [](const Problem& problem, Pass, int threads) -> int64_t {
-        return std::max(fused::workspace_bytes(problem, threads), fused::workspace_bytes(flat(problem), threads));
+      .workspace_bytes = [](const Problem& problem, Pass pass, int threads) -> int64_t {
+        return std::max(fused::workspace_bytes(problem, pass, threads),
+                        fused::workspace_bytes(flat(problem), pass, threads));
       },
-      .executed_flops = [](const Problem& problem, Pass) -> int64_t { return fused::executed_flops(flat(problem)); },
+      .executed_flops = [](const Problem& problem, Pass pass) { return fused::executed_flops(flat(problem), pass); },
       .forward = forward,
+      .backward = backward,
   };
 }
 

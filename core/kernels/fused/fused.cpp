@@ -149,7 +149,7 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
     for (int64_t h = 0; h < tiles_.heads; ++h) Visit(list, micro(i, h));
   }
 
-  void BlockVisited() { values_finite_ = true; }
+  void BlockVisited(int64_t) { values_finite_ = true; }
 
   /// One step of the online softmax.
   void HWY_ATTR Visit(const KeyList& list, const Micro& m) {
@@ -247,13 +247,15 @@ void forward(const Problem& problem, const Inputs& inputs, const Outputs& output
   NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
 }
 
-int64_t workspace_bytes(const Problem& problem, int threads) {
+int64_t workspace_bytes(const Problem& problem, Pass pass, int threads) {
+  if (pass == Pass::backward) return backward_workspace_bytes(problem, threads);
   return threads * private_bytes(problem, choose_tiles(problem));
 }
 
-int64_t executed_flops(const Problem& problem) {
-  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem)) *
-         (problem.head_dim + problem.head_dim_v);
+int64_t executed_flops(const Problem& problem, Pass pass) {
+  const int64_t dims =
+      pass == Pass::forward ? problem.head_dim + problem.head_dim_v : 3 * problem.head_dim + 2 * problem.head_dim_v;
+  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem, pass)) * dims;
 }
 
 Variant variant() {
@@ -261,13 +263,11 @@ Variant variant() {
       .name = "fused",
       .paper_term = "fused NA (Faster NA, section 3.3; Generalized NA)",
       .summary = "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.",
-      .supports = [](const Problem&, Pass pass) -> std::optional<std::string> {
-        if (pass == Pass::backward) return "fused has no backward pass yet";
-        return std::nullopt;
-      },
-      .workspace_bytes = [](const Problem& problem, Pass, int threads) { return workspace_bytes(problem, threads); },
-      .executed_flops = [](const Problem& problem, Pass) { return executed_flops(problem); },
+      .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
+      .workspace_bytes = workspace_bytes,
+      .executed_flops = executed_flops,
       .forward = forward,
+      .backward = backward,
   };
 }
 

@@ -1,11 +1,15 @@
-// The walk of a super tile over the keys that its queries attend to: what both passes share.
+// The walk of a super tile over the keys that its queries attend to: what both
+// passes share.
 //
-// The keys are taken in blocks: each block is packed once and visited by all micro tiles of the super tile. The mask is
-// separable, so a micro tile sees a box of keys; window, stride, dilation and causality decide which box and which
-// lanes, and nothing else here knows of them. Extra tokens are more keys that every lane attends to.
+// The keys are taken in blocks: each block is packed once and visited by all
+// micro tiles of the super tile. The mask is separable, so a micro tile sees a
+// box of keys; window, stride, dilation and causality decide which box and
+// which lanes, and nothing else here knows of them. Extra tokens are more keys
+// that every lane attends to.
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "core/kernels/attention.h"
@@ -26,13 +30,14 @@
 
 namespace nalab::fused {
 
-/// Rows and columns of register tiles are at most this many: what lists and panels may be padded by.
+/// Rows and columns of register tiles are at most this many: what lists and
+/// panels may be padded by.
 inline constexpr int64_t kMaxRows = 8;
 
 inline int64_t padded(int64_t n) { return n + kMaxRows; }
 
-/// A cache line between panels of packed values: at a multiple of 4 KiB from each other they would share a set of the
-/// first-level cache.
+/// A cache line between panels of packed values: at a multiple of 4 KiB from
+/// each other they would share a set of the first-level cache.
 inline constexpr int64_t kPanelGap = 16;
 
 /// Memory for the list of keys that a micro tile visits.
@@ -41,7 +46,8 @@ struct ListMemory {
   uint32_t* lanes;  ///< [block_keys padded]
 };
 
-/// A run of keys along the last axis that lies in a block from row `first` on. x1 is negative for extra tokens.
+/// A run of keys along the last axis that lies in a block from row `first` on.
+/// x1 is negative for extra tokens.
 struct Segment {
   int64_t x1, x2;
   geometry::Range x3;
@@ -55,7 +61,8 @@ struct Segment {
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
-/// Packed rows of one kv head: `count` keys and values, a step apart in their tensors.
+/// Packed rows of one kv head: `count` keys and values, a step apart in their
+/// tensors.
 template <class T>
 struct KeyRows {
   const T* key;
@@ -66,9 +73,12 @@ struct KeyRows {
 };
 
 /// One walk. What is done on the way is the pass's, the derived class's:
-///   void PackRows(const KeyRows<T>& rows)             packs keys from row used() of the block on
-///   void Visit(int64_t i, const KeyList& list)        micro tile i visits the packed block
-///   void BlockVisited()                               all micro tiles have visited the block
+///   void PackRows(const KeyRows<T>& rows)             packs keys from row
+///   used() of the block on void Visit(int64_t i, const KeyList& list) micro
+///   tile i visits the packed block void BlockVisited(int64_t next_line) all
+///   micro tiles have visited the block; keys of lines before the
+///                                                     next one do not come
+///                                                     again
 template <class Arithmetic, class Derived>
 class Walk {
   static constexpr int Lanes = Arithmetic::kLanes;
@@ -102,16 +112,41 @@ class Walk {
     }
   }
 
+  /// The keys that the queries of a super tile of this dilation group attend
+  /// to.
+  geometry::Box keys_of(const Super& super) const { return geometry::keys_of_any(mask_, super.queries); }
+
+  /// Where keys stand in the order of every walk over this dilation group: by
+  /// lines along the last axis. Extra tokens come last, each a line of its own
+  /// in the order of all groups.
+  int64_t line(const Segment& segment) const {
+    return segment.x1 < 0 ? kExtraLine + segment.x3.begin : segment.x1 * mask_[1].length + segment.x2;
+  }
+  static constexpr int64_t kExtraLine = int64_t{1} << 62;
+
   /// Packs and visits all keys of the placed queries.
   void HWY_ATTR VisitKeys() {
-    const geometry::Box keys = geometry::keys_of_any(mask_, super_.queries);
-    used_ = 0;
-    segments_ = 0;
-    for (int64_t x1 = keys[0].begin; x1 < keys[0].end; ++x1) {
-      for (int64_t x2 = keys[1].begin; x2 < keys[1].end; ++x2) AddRun(x1, x2, keys[2]);
+    cursor_ = Cursor(keys_of(super_), problem_.extra_tokens);
+    bool first_block = true;
+    while (!cursor_.done()) {
+      used_ = 0;
+      segments_ = 0;
+      while (used_ < tiles_.block_keys && segments_ < kMaxSegments && !cursor_.done()) {
+        Segment& segment = segment_[segments_++];
+        segment = cursor_.take(tiles_.block_keys - used_);
+        segment.first = used_;
+        // The rows of later blocks are prefetched while the block before them
+        // is visited.
+        if (first_block) {
+          Cursor ahead = cursor_;
+          Prefetch(ahead, segment.x3.size());
+        }
+        WithRows(segment, [&](const auto& rows) HWY_ATTR { static_cast<Derived*>(this)->PackRows(rows); });
+        used_ = geometry::ceil_div(used_ + segment.x3.size(), Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
+      }
+      first_block = false;
+      VisitBlock();
     }
-    AddRun(-1, -1, {0, problem_.extra_tokens});
-    Flush();
   }
 
   Token coordinates(const Token& position) const {
@@ -139,75 +174,108 @@ class Walk {
   int64_t placed_ = 0;
 
  private:
-  /// Packs as much of a run of keys as the block holds, visits a full block, and so on.
-  void HWY_ATTR AddRun(int64_t x1, int64_t x2, geometry::Range x3) {
-    while (!x3.empty()) {
-      if (used_ == tiles_.block_keys || segments_ == kMaxSegments) Flush();
-      Segment& segment = segment_[segments_++];
-      segment = {x1, x2, {x3.begin, std::min(x3.end, x3.begin + tiles_.block_keys - used_)}, used_};
-      x3.begin = segment.x3.end;
-      const bool more = !x3.empty();
-      if (x1 < 0) {
-        Pack(in_.extra_k, in_.extra_v, {0, 0, segment.x3.begin}, 1, segment.x3.size(), more);
-      } else {
-        Pack(in_.k, in_.v, coordinates({x1, x2, segment.x3.begin}), axes_[2].dilation, segment.x3.size(), more);
-      }
+  /// Where the walk stands: runs of keys along the last axis, in row-major
+  /// order, then the extra tokens.
+  class Cursor {
+   public:
+    Cursor() = default;
+    Cursor(const geometry::Box& keys, int64_t extra) : keys_(keys), extra_(extra) {
+      at_ = {keys[0].begin, keys[1].begin, keys[2].begin};
+      if (keys[0].empty() || keys[1].empty() || keys[2].empty()) at_ = {keys[0].end, 0, 0};
     }
-  }
 
-  void HWY_ATTR Pack(const ConstTensorView& keys, const ConstTensorView& values, const Token& first, int64_t dilation,
-                     int64_t count, bool more) {
+    bool done() const { return in_extra() && at_[2] == extra_; }
+
+    /// The first of the keys that come next. Requires that the walk is not
+    /// done.
+    Segment next() const { return Cursor(*this).take(1); }
+
+    /// The next keys of a run, at most `room`. Requires that the walk is not
+    /// done.
+    Segment take(int64_t room) {
+      const int64_t end = in_extra() ? extra_ : keys_[2].end;
+      const geometry::Range x3{at_[2], std::min(end, at_[2] + room)};
+      const Segment segment = in_extra() ? Segment{-1, -1, x3} : Segment{at_[0], at_[1], x3};
+      at_[2] = x3.end;
+      if (!in_extra() && x3.end == end) NextRun();
+      return segment;
+    }
+
+   private:
+    bool in_extra() const { return at_[0] == keys_[0].end; }
+    void NextRun() {
+      at_[2] = keys_[2].begin;
+      if (++at_[1] < keys_[1].end) return;
+      at_[1] = keys_[1].begin;
+      if (++at_[0] == keys_[0].end) at_[2] = 0;
+    }
+
+    geometry::Box keys_;
+    int64_t extra_ = 0;
+    Token at_{};
+  };
+
+  /// Calls f with the rows of a segment in their tensors.
+  template <class F>
+  void HWY_ATTR WithRows(const Segment& segment, const F& f) const {
+    const bool extra = segment.x1 < 0;
+    const ConstTensorView &keys = extra ? in_.extra_k : in_.k, &values = extra ? in_.extra_v : in_.v;
+    const Token at = extra ? Token{0, 0, segment.x3.begin} : coordinates({segment.x1, segment.x2, segment.x3.begin});
+    const int64_t dilation = extra ? 1 : axes_[2].dilation;
     with_element_type(keys.type, [&](auto element) HWY_ATTR {
       using T = decltype(element);
       if constexpr (Arithmetic::template kAccepts<T>) {
-        PackOf<T>(keys.as<T>(), values.as<T>(), first, dilation, count, more);
+        const TokenView<const T> k = keys.as<T>(), v = values.as<T>();
+        f(KeyRows<T>{k.row(super_.batch, at[0], at[1], at[2], super_.head_kv), k.strides.layout[2] * dilation,
+                     v.row(super_.batch, at[0], at[1], at[2], super_.head_kv), v.strides.layout[2] * dilation,
+                     segment.x3.size()});
       }
     });
-    used_ = geometry::ceil_div(used_ + count, Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
   }
 
-  template <class T>
-  void HWY_ATTR PackOf(const TokenView<const T>& keys, const TokenView<const T>& values, const Token& first,
-                       int64_t dilation, int64_t count, bool more) {
-    const KeyRows<T> rows{keys.row(super_.batch, first[0], first[1], first[2], super_.head_kv),
-                          keys.strides.layout[2] * dilation,
-                          values.row(super_.batch, first[0], first[1], first[2], super_.head_kv),
-                          values.strides.layout[2] * dilation, count};
-    // The rows that are packed after these: hardware sees no pattern from one line of tokens to the next.
-    if (more || keys.shape.layout[1] > 1) {
-      const int64_t dilation2 = axes_[1].dilation;
-      Prefetch(rows.key + (more ? count * rows.key_step : dilation2 * keys.strides.layout[1]), rows.key_step,
-               problem_.head_dim, count);
-      Prefetch(rows.value + (more ? count * rows.value_step : dilation2 * values.strides.layout[1]), rows.value_step,
-               problem_.head_dim_v, count);
+  /// Prefetches the next `count` rows from a cursor on, and moves it: hardware
+  /// sees no pattern from one run to the next, and waits for the third-level
+  /// cache cost more than copying.
+  void HWY_ATTR Prefetch(Cursor& ahead, int64_t count) const {
+    while (count > 0 && !ahead.done()) {
+      const Segment segment = ahead.take(count);
+      count -= segment.x3.size();
+      WithRows(segment, [&](const auto& rows) HWY_ATTR {
+        for (int64_t n = 0; n < rows.count; ++n) {
+          PrefetchRow(rows.key + n * rows.key_step, problem_.head_dim);
+          PrefetchRow(rows.value + n * rows.value_step, problem_.head_dim_v);
+        }
+      });
     }
-    static_cast<Derived*>(this)->PackRows(rows);
   }
 
   template <class T>
-  static void Prefetch(const T* row, int64_t step, int64_t dim, int64_t count) {
+  static void PrefetchRow(const T* row, int64_t dim) {
     constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
-    for (int64_t n = 0; n < count; ++n, row += step) {
-      for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
-    }
+    for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
   }
 
-  /// All micro tiles visit the block; it is empty afterwards.
-  void HWY_ATTR Flush() {
+  /// All micro tiles visit the block, and the next one is prefetched little by
+  /// little.
+  void HWY_ATTR VisitBlock() {
+    Cursor ahead = cursor_;
+    const int64_t share = geometry::ceil_div(tiles_.block_keys, placed_);
     for (int64_t i = 0; i < placed_; ++i) {
+      Prefetch(ahead, share);
       const KeyList list = ListKeys(lanes_[i]);
       if (list.count > 0) static_cast<Derived*>(this)->Visit(i, list);
     }
-    static_cast<Derived*>(this)->BlockVisited();
-    used_ = 0;
-    segments_ = 0;
+    static_cast<Derived*>(this)->BlockVisited(cursor_.done() ? std::numeric_limits<int64_t>::max()
+                                                             : line(cursor_.next()));
   }
 
-  /// The keys of the block that lie in a micro tile's box, with the lanes that attend to them.
+  /// The keys of the block that lie in a micro tile's box, with the lanes that
+  /// attend to them.
   KeyList ListKeys(const LaneTile& lanes) {
     int64_t n = 0;
     uint32_t common = kAll;
-    // Runs that are not aligned are filled up with rows that no lane attends to.
+    // Runs that are not aligned are filled up with rows that no lane attends
+    // to.
     const auto list_rows = [&](geometry::Range rows, auto&& set_lanes) {
       constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
       const int64_t before = rows.begin % kAlignment;
@@ -244,6 +312,7 @@ class Walk {
 
   static constexpr int64_t kMaxSegments = 256;
 
+  Cursor cursor_;
   Segment segment_[kMaxSegments];
   int64_t segments_ = 0;
   int64_t used_ = 0;

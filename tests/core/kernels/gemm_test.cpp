@@ -104,7 +104,7 @@ TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
 TEST(Gemm, StoresTheWeightsAndExecutesWhatItsTilesVisit) {
   const Variant& gemm = find_variant("gemm");
   for (const Problem& problem : problems()) {
-    EXPECT_EQ(gemm.executed_flops(problem, Pass::forward), fused::executed_flops(problem));
+    EXPECT_EQ(gemm.executed_flops(problem, Pass::forward), fused::executed_flops(problem, Pass::forward));
     const int64_t weights = problem.batch * problem.tokens() * problem.heads * problem.keys_per_query();
     EXPECT_GE(gemm.workspace_bytes(problem, Pass::forward, 1), 4 * weights);
   }

@@ -1,0 +1,192 @@
+// The arithmetic of the backward pass on a micro tile, beside tile-inl.h, whose layout it shares: weights and their
+// gradients are kept transposed, [keys][lanes], and so all five products come out in natural layouts.
+#include <cstdint>
+
+#include "core/kernels/fused/tile-inl.h"
+
+#if defined(NALAB_CORE_KERNELS_FUSED_BACKWARD_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_KERNELS_FUSED_BACKWARD_TILE_INL_H_
+#undef NALAB_CORE_KERNELS_FUSED_BACKWARD_TILE_INL_H_
+#else
+#define NALAB_CORE_KERNELS_FUSED_BACKWARD_TILE_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::fused::HWY_NAMESPACE {
+
+/// Rows of equal length in memory, `step` floats apart.
+struct Rows {
+  float* data;
+  int64_t step;
+
+  float* operator[](int64_t n) const { return data + n * step; }
+};
+
+/// Whether none of n floats is NaN or infinite; n is a multiple of the vector length.
+HWY_INLINE bool AllFinite(const float* x, int64_t n) {
+  const Floats d;
+  VF check = hn::Zero(d);
+  // x - x is 0 for a finite x and NaN otherwise.
+  for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
+    const VF v = hn::Load(d, x + i);
+    check = hn::Add(check, hn::Sub(v, v));
+  }
+  return hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f;
+}
+
+/// sums[lane] = sum over c of a[c][lane] * b[c][lane], in the order of KeyProducts: where `a` on a lane equals a key's
+/// row, the result equals its product with b to the last bit.
+template <int Lanes>
+HWY_INLINE void LaneProducts(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t dim,
+                             float* HWY_RESTRICT sums) {
+  const Floats d;
+  for (int lane = 0; lane < Lanes; lane += static_cast<int>(hn::Lanes(d))) {
+    VF sum = hn::Zero(d);
+    for (int64_t c = 0; c < dim; ++c) {
+      sum = hn::MulAdd(hn::Load(d, a + c * Lanes + lane), hn::Load(d, b + c * Lanes + lane), sum);
+    }
+    hn::Store(sum, d, sums + lane);
+  }
+}
+
+/// Products of the listed keys' rows with the lanes, x [dim][Lanes]. Hands them to finish(key n of the list, vector v,
+/// sums, whether a lane may not attend), for all n up to a multiple of kRows.
+template <int Lanes, class Finish>
+HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64_t dim, const KeyList& list,
+                            const Finish& finish) {
+  constexpr int kRows = RegisterTile<Lanes>::kRows;
+  constexpr int kVectors = RegisterTile<Lanes>::kVectors;
+  constexpr int kStep = Lanes / kVectors;
+  const Floats d;
+  for (int64_t n = 0; n < list.count; n += kRows) {
+    const float* row[kRows];
+    uint32_t common = kAllLanes<Lanes>;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      row[i] = rows[list.index[n + i]];
+      common &= list.lanes[n + i];
+    }
+    VF sum[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 32
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
+    }
+    for (int64_t c = 0; c < dim; ++c) {
+      VF lanes[kVectors];
+#pragma GCC unroll 32
+      for (int v = 0; v < kVectors; ++v) lanes[v] = hn::Load(d, x + c * Lanes + v * kStep);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const VF key = hn::Set(d, row[i][c]);
+#pragma GCC unroll 32
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, lanes[v], sum[i][v]);
+      }
+    }
+    const bool masked = common != kAllLanes<Lanes>;
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 32
+      for (int v = 0; v < kVectors; ++v) finish(n + i, v, sum[i][v], masked);
+    }
+  }
+}
+
+/// x, but 0 on the lanes that do not attend to key n of the list.
+HWY_INLINE VF ZeroUnattended(const KeyList& list, int64_t n, int v, bool masked, VF x) {
+  return masked ? hn::IfThenElseZero(LaneMask(list.lanes[n], v), x) : x;
+}
+
+/// weights[n][lane] = 2^(exponent_scale * score - lse2), scores being the products of queries and keys; lse2 [Lanes] is
+/// the log-sum-exp of the scaled scores in base 2.
+template <int Lanes>
+HWY_INLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
+                               float exponent_scale, const float* HWY_RESTRICT lse2, float* HWY_RESTRICT weights) {
+  constexpr int kStep = Lanes / RegisterTile<Lanes>::kVectors;
+  const Floats d;
+  const VF scale = hn::Set(d, exponent_scale);
+  KeyProducts<Lanes>(queries, keys, dim, list, [&](int64_t n, int v, VF score, bool masked) HWY_ATTR {
+    VF x = hn::MulSub(score, scale, hn::Load(d, lse2 + v * kStep));
+    // No weight exceeds 1, but the scores of now and of the forward pass differ in their last bits. NaN stays.
+    x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
+    const VF weight = simd::HWY_NAMESPACE::Exp2NonPositive(d, x);
+    hn::Store(ZeroUnattended(list, n, v, masked, weight), d, weights + n * Lanes + v * kStep);
+  });
+}
+
+/// Weights become gradients of the scores in place: weight * (dout * value - delta), with delta [Lanes].
+template <int Lanes>
+HWY_INLINE void ScoreGradients(const float* HWY_RESTRICT dout, const Rows& values, int64_t dim_v, const KeyList& list,
+                               const float* HWY_RESTRICT delta, float* HWY_RESTRICT weights) {
+  constexpr int kStep = Lanes / RegisterTile<Lanes>::kVectors;
+  const Floats d;
+  KeyProducts<Lanes>(dout, values, dim_v, list, [&](int64_t n, int v, VF product, bool masked) HWY_ATTR {
+    float* const weight = weights + n * Lanes + v * kStep;
+    const VF gradient = hn::Mul(hn::Load(d, weight), hn::Sub(product, hn::Load(d, delta + v * kStep)));
+    hn::Store(ZeroUnattended(list, n, v, masked, gradient), d, weight);
+  });
+}
+
+/// Keys of a register tile of AddOuter: with two vectors of columns each, accumulators fill the registers but for the
+/// operands.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kOuterKeys = 8;
+#else
+inline constexpr int kOuterKeys = 6;
+#endif
+
+/// target[row of n][c] += sum over lanes of weights[n][lane] * x[lane][c], for the listed keys n and kColumns vectors
+/// of columns c. With Careful, x meets only the keys that its lane attends to: needed where it is NaN or infinite.
+template <int Lanes, int kColumns, bool Careful>
+HWY_INLINE void AddOuterColumns(const float* HWY_RESTRICT weights, const Rows& x, const KeyList& list,
+                                const Rows& target, float* HWY_RESTRICT spare, int64_t column) {
+  const Floats d;
+  constexpr int kStep = static_cast<int>(hn::MaxLanes(Floats()));
+  for (int64_t n = 0; n < list.count; n += kOuterKeys) {
+    float* row[kOuterKeys];
+    VF sum[kOuterKeys][kColumns];
+#pragma GCC unroll 16
+    for (int i = 0; i < kOuterKeys; ++i) {
+      row[i] = n + i < list.count ? target[list.index[n + i]] + column : spare;
+#pragma GCC unroll 4
+      for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::Load(d, row[i] + v * kStep);
+    }
+    for (int lane = 0; lane < Lanes; ++lane) {
+      VF columns[kColumns];
+#pragma GCC unroll 4
+      for (int v = 0; v < kColumns; ++v) columns[v] = hn::Load(d, x[lane] + column + v * kStep);
+#pragma GCC unroll 16
+      for (int i = 0; i < kOuterKeys; ++i) {
+        if constexpr (Careful) {
+          if (n + i >= list.count || (list.lanes[n + i] >> lane & 1) == 0) continue;
+        }
+        const VF weight = hn::Set(d, weights[(n + i) * Lanes + lane]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::MulAdd(weight, columns[v], sum[i][v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kOuterKeys; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kColumns; ++v) hn::Store(sum[i][v], d, row[i] + v * kStep);
+    }
+  }
+}
+
+/// AddOuterColumns for all columns of rows that are padded to whole vectors. spare: two vectors that take what belongs
+/// to no key; weights: readable for kOuterKeys beyond the list.
+template <int Lanes, bool Careful>
+HWY_INLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, const KeyList& list, const Rows& target,
+                         float* spare) {
+  constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
+  int64_t column = 0;
+  for (; column + kStep < dim; column += 2 * kStep) {
+    AddOuterColumns<Lanes, 2, Careful>(weights, x, list, target, spare, column);
+  }
+  if (column < dim) AddOuterColumns<Lanes, 1, Careful>(weights, x, list, target, spare, column);
+}
+
+}  // namespace nalab::fused::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_KERNELS_FUSED_BACKWARD_TILE_INL_H_
