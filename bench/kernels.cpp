@@ -1,4 +1,5 @@
-// Whole kernels: every variant of the registry on typical problems, in every type, with all threads; token permutation.
+// Whole kernels: both passes of every variant of the registry on typical problems, in every type, with all threads;
+// token permutation.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -54,22 +55,39 @@ void fill(Tensor& tensor) {
   });
 }
 
-void forward(benchmark::State& state, const Variant& variant, const Problem& p) {
-  Tensor q(p.type, q_shape(p)), k(p.type, k_shape(p)), v(p.type, v_shape(p));
+void pass(benchmark::State& state, const Variant& variant, const Problem& p, Pass pass) {
+  Tensor q(p.type, q_shape(p)), k(p.type, k_shape(p)), v(p.type, v_shape(p)), dout(p.type, out_shape(p));
   Tensor out(p.type, out_shape(p)), lse(ElementType::f32, lse_shape(p));
-  for (Tensor* tensor : {&q, &k, &v}) fill(*tensor);
+  Tensor dq(p.type, q_shape(p)), dk(p.type, k_shape(p)), dv(p.type, v_shape(p));
+  for (Tensor* tensor : {&q, &k, &v, &dout}) fill(*tensor);
   Workers workers(choose_threads(0));
   const Isa isa = choose_isa();
-  AlignedBuffer<std::byte> workspace(variant.workspace_bytes(p, Pass::forward, workers.threads()));
-  const Execution execution{isa, workers, {workspace.data(), static_cast<std::size_t>(workspace.size())}};
-  for (auto _ : state) {
-    variant.forward(p, {q.view(), k.view(), v.view(), {}, {}}, {out.view(), lse.view()}, execution);
+  const auto in = [&](Pass which, auto&& call) {
+    AlignedBuffer<std::byte> workspace(variant.workspace_bytes(p, which, workers.threads()));
+    call(Execution{isa, workers, {workspace.data(), static_cast<std::size_t>(workspace.size())}});
+  };
+  const Inputs inputs{q.view(), k.view(), v.view(), {}, {}};
+  const auto forward = [&](const Execution& execution) {
+    variant.forward(p, inputs, {out.view(), lse.view()}, execution);
+  };
+  if (pass == Pass::forward) {
+    in(pass, [&](const Execution& execution) {
+      for (auto _ : state) forward(execution);
+    });
+  } else {
+    in(Pass::forward, forward);
+    in(pass, [&](const Execution& execution) {
+      for (auto _ : state) {
+        variant.backward(p, inputs, {out.view(), lse.view(), dout.view()}, {dq.view(), dk.view(), dv.view(), {}, {}},
+                         execution);
+      }
+    });
   }
   const auto rate = [&](int64_t flops) {
     return benchmark::Counter(static_cast<double>(flops), benchmark::Counter::kIsIterationInvariantRate);
   };
-  state.counters["useful_FLOP"] = rate(p.useful_flops(Pass::forward));
-  state.counters["executed_FLOP"] = rate(variant.executed_flops(p, Pass::forward));
+  state.counters["useful_FLOP"] = rate(p.useful_flops(pass));
+  state.counters["executed_FLOP"] = rate(variant.executed_flops(p, pass));
   state.SetLabel(std::string(name(isa)) + ", " + std::to_string(workers.threads()) + " threads");
 }
 
@@ -89,12 +107,16 @@ const bool registered = [] {
       for (ElementType type : {ElementType::f32, ElementType::bf16, ElementType::f16}) {
         Problem p = c.problem;
         p.type = type;
-        // The oracle would take minutes.
-        if (variant.name == "reference" || variant.supports(p, Pass::forward)) continue;
-        const std::string title = "forward/" + c.name + "/" + std::string(variant.name) + "/" + std::string(name(type));
-        benchmark::RegisterBenchmark(title.c_str(), [&variant, p](benchmark::State& s) { forward(s, variant, p); })
-            ->Unit(benchmark::kMillisecond)
-            ->UseRealTime();
+        for (Pass which : {Pass::forward, Pass::backward}) {
+          // The oracle would take minutes.
+          if (variant.name == "reference" || variant.supports(p, which)) continue;
+          const std::string title =
+              std::string(name(which)) + "/" + c.name + "/" + std::string(variant.name) + "/" + std::string(name(type));
+          benchmark::RegisterBenchmark(title.c_str(),
+                                       [&variant, p, which](benchmark::State& s) { pass(s, variant, p, which); })
+              ->Unit(benchmark::kMillisecond)
+              ->UseRealTime();
+        }
       }
     }
   }
