@@ -31,6 +31,12 @@ struct TileAxis {
   constexpr Range range(int64_t i) const { return {i * tile, std::min((i + 1) * tile, length)}; }
   /// The tiles that touch a non-empty range of positions.
   constexpr Range touching(Range positions) const { return {positions.begin / tile, ceil_div(positions.end, tile)}; }
+  /// The positions of the tiles that touch a range.
+  constexpr Range covering(Range positions) const {
+    if (positions.empty()) return positions;
+    const Range tiles = touching(positions);
+    return {range(tiles.begin).begin, range(tiles.end - 1).end};
+  }
   /// The tiles that lie whole inside a range of positions; may be empty. The last tile ends with the axis.
   constexpr Range inside(Range positions) const {
     return {ceil_div(positions.begin, tile), positions.end == length ? count() : positions.end / tile};

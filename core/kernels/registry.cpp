@@ -8,8 +8,8 @@
 namespace nalab {
 
 std::span<const Variant> variants() {
-  static const std::array list{reference::variant(), dense::variant(), naive::variant(), gemm::variant(),
-                               fused::variant()};
+  static const std::array list{reference::variant(), dense::variant(), naive::variant(),
+                               gemm::variant(),      fused::variant(), fused::static_variant()};
   return list;
 }
 

@@ -19,6 +19,7 @@ Variant variant();
 }
 namespace fused {
 Variant variant();
+Variant static_variant();
 }
 
 }  // namespace nalab

@@ -219,7 +219,9 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     Base::Place(super);
     own_keys_ = Base::keys_of(super);
     task_.pass(Base::line({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
+    PrefetchQueries(0);
     for (int64_t i = 0; i < placed_; ++i) {
+      if (i + 1 < placed_) PrefetchQueries(i + 1);
       for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(i, h);
     }
     keys_finite_ = true;
@@ -243,6 +245,23 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     m.lse2 = m.dq + Lanes * padded(dim);
     m.delta = m.lse2 + Lanes;
     return m;
+  }
+
+  /// Prefetches what PackQueries reads: hardware sees no pattern in it.
+  void PrefetchQueries(int64_t i) const {
+    for (const ConstTensorView* tensor : {&in_.q, &call_.saved.dout, &call_.saved.out}) {
+      const TokenStrides& strides = tensor->strides;
+      const int64_t element = size_of(tensor->type);
+      const auto* const data = static_cast<const std::byte*>(tensor->data);
+      for (int lane = 0; lane < Lanes; ++lane) {
+        const Token token = Base::query(i, lane);
+        const int64_t row = super_.batch * strides.batch + token[0] * strides.layout[0] + token[1] * strides.layout[1] +
+                            token[2] * strides.layout[2] + super_.head * strides.heads;
+        for (int64_t c = 0; c < tensor->shape.dim * tiles_.heads * element; c += kAlignment) {
+          __builtin_prefetch(data + row * element + c, 0, 2);
+        }
+      }
+    }
   }
 
   /// Rows of one head of the queries of a micro tile, in float: `memory` holds them, `step` floats apart, and they are
@@ -303,7 +322,26 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     keys_finite_ = keys_finite_ && finite;
   }
 
+  /// Prefetches rows [begin, end) of the block in dk and dv, which are to be added to soon.
+  void PrefetchSums(int64_t begin, int64_t end) const {
+    for (const Segment& segment : Base::segments()) {
+      const geometry::Range rows =
+          geometry::intersect({begin, end}, {segment.first, segment.first + segment.x3.size()});
+      if (!rows.empty()) {
+        WithSums(segment, [&](const TokenView<float>& view, const Token& first, int64_t step, const Rows&, float) {
+          const float* row = view.row(super_.batch, first[0], first[1], first[2], super_.head_kv);
+          row += (rows.begin - segment.first) * step;
+          for (int64_t n = 0; n < rows.size(); ++n, row += step) {
+            for (int64_t c = 0; c < view.shape.dim; c += 16) __builtin_prefetch(row + c, 1, 2);
+          }
+        });
+      }
+    }
+  }
+
   void HWY_ATTR Visit(int64_t i, KeyList list) {
+    const int64_t share = geometry::ceil_div(Base::used(), placed_);
+    PrefetchSums(i * share, (i + 1) * share);
     const uint32_t inside = lanes_[i].inside();
     if ((inside & kAllLanes<Lanes>) != kAllLanes<Lanes>) {
       for (int64_t n = 0; n < list.count; ++n) mine_.list.lanes[n] &= inside;
@@ -341,12 +379,13 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   void HWY_ATTR BlockVisited(int64_t next_line) {
     task_.wait_for_earlier([&](int64_t earlier) { return Required(call_.supers.at(call_.order(earlier))); });
     for (const Segment& segment : Base::segments()) {
-      if (segment.x1 < 0) {
-        AddRows(segment, call_.sums.dextra_k, call_.sums.dextra_v, {0, 0, segment.x3.begin}, 1);
-      } else {
-        AddRows(segment, call_.sums.dk, call_.sums.dv, Base::coordinates({segment.x1, segment.x2, segment.x3.begin}),
-                axes_[2].dilation);
-      }
+      WithSums(segment, [&](const TokenView<float>& view, const Token& first, int64_t step, const Rows& block,
+                            float factor) HWY_ATTR {
+        float* row = view.row(super_.batch, first[0], first[1], first[2], super_.head_kv);
+        for (int64_t n = 0; n < segment.x3.size(); ++n, row += step) {
+          AddScaled(block[segment.first + n], factor, view.shape.dim, row);
+        }
+      });
     }
     task_.pass(next_line);
     keys_finite_ = true;
@@ -368,15 +407,18 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     return apart ? OrderedTasks::kStart : Base::line(last) + 1;
   }
 
-  void HWY_ATTR AddRows(const Segment& segment, const TokenView<float>& dk, const TokenView<float>& dv,
-                        const Token& first, int64_t dilation) {
-    float* dk_row = dk.row(super_.batch, first[0], first[1], first[2], super_.head_kv);
-    float* dv_row = dv.row(super_.batch, first[0], first[1], first[2], super_.head_kv);
-    const int64_t dk_step = dk.strides.layout[2] * dilation, dv_step = dv.strides.layout[2] * dilation;
-    for (int64_t n = segment.first; n < segment.first + segment.x3.size(); ++n, dk_row += dk_step, dv_row += dv_step) {
-      AddScaled(dk_[n], scale_, problem_.head_dim, dk_row);
-      AddScaled(dv_[n], 1.0f, problem_.head_dim_v, dv_row);
-    }
+  /// Calls f(where sums are, coordinates of a segment's first key, distance of its keys, the block's part, factor) for
+  /// dk and dv.
+  template <class F>
+  void HWY_ATTR WithSums(const Segment& segment, const F& f) const {
+    const bool extra = segment.x1 < 0;
+    const Token first =
+        extra ? Token{0, 0, segment.x3.begin} : Base::coordinates({segment.x1, segment.x2, segment.x3.begin});
+    const int64_t dilation = extra ? 1 : axes_[2].dilation;
+    const TokenView<float>&dk = extra ? call_.sums.dextra_k : call_.sums.dk,
+          &dv = extra ? call_.sums.dextra_v : call_.sums.dv;
+    f(dk, first, dk.strides.layout[2] * dilation, dk_, scale_);
+    f(dv, first, dv.strides.layout[2] * dilation, dv_, 1.0f);
   }
 
   void HWY_ATTR StoreResults(int64_t i, int64_t h) {
@@ -418,9 +460,8 @@ void BackwardOf(const BackwardCall& call, const std::vector<BackwardPrivate>& mi
   });
 }
 
-void Backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
-              const Execution& execution) {
-  const Tiles tiles = choose_tiles(problem, Pass::backward);
+void Backward(const Problem& problem, const Tiles& tiles, const Inputs& in, const SavedForBackward& saved,
+              const Gradients& gradients, const Execution& execution) {
   const BackwardWorkspace memory(problem, tiles, execution.workers.threads(), execution.workspace.data());
   const bool direct = problem.type == ElementType::f32;
   const KeyGradients sums = !direct ? memory.sums
@@ -446,12 +487,13 @@ HWY_AFTER_NAMESPACE();
 namespace nalab::fused {
 
 void backward(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
-              const Execution& execution) {
-  NALAB_SELECT(execution.isa, Backward)(problem, inputs, saved, gradients, execution);
+              const Execution& execution, KvTiling tiling) {
+  NALAB_SELECT(execution.isa, Backward)
+  (problem, choose_tiles(problem, Pass::backward, tiling), inputs, saved, gradients, execution);
 }
 
-int64_t backward_workspace_bytes(const Problem& problem, int threads) {
-  return BackwardWorkspace(problem, choose_tiles(problem, Pass::backward), threads, nullptr).bytes;
+int64_t backward_workspace_bytes(const Problem& problem, const Tiles& tiles, int threads) {
+  return BackwardWorkspace(problem, tiles, threads, nullptr).bytes;
 }
 
 }  // namespace nalab::fused

@@ -18,6 +18,7 @@
 #include "core/kernels/fused/tile-inl.h"
 #include "core/kernels/fused/transpose-inl.h"
 #include "core/kernels/fused/walk-inl.h"
+#include "hwy/contrib/math/math-inl.h"
 
 #ifndef NALAB_CORE_KERNELS_FUSED_ONCE
 #define NALAB_CORE_KERNELS_FUSED_ONCE
@@ -83,12 +84,13 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
   static constexpr int kStep = Arithmetic::kStep;
 
  public:
-  SuperTile(const Problem& problem, const Tiles& tiles, const LaneShape& shape, const Inputs& in, const Outputs& out,
+  SuperTile(const Problem& problem, const Tiles& tiles, const LaneShape& shape, const Inputs& in, const Outputs* out,
             const Private& mine)
       : Base(problem, tiles, shape, in, mine.list),
         out_(out),
         mine_(mine),
         panels_(geometry::ceil_div(problem.head_dim_v, kRows)),
+        scale_(factor_as_float(std::abs(problem.effective_scale()))),
         exponent_scale_(factor_as_float(std::abs(problem.effective_scale()) / kLn2)),
         block_{mine.keys, mine.values, tiles.block_keys * kRows + kPanelGap} {}
 
@@ -99,6 +101,7 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
     }
     values_finite_ = true;
     Base::VisitKeys();
+    if (out_ == nullptr) return;
     for (int64_t i = 0; i < placed_; ++i) {
       for (int64_t h = 0; h < tiles_.heads; ++h) StoreResults(i, h);
     }
@@ -146,6 +149,7 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
   }
 
   void HWY_ATTR Visit(int64_t i, const KeyList& list) {
+    if (out_ == nullptr) return;
     for (int64_t h = 0; h < tiles_.heads; ++h) Visit(list, micro(i, h));
   }
 
@@ -178,36 +182,48 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
     const Micro m = micro(i, h);
     const int64_t head = super_.head + h;
     const int64_t dim_v = problem_.head_dim_v;
-    HWY_ALIGN float inverse[Lanes];
+    const Floats d;
+    HWY_ALIGN float inverse[Lanes], lse[Lanes];
+    for (int first = 0; first < Lanes; first += kStep) {
+      const VF sum = hn::Load(d, m.sums + first);
+      hn::Store(hn::Div(hn::Set(d, 1.0f), sum), d, inverse + first);
+      const VF value = hn::MulAdd(hn::Load(d, m.maxima + first), hn::Set(d, scale_), hn::Log(d, sum));
+      // No weight at all: every score was -infinity, and the definition gives NaN.
+      hn::Store(hn::IfThenElse(hn::Gt(sum, hn::Zero(d)), value, hn::NaN(d)), d, lse + first);
+    }
+    // Floats go straight to their place.
+    const bool in_place = out_->out.type == ElementType::f32;
+    const uint32_t inside = lanes_[i].inside();
+    Token token[Lanes];
     float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
-      inverse[lane] = 1.0f / m.sums[lane];
-      row[lane] = mine_.rows + lane * dim_v;
+      token[lane] = Base::query(i, lane);
+      const auto& [x1, x2, x3] = token[lane];
+      row[lane] = in_place && (inside >> lane & 1) != 0
+                      ? out_->out.template as<float>().row(super_.batch, x1, x2, x3, head)
+                      : mine_.rows + lane * dim_v;
     }
     LanesToRows<Lanes>(m.out, dim_v, inverse, row);
-    const uint32_t inside = lanes_[i].inside();
+    const TokenView<float> lse_of = out_->lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
       if ((inside >> lane & 1) == 0) continue;
-      const Token token = Base::query(i, lane);
-      store_row(out_.out, super_.batch, token, head, row[lane]);
-      // No weight at all: every score was -infinity, and the definition gives NaN.
-      const float lse = m.sums[lane] == 0.0f ? std::numeric_limits<float>::quiet_NaN()
-                                             : static_cast<float>(kLn2 * (exponent_scale_ * m.maxima[lane]) +
-                                                                  std::log(static_cast<double>(m.sums[lane])));
-      store_row(out_.lse, super_.batch, token, head, &lse);
+      const auto& [x1, x2, x3] = token[lane];
+      if (!in_place) store_row(out_->out, super_.batch, token[lane], head, row[lane]);
+      *lse_of.row(super_.batch, x1, x2, x3, head) = lse[lane];
     }
   }
 
-  const Outputs& out_;
+  const Outputs* const out_;
   const Private& mine_;
   const int64_t panels_;
+  const float scale_;           ///< of scores; its sign is the queries'
   const float exponent_scale_;  ///< weights are powers of 2
   const Block block_;
   bool values_finite_ = true;
 };
 
 template <class Arithmetic>
-void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs& out,
+void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
                const Execution& execution) {
   const int64_t bytes = private_bytes(problem, tiles);
   const LaneShape shape(tiles.micro);
@@ -222,19 +238,20 @@ void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, con
 }
 
 template <template <int> class Arithmetic>
-void ForwardIn(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
-  const Tiles tiles = choose_tiles(problem);
+void ForwardIn(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
+               const Execution& execution) {
   const auto run = tiles.lanes == 32 ? ForwardOf<Arithmetic<32>> : ForwardOf<Arithmetic<16>>;
   run(problem, tiles, in, out, execution);
 }
 
-void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
+void Forward(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
+             const Execution& execution) {
 #if HWY_TARGET == HWY_AVX3
   if (problem.type == ElementType::bf16 && execution.isa == Isa::avx512bf16) {
-    return ForwardIn<Bf16Arithmetic>(problem, in, out, execution);
+    return ForwardIn<Bf16Arithmetic>(problem, tiles, in, out, execution);
   }
 #endif
-  ForwardIn<FloatArithmetic>(problem, in, out, execution);
+  ForwardIn<FloatArithmetic>(problem, tiles, in, out, execution);
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE
@@ -243,32 +260,63 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nalab::fused {
 
-void forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-  NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
+void forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution,
+             KvTiling tiling) {
+  NALAB_SELECT(execution.isa, Forward)
+  (problem, choose_tiles(problem, Pass::forward, tiling), inputs, &outputs, execution);
 }
 
-int64_t workspace_bytes(const Problem& problem, Pass pass, int threads) {
-  if (pass == Pass::backward) return backward_workspace_bytes(problem, threads);
-  return threads * private_bytes(problem, choose_tiles(problem));
+void pack(const Problem& problem, const Inputs& inputs, const Execution& execution, KvTiling tiling) {
+  NALAB_SELECT(execution.isa, Forward)
+  (problem, choose_tiles(problem, Pass::forward, tiling), inputs, nullptr, execution);
 }
 
-int64_t executed_flops(const Problem& problem, Pass pass) {
+int64_t workspace_bytes(const Problem& problem, Pass pass, int threads, KvTiling tiling) {
+  const Tiles tiles = choose_tiles(problem, pass, tiling);
+  if (pass == Pass::backward) return backward_workspace_bytes(problem, tiles, threads);
+  return threads * private_bytes(problem, tiles);
+}
+
+int64_t executed_flops(const Problem& problem, Pass pass, KvTiling tiling) {
   const int64_t dims =
       pass == Pass::forward ? problem.head_dim + problem.head_dim_v : 3 * problem.head_dim + 2 * problem.head_dim_v;
-  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem, pass)) * dims;
+  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem, pass, tiling)) * dims;
 }
 
-Variant variant() {
+namespace {
+
+template <KvTiling tiling>
+Variant variant_with(std::string_view name, std::string_view paper_term, std::string_view summary) {
   return {
-      .name = "fused",
-      .paper_term = "fused NA (Faster NA, section 3.3; Generalized NA)",
-      .summary = "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.",
+      .name = name,
+      .paper_term = paper_term,
+      .summary = summary,
       .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .workspace_bytes = workspace_bytes,
-      .executed_flops = executed_flops,
-      .forward = forward,
-      .backward = backward,
+      .workspace_bytes = [](const Problem& problem, Pass pass,
+                            int threads) { return workspace_bytes(problem, pass, threads, tiling); },
+      .executed_flops = [](const Problem& problem, Pass pass) { return executed_flops(problem, pass, tiling); },
+      .forward = [](const Problem& problem, const Inputs& inputs, const Outputs& outputs,
+                    const Execution& execution) { forward(problem, inputs, outputs, execution, tiling); },
+      .backward = [](const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
+                     const Gradients& gradients,
+                     const Execution& execution) { backward(problem, inputs, saved, gradients, execution, tiling); },
+      .pack = [](const Problem& problem, const Inputs& inputs,
+                 const Execution& execution) { pack(problem, inputs, execution, tiling); },
   };
+}
+
+}  // namespace
+
+Variant variant() {
+  return variant_with<KvTiling::dynamic_tiles>(
+      "fused", "fused NA (Faster NA, section 3.3; Generalized NA), dynamic KV tiling",
+      "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.");
+}
+
+Variant static_variant() {
+  return variant_with<KvTiling::static_tiles>(
+      "fused_static", "fused NA (Generalized NA), static KV tiling",
+      "As fused, with KV tiles on a fixed grid, as token permutation needs it.");
 }
 
 }  // namespace nalab::fused

@@ -38,10 +38,11 @@ class LaneShape {
 /// consecutive: their lanes are the difference of two of LaneShape::before.
 class LaneAxis {
  public:
-  /// `queries`: the valid positions; steps beyond them repeat the last one, so that they change no mask.
-  void place(const geometry::AxisMask& mask, geometry::Range queries, int64_t count) {
+  /// `queries`: the valid positions; steps beyond them repeat the last one, so that they change no mask. Keys are taken
+  /// in whole KV tiles.
+  void place(const geometry::AxisMask& mask, geometry::Range queries, int64_t count, int64_t kv_tile) {
     count_ = count;
-    keys_ = mask.keys_of_any(queries);
+    keys_ = geometry::TileAxis{mask.length, kv_tile}.covering(mask.keys_of_any(queries));
     for (int64_t j = 0; j < count; ++j) {
       const geometry::Range keys = mask.keys(std::min(queries.begin + j, queries.end - 1));
       begin_[j] = keys.begin;
@@ -87,10 +88,11 @@ class LaneAxis {
 /// A micro tile placed on a box of queries of a dilation group.
 class LaneTile {
  public:
-  void place(const geometry::GroupMask& mask, const geometry::Box& box, const LaneShape& shape) {
+  void place(const geometry::GroupMask& mask, const geometry::Box& box, const LaneShape& shape,
+             const std::array<int64_t, 3>& kv_tile) {
     box_ = box;
     shape_ = &shape;
-    for (int axis = 0; axis < 3; ++axis) axes_[axis].place(mask[axis], box[axis], shape.steps(axis));
+    for (int axis = 0; axis < 3; ++axis) axes_[axis].place(mask[axis], box[axis], shape.steps(axis), kv_tile[axis]);
   }
 
   /// Position of a lane's query; a lane beyond the layout repeats the last query along the axis.
@@ -108,7 +110,7 @@ class LaneTile {
     return lanes;
   }
 
-  /// Keys along an axis that some lane attends to.
+  /// Keys along an axis that are visited: whole KV tiles that some lane attends to a key of.
   geometry::Range keys(int axis) const { return axes_[axis].keys(); }
   /// The lanes that attend to a position along an axis, as bits.
   uint32_t attending(int axis, int64_t position) const { return axes_[axis].attending(position, shape_->before(axis)); }

@@ -22,12 +22,21 @@ constexpr double kHalfVisitCost = 0.6;
 // Tasks are spread over this many threads in the cost model, whatever the machine has.
 constexpr int64_t kThreads = 16;
 
-/// Number of keys that tiles of `tile` queries along an axis visit, over all tiles and dilation groups.
-int64_t visited_along(const Axis& axis, int64_t tile) {
+/// Number of keys in the KV tiles that tiles of `tile` queries along an axis visit, over all tiles of a dilation group.
+int64_t visited_in_group(const geometry::AxisMask& mask, int64_t tile, int64_t kv_tile) {
+  if (kv_tile == 1) return geometry::keys_of_tiles(mask, tile);
+  const geometry::TileAxis queries{mask.length, tile}, keys{mask.length, kv_tile};
+  int64_t visited = 0;
+  for (int64_t i = 0; i < queries.count(); ++i) visited += keys.covering(mask.keys_of_any(queries.range(i))).size();
+  return visited;
+}
+
+/// The same over all dilation groups.
+int64_t visited_along(const Axis& axis, int64_t tile, int64_t kv_tile) {
   // The first extent mod dilation groups are one position longer than the others.
   const int64_t longer = axis.extent % axis.dilation;
-  const int64_t keys = (axis.dilation - longer) * geometry::keys_of_tiles(axis.group_mask(axis.dilation - 1), tile);
-  return longer == 0 ? keys : keys + longer * geometry::keys_of_tiles(axis.group_mask(0), tile);
+  const int64_t keys = (axis.dilation - longer) * visited_in_group(axis.group_mask(axis.dilation - 1), tile, kv_tile);
+  return longer == 0 ? keys : keys + longer * visited_in_group(axis.group_mask(0), tile, kv_tile);
 }
 
 int64_t tiles_along(const Axis& axis, int64_t tile) {
@@ -36,7 +45,7 @@ int64_t tiles_along(const Axis& axis, int64_t tile) {
 
 }  // namespace
 
-Tiles choose_tiles(const Problem& problem, Pass pass) {
+Tiles choose_tiles(const Problem& problem, Pass pass, KvTiling tiling) {
   const auto axes = problem.axes3();
   const double extra = static_cast<double>(problem.extra_tokens);
   const auto product_along = [&](auto&& count, const std::array<int64_t, 3>& shape) {
@@ -46,7 +55,8 @@ Tiles choose_tiles(const Problem& problem, Pass pass) {
   };
   // Keys visited, over all tiles of a shape.
   const auto visits = [&](const std::array<int64_t, 3>& shape) {
-    return product_along(visited_along, shape) + extra * product_along(tiles_along, shape);
+    return product_along([](const Axis& axis, int64_t tile) { return visited_along(axis, tile, 1); }, shape) +
+           extra * product_along(tiles_along, shape);
   };
 
   Tiles best;
@@ -65,6 +75,9 @@ Tiles choose_tiles(const Problem& problem, Pass pass) {
       }
     }
   }
+
+  // A query tile and a KV tile of one shape.
+  if (tiling == KvTiling::static_tiles) best.kv = best.micro;
 
   // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in
   // panels, v, dk and dv.
@@ -109,7 +122,7 @@ int64_t visited_pairs(const Problem& problem, const Tiles& tiles) {
   int64_t keys = 1;
   int64_t count = 1;
   for (int axis = 0; axis < geometry::kAxes; ++axis) {
-    keys *= visited_along(axes[axis], tiles.micro[axis]);
+    keys *= visited_along(axes[axis], tiles.micro[axis], tiles.kv[axis]);
     count *= tiles_along(axes[axis], tiles.micro[axis]);
   }
   return tiles.lanes * (keys + count * problem.extra_tokens);

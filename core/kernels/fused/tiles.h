@@ -8,6 +8,10 @@
 
 namespace nalab::fused {
 
+/// How KV tiles lie (Generalized NA, 2504.16922). Dynamic: they begin where the keys of a query tile begin. Static: on
+/// a fixed grid, so that a query tile also visits the keys of its outermost KV tiles that no query attends to.
+enum class KvTiling { dynamic_tiles, static_tiles };
+
 /// Shapes are per axis of the embedded layout, in positions of a dilation group.
 ///
 /// A micro tile is the unit of computation: its queries lie on vector lanes, and it visits every key that one of them
@@ -15,6 +19,7 @@ namespace nalab::fused {
 /// micro tiles share each block of packed keys and values. Its shape decides how often keys are packed.
 struct Tiles {
   std::array<int64_t, 3> micro{1, 1, 1};  ///< queries; their product is `lanes`
+  std::array<int64_t, 3> kv{1, 1, 1};     ///< keys that are visited all or none; 1x1x1 with dynamic KV tiles
   int64_t lanes = 32;                     ///< 32, or 16 where windows are small and masked pairs cost more
   std::array<int64_t, 3> super{1, 1, 1};  ///< micro tiles
   int64_t heads = 1;                      ///< query heads of one kv head in a super tile
@@ -29,7 +34,7 @@ struct Tiles {
 /// The shapes for a valid problem. They depend on the problem alone, never on the machine or the thread count: the
 /// order of sums, and with it every bit of the result, follows from them. The passes differ in what they keep in cache
 /// for a query and a key.
-Tiles choose_tiles(const Problem& problem, Pass pass = Pass::forward);
+Tiles choose_tiles(const Problem& problem, Pass pass = Pass::forward, KvTiling tiling = KvTiling::dynamic_tiles);
 
 /// (query lane, key) pairs that the micro tiles of one head of one batch entry visit, masked ones and lanes beyond the
 /// layout included.

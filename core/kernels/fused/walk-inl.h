@@ -1,11 +1,8 @@
-// The walk of a super tile over the keys that its queries attend to: what both
-// passes share.
+// The walk of a super tile over the keys that its queries attend to: what both passes share.
 //
-// The keys are taken in blocks: each block is packed once and visited by all
-// micro tiles of the super tile. The mask is separable, so a micro tile sees a
-// box of keys; window, stride, dilation and causality decide which box and
-// which lanes, and nothing else here knows of them. Extra tokens are more keys
-// that every lane attends to.
+// The keys are taken in blocks: each block is packed once and visited by all micro tiles of the super tile. The mask is
+// separable, so a micro tile sees a box of keys; window, stride, dilation and causality decide which box and which
+// lanes, and nothing else here knows of them. Extra tokens are more keys that every lane attends to.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -30,14 +27,13 @@
 
 namespace nalab::fused {
 
-/// Rows and columns of register tiles are at most this many: what lists and
-/// panels may be padded by.
+/// Rows and columns of register tiles are at most this many: what lists and panels may be padded by.
 inline constexpr int64_t kMaxRows = 8;
 
 inline int64_t padded(int64_t n) { return n + kMaxRows; }
 
-/// A cache line between panels of packed values: at a multiple of 4 KiB from
-/// each other they would share a set of the first-level cache.
+/// A cache line between panels of packed values: at a multiple of 4 KiB from each other they would share a set of the
+/// first-level cache.
 inline constexpr int64_t kPanelGap = 16;
 
 /// Memory for the list of keys that a micro tile visits.
@@ -46,8 +42,7 @@ struct ListMemory {
   uint32_t* lanes;  ///< [block_keys padded]
 };
 
-/// A run of keys along the last axis that lies in a block from row `first` on.
-/// x1 is negative for extra tokens.
+/// A run of keys along the last axis that lies in a block from row `first` on. x1 is negative for extra tokens.
 struct Segment {
   int64_t x1, x2;
   geometry::Range x3;
@@ -61,8 +56,7 @@ struct Segment {
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
-/// Packed rows of one kv head: `count` keys and values, a step apart in their
-/// tensors.
+/// Packed rows of one kv head: `count` keys and values, a step apart in their tensors.
 template <class T>
 struct KeyRows {
   const T* key;
@@ -73,12 +67,10 @@ struct KeyRows {
 };
 
 /// One walk. What is done on the way is the pass's, the derived class's:
-///   void PackRows(const KeyRows<T>& rows)             packs keys from row
-///   used() of the block on void Visit(int64_t i, const KeyList& list) micro
-///   tile i visits the packed block void BlockVisited(int64_t next_line) all
-///   micro tiles have visited the block; keys of lines before the
-///                                                     next one do not come
-///                                                     again
+///   void PackRows(const KeyRows<T>& rows)             packs keys from row used() of the block on
+///   void Visit(int64_t i, const KeyList& list)        micro tile i visits the packed block
+///   void BlockVisited(int64_t next_line)              all micro tiles have visited the block; keys of lines before the
+///                                                     next one do not come again
 template <class Arithmetic, class Derived>
 class Walk {
   static constexpr int Lanes = Arithmetic::kLanes;
@@ -106,19 +98,23 @@ class Walk {
             box[axis].begin += super.queries[axis].begin;
             box[axis].end += super.queries[axis].begin;
           }
-          lanes_[placed_++].place(mask_, box, shape_);
+          lanes_[placed_++].place(mask_, box, shape_, tiles_.kv);
         }
       }
     }
   }
 
-  /// The keys that the queries of a super tile of this dilation group attend
-  /// to.
-  geometry::Box keys_of(const Super& super) const { return geometry::keys_of_any(mask_, super.queries); }
+  /// The keys that the queries of a super tile of this dilation group attend to.
+  geometry::Box keys_of(const Super& super) const {
+    geometry::Box keys = geometry::keys_of_any(mask_, super.queries);
+    for (int axis = 0; axis < 3; ++axis) {
+      keys[axis] = geometry::TileAxis{mask_[axis].length, tiles_.kv[axis]}.covering(keys[axis]);
+    }
+    return keys;
+  }
 
-  /// Where keys stand in the order of every walk over this dilation group: by
-  /// lines along the last axis. Extra tokens come last, each a line of its own
-  /// in the order of all groups.
+  /// Where keys stand in the order of every walk over this dilation group: by lines along the last axis. Extra tokens
+  /// come last, each a line of its own in the order of all groups.
   int64_t line(const Segment& segment) const {
     return segment.x1 < 0 ? kExtraLine + segment.x3.begin : segment.x1 * mask_[1].length + segment.x2;
   }
@@ -135,8 +131,7 @@ class Walk {
         Segment& segment = segment_[segments_++];
         segment = cursor_.take(tiles_.block_keys - used_);
         segment.first = used_;
-        // The rows of later blocks are prefetched while the block before them
-        // is visited.
+        // The rows of later blocks are prefetched while the block before them is visited.
         if (first_block) {
           Cursor ahead = cursor_;
           Prefetch(ahead, segment.x3.size());
@@ -174,8 +169,7 @@ class Walk {
   int64_t placed_ = 0;
 
  private:
-  /// Where the walk stands: runs of keys along the last axis, in row-major
-  /// order, then the extra tokens.
+  /// Where the walk stands: runs of keys along the last axis, in row-major order, then the extra tokens.
   class Cursor {
    public:
     Cursor() = default;
@@ -186,12 +180,10 @@ class Walk {
 
     bool done() const { return in_extra() && at_[2] == extra_; }
 
-    /// The first of the keys that come next. Requires that the walk is not
-    /// done.
+    /// The first of the keys that come next. Requires that the walk is not done.
     Segment next() const { return Cursor(*this).take(1); }
 
-    /// The next keys of a run, at most `room`. Requires that the walk is not
-    /// done.
+    /// The next keys of a run, at most `room`. Requires that the walk is not done.
     Segment take(int64_t room) {
       const int64_t end = in_extra() ? extra_ : keys_[2].end;
       const geometry::Range x3{at_[2], std::min(end, at_[2] + room)};
@@ -233,9 +225,8 @@ class Walk {
     });
   }
 
-  /// Prefetches the next `count` rows from a cursor on, and moves it: hardware
-  /// sees no pattern from one run to the next, and waits for the third-level
-  /// cache cost more than copying.
+  /// Prefetches the next `count` rows from a cursor on, and moves it: hardware sees no pattern from one run to the
+  /// next, and waits for the third-level cache cost more than copying.
   void HWY_ATTR Prefetch(Cursor& ahead, int64_t count) const {
     while (count > 0 && !ahead.done()) {
       const Segment segment = ahead.take(count);
@@ -255,8 +246,7 @@ class Walk {
     for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
   }
 
-  /// All micro tiles visit the block, and the next one is prefetched little by
-  /// little.
+  /// All micro tiles visit the block, and the next one is prefetched little by little.
   void HWY_ATTR VisitBlock() {
     Cursor ahead = cursor_;
     const int64_t share = geometry::ceil_div(tiles_.block_keys, placed_);
@@ -269,13 +259,11 @@ class Walk {
                                                              : line(cursor_.next()));
   }
 
-  /// The keys of the block that lie in a micro tile's box, with the lanes that
-  /// attend to them.
+  /// The keys of the block that lie in a micro tile's box, with the lanes that attend to them.
   KeyList ListKeys(const LaneTile& lanes) {
     int64_t n = 0;
     uint32_t common = kAll;
-    // Runs that are not aligned are filled up with rows that no lane attends
-    // to.
+    // Runs that are not aligned are filled up with rows that no lane attends to.
     const auto list_rows = [&](geometry::Range rows, auto&& set_lanes) {
       constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
       const int64_t before = rows.begin % kAlignment;
@@ -295,9 +283,9 @@ class Walk {
         list_rows({segment.first, segment.first + count}, [=](uint32_t* target) { std::fill_n(target, count, kAll); });
         continue;
       }
-      const uint32_t row = lanes.attending(0, segment.x1) & lanes.attending(1, segment.x2);
       const geometry::Range x3 = geometry::intersect(segment.x3, lanes.keys(2));
-      if (row == 0 || x3.empty()) continue;
+      if (!lanes.keys(0).contains(segment.x1) || !lanes.keys(1).contains(segment.x2) || x3.empty()) continue;
+      const uint32_t row = lanes.attending(0, segment.x1) & lanes.attending(1, segment.x2);
       const int64_t offset = segment.first - segment.x3.begin;
       list_rows({x3.begin + offset, x3.end + offset},
                 [&](uint32_t* target) { common &= lanes.attending_run(2, x3, row, target); });

@@ -57,7 +57,7 @@ class QueryTile {
             const fused::LaneShape& shape) {
     geometry::GroupMask mask;
     for (int axis = 0; axis < geometry::kAxes; ++axis) mask[axis] = axes[axis].group_mask(group[axis]);
-    lanes_.place(mask, box, shape);
+    lanes_.place(mask, box, shape, {1, 1, 1});
     int lane = 0;
     Token step;
     for (step[0] = 0; step[0] < shape.steps(0); ++step[0]) {
