@@ -42,7 +42,7 @@ std::string improvement_text(double improvement) {
 
 Table claims_table(const std::vector<Claim>& claims) {
   Table table;
-  table.name = "claims";
+  table.name = kClaims;
   table.title = "What was published, and what holds here";
   table.caption = {rule()};
   table.columns = {

@@ -36,6 +36,9 @@ std::string rule();
 /// "+50 %" for 0.5; from tenfold on as a factor: "12.3x".
 std::string improvement_text(double improvement);
 
+/// The name of claims_table().
+inline constexpr const char* kClaims = "claims";
+
 /// All claims, one a row, with their verdicts. Requires a claim.
 Table claims_table(const std::vector<Claim>& claims);
 

@@ -1,4 +1,7 @@
 // What a plot is, apart from how it is drawn: modules make plots, draw.h draws them.
+//
+// A roofline is a plot of lines and points on two logarithmic axes; bars with a marker for their bound are bars and
+// points on one axis of categories. Plots of bars and points whose categories have long names are drawn lying down.
 #pragma once
 
 #include <optional>
@@ -43,7 +46,7 @@ struct Plot {
   std::string name;                     ///< of its file and anchor: letters, digits, '_', '-' and '.'
   std::string title;                    ///< a few words
   std::vector<std::string> caption;     ///< sentences: machine and commit, what is shown, how it is made
-  Axis x, y;                            ///< bars on a logarithmic y axis begin at its low end
+  Axis x, y;                            ///< bars begin at 0, on a logarithmic y axis at 1
   std::vector<std::string> categories;  ///< along x; empty: x is a number
   std::vector<Series> series;
 };

@@ -16,6 +16,9 @@ std::string to_csv(const Table& table);
 /// A longtable for packages booktabs and longtable, to be read by \input.
 std::string to_latex(const Table& table);
 
+/// A text as Markdown sets it.
+std::string escape_markdown(const std::string& text);
+
 /// A text as LaTeX sets it.
 std::string escape_latex(const std::string& text);
 

@@ -5,9 +5,12 @@
 #include <cctype>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "core/error.h"
+#include "report/draw.h"
+#include "report/html.h"
 #include "report/render.h"
 #include "store/new_file.h"
 
@@ -39,20 +42,6 @@ void make_names_unique(Section& section, std::set<std::string>& section_names, s
   }
 }
 
-/// The tables in the order of the report: that of the claims first, where there are any.
-std::vector<Table> tables_of(const Report& report) {
-  std::vector<Table> tables;
-  std::vector<Claim> claims;
-  for (const Section& section : report.sections) {
-    claims.insert(claims.end(), section.claims.begin(), section.claims.end());
-  }
-  if (!claims.empty()) tables.push_back(claims_table(claims));
-  for (const Section& section : report.sections) {
-    tables.insert(tables.end(), section.tables.begin(), section.tables.end());
-  }
-  return tables;
-}
-
 std::string latex_document(const std::vector<Table>& tables) {
   std::string text =
       "\\documentclass{article}\n"
@@ -68,50 +57,104 @@ std::string latex_document(const std::vector<Table>& tables) {
   return text + "\\end{document}\n";
 }
 
+/// The plots of a report as images; fewer where gnuplot is not installed.
+Images draw_all(const Report& report, std::optional<std::string> (*draw)(const Plot&), bool& left_out) {
+  Images images;
+  for (const Chapter& chapter : report.chapters) {
+    for (const Section& section : chapter.sections) {
+      for (const Plot& plot : section.plots) {
+        if (!has_points(plot)) continue;
+        std::optional<std::string> image = draw(plot);
+        // Where gnuplot is missing for one it is missing for all.
+        if (!image) {
+          left_out = true;
+          return images;
+        }
+        images.emplace(plot.name, std::move(*image));
+      }
+    }
+  }
+  return images;
+}
+
+std::string markdown_document(const Report& report, bool has_images) {
+  std::string text = "# Report\n";
+  const std::vector<Table> tables = tables_of(report);
+  if (!tables.empty() && tables.front().name == kClaims) text += "\n" + to_markdown(tables.front());
+  for (const Chapter& chapter : report.chapters) {
+    for (const Section& section : chapter.sections) {
+      for (const Plot& plot : section.plots) {
+        if (has_images && has_points(plot))
+          text += fmt::format("\n![{}]({}.png)\n", escape_markdown(plot.title), plot.name);
+      }
+      for (const Table& table : section.tables) text += "\n" + to_markdown(table);
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 Report make_report(const std::vector<store::Results>& results, const Options& options) {
-  Report report;
-  std::set<std::string> section_names, file_names{"claims", "report"}, variants;
+  std::set<std::string> variants;
   for (const store::Results& file : results) {
     if (file.rows.empty() && file.simulations.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
     for (const store::Row& row : file.rows) variants.insert(row.variant);
-    for (const Module& module : modules()) {
-      for (Section& section : module.sections(file, options)) {
-        make_names_unique(section, section_names, file_names);
-        report.sections.push_back(std::move(section));
-      }
-    }
   }
   if (!options.baseline.empty() && !variants.contains(options.baseline)) {
     throw Error(fmt::format("baseline '{}' is none of the variants in the results: {}", options.baseline,
                             fmt::join(variants, ", ")));
   }
+  Report report;
+  std::set<std::string> section_names, file_names{kClaims, "index", "report"};
+  for (Folded& folded : fold(results)) {
+    Chapter chapter{std::move(folded.origin), {}};
+    for (const Module& module : modules()) {
+      for (Section& section : module.sections(folded.results, options)) {
+        make_names_unique(section, section_names, file_names);
+        chapter.sections.push_back(std::move(section));
+      }
+    }
+    report.chapters.push_back(std::move(chapter));
+  }
   return report;
 }
 
-std::vector<std::string> write_report(const Report& report, const std::string& folder, const Formats& formats) {
+std::vector<Table> tables_of(const Report& report) {
+  std::vector<Table> tables;
+  std::vector<Claim> claims;
+  for (const Chapter& chapter : report.chapters) {
+    for (const Section& section : chapter.sections) {
+      claims.insert(claims.end(), section.claims.begin(), section.claims.end());
+      tables.insert(tables.end(), section.tables.begin(), section.tables.end());
+    }
+  }
+  if (!claims.empty()) tables.insert(tables.begin(), claims_table(claims));
+  return tables;
+}
+
+Written write_report(const Report& report, const std::string& folder, const Formats& formats) {
   if (folder.empty()) throw Error("the name of the folder to write to is empty");
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (!std::filesystem::is_directory(folder, error)) throw Error(fmt::format("{}: cannot be made a folder", folder));
 
-  const std::vector<Table> tables = tables_of(report);
-  std::vector<std::string> written;
+  Written written;
   const auto write = [&](const std::string& name, const std::string& text) {
-    written.push_back((std::filesystem::path(folder) / name).string());
-    store::NewFile(written.back()).commit(text);
+    written.paths.push_back((std::filesystem::path(folder) / name).string());
+    store::NewFile(written.paths.back()).commit(text);
   };
-  if (formats.markdown) {
-    std::string text = "# Report\n";
-    for (const Table& table : tables) text += "\n" + to_markdown(table);
-    write("report.md", text);
-  }
+  if (formats.html) write("index.html", to_html(report, draw_all(report, draw_svg, written.plots_left_out)));
+  Images images;
+  if (formats.png) images = draw_all(report, draw_png, written.plots_left_out);
+  if (formats.markdown) write("report.md", markdown_document(report, !images.empty()));
+  const std::vector<Table> tables = tables_of(report);
   for (const Table& table : tables) {
     if (formats.csv && !table.records.fields.empty()) write(table.name + ".csv", to_csv(table));
     if (formats.latex) write(table.name + ".tex", to_latex(table));
   }
   if (formats.latex) write("report.tex", latex_document(tables));
+  for (const auto& [name, image] : images) write(name + ".png", image);
   return written;
 }
 

@@ -4,28 +4,45 @@
 #include <string>
 #include <vector>
 
+#include "report/fold.h"
 #include "report/modules.h"
 
 namespace nalab::report {
 
 /// What to write.
 struct Formats {
+  bool html = true;
   bool markdown = true;
   bool csv = true;
   bool latex = true;
+  bool png = false;  ///< the plots as images of their own
 };
 
-struct Report {
+/// What the files of one machine give.
+struct Chapter {
+  Origin origin;
   std::vector<Section> sections;
 };
 
-/// All sections of the modules for results in memory. The names of sections, tables and plots are unique, and so are
-/// the claims' references to tables.
+struct Report {
+  std::vector<Chapter> chapters;
+};
+
+/// All sections of the modules for results in memory. Rows of the same machine are taken together. The names of
+/// sections, of tables and of plots are unique, and claims name their tables by them.
 /// Throws Error where a file has neither rows nor simulations, or no row is of the baseline that was asked for.
 Report make_report(const std::vector<store::Results>& results, const Options& options);
 
-/// Writes report.md with all tables, NAME.csv, NAME.tex for each, and report.tex, which reads them and compiles.
-/// Creates the folder. Gives the paths written. Throws Error where one cannot be written.
-std::vector<std::string> write_report(const Report& report, const std::string& folder, const Formats& formats);
+/// The tables in the order of the report: that of the claims first, where there are any.
+std::vector<Table> tables_of(const Report& report);
+
+struct Written {
+  std::vector<std::string> paths;
+  bool plots_left_out = false;  ///< there are plots, and gnuplot is not installed
+};
+
+/// Writes index.html; report.md with all tables; NAME.csv and NAME.tex for each table, and report.tex, which reads them
+/// and compiles; NAME.png for each plot. Creates the folder. Throws Error where something cannot be written.
+Written write_report(const Report& report, const std::string& folder, const Formats& formats);
 
 }  // namespace nalab::report

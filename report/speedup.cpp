@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -10,7 +9,7 @@
 #include "report/figures.h"
 #include "report/format.h"
 #include "report/modules.h"
-#include "report/traits.h"
+#include "report/speedup_view.h"
 
 namespace nalab::report {
 namespace {
@@ -18,109 +17,7 @@ namespace {
 using store::Results;
 using store::Row;
 
-std::string pair_text(int64_t a, int64_t b, const char* what) {
-  return a == b ? exact(a) : fmt::format("{} ({} {})", a, what, b);
-}
-
-std::string causal_text(const Row& row) { return row.causal.find('1') == std::string::npos ? "no" : row.causal; }
-
-std::vector<Trait<Row>> all_traits() {
-  return {
-      {"layout", [](const Row& row) { return row.layout; }},
-      {"window", [](const Row& row) { return row.window; }},
-      {"stride", [](const Row& row) { return row.stride; }},
-      {"dilation", [](const Row& row) { return row.dilation; }},
-      {"causal", causal_text, false, "no"},
-      {"extra tokens", [](const Row& row) { return exact(row.extra_tokens); }, true, "0"},
-      {"batch", [](const Row& row) { return exact(row.batch); }, true},
-      {"heads", [](const Row& row) { return pair_text(row.heads, row.heads_kv, "kv"); }, true},
-      {"head dim", [](const Row& row) { return pair_text(row.head_dim, row.head_dim_v, "v"); }, true},
-      {"type", [](const Row& row) { return row.type; }},
-      {"pass", [](const Row& row) { return row.pass == "forward_backward" ? "forward + backward" : row.pass; }},
-  };
-}
-
-/// What a config's tables are made of.
-struct View {
-  const Results& results;
-  const RowIndex& index;
-  std::string config;
-  std::vector<const Row*> problems;   ///< the first row of each problem, type and pass to show
-  std::vector<std::string> variants;  ///< the columns
-  std::string baseline;               ///< variant; empty where there is none
-  std::vector<Trait<Row>> traits;     ///< in which the problems differ
-  std::string common;                 ///< sentence on the traits that they share
-};
-
-/// Whether a row is only there to be the baseline of other problems.
-bool is_only_baseline(const View& view, const Row& row) {
-  if (!view.index.only_self_attention(row.variant)) return false;
-  const auto& rows = view.results.rows;
-  const bool others_need_it = std::any_of(rows.begin(), rows.end(), [&](const Row& other) {
-    return other.baseline == row.problem && other.problem != row.problem;
-  });
-  const bool others_ran_it = std::any_of(rows.begin(), rows.end(), [&](const Row& other) {
-    return other.problem == row.problem && !view.index.only_self_attention(other.variant);
-  });
-  return others_need_it && !others_ran_it;
-}
-
-void choose_problems(View& view) {
-  std::set<std::pair<std::string, std::string>> seen;
-  for (const Row& row : view.results.rows) {
-    if (row.config != view.config || is_only_baseline(view, row)) continue;
-    if (seen.emplace(row.problem, row.pass).second) view.problems.push_back(&row);
-  }
-}
-
-std::string configured_baseline(const View& view) {
-  for (const store::StoredConfig& config : view.results.configs) {
-    if (config.name == view.config) return config.baseline;
-  }
-  return {};
-}
-
-void choose_variants(View& view, const Options& options) {
-  std::set<std::string> seen;
-  for (const Row& row : view.results.rows) {
-    if (!seen.insert(row.variant).second) continue;
-    const bool found = std::any_of(view.problems.begin(), view.problems.end(), [&](const Row* problem) {
-      return view.index.counterpart(*problem, row.variant) != nullptr;
-    });
-    if (found) view.variants.push_back(row.variant);
-  }
-  view.baseline = options.baseline;
-  for (const std::string& name : {configured_baseline(view), std::string("naive")}) {
-    const bool is_there = std::find(view.variants.begin(), view.variants.end(), name) != view.variants.end();
-    if (view.baseline.empty() && is_there) view.baseline = name;
-  }
-}
-
-View make_view(const Results& results, const RowIndex& index, const std::string& config, const Options& options) {
-  View view{results, index, config, {}, {}, {}, all_traits(), {}};
-  choose_problems(view);
-  if (view.problems.empty()) return view;
-  choose_variants(view, options);
-  view.common = take_common(view.traits, view.problems);
-  return view;
-}
-
-/// The speedup of a measured row, or none and a sentence that says why.
-std::optional<double> speedup(const View& view, const Row& problem, const Row& row, std::string& why) {
-  const Row* baseline = view.index.counterpart(problem, view.baseline);
-  if (baseline == nullptr) {
-    why = view.baseline.empty() ? "there is no baseline in the results"
-                                : fmt::format("{}, the baseline, is not in the results", view.baseline);
-    return std::nullopt;
-  }
-  if (!is_measured(*baseline)) {
-    why = why_not_measured(*baseline);
-    return std::nullopt;
-  }
-  return figures_of(view.results.environment, *baseline).median / figures_of(view.results.environment, row).median;
-}
-
-std::string baseline_text(const View& view) {
+std::string baseline_text(const SpeedupView& view) {
   if (view.baseline.empty()) return "There is no baseline.";
   const bool whole = view.index.only_self_attention(view.baseline);
   return fmt::format("Speedups are over {}{}.", view.baseline,
@@ -128,7 +25,7 @@ std::string baseline_text(const View& view) {
 }
 
 /// A table that has everything but its columns of figures.
-Table start_table(const View& view, const std::string& name, const std::string& title) {
+Table start_table(const SpeedupView& view, const std::string& name, const std::string& title) {
   std::vector<const Row*> rows;
   for (const Row* problem : view.problems) {
     for (const std::string& variant : view.variants) {
@@ -146,7 +43,7 @@ Table start_table(const View& view, const std::string& name, const std::string& 
   return table;
 }
 
-std::vector<Cell> problem_cells(const View& view, const Row& problem) {
+std::vector<Cell> problem_cells(const SpeedupView& view, const Row& problem) {
   std::vector<Cell> cells{{problem.label.empty() ? problem.problem : problem.label}};
   for (const Trait<Row>& trait : view.traits) cells.push_back({trait.text(problem)});
   return cells;
@@ -158,17 +55,17 @@ Cell no_time(Table& table, const Row* row, const std::string& variant) {
   return {row->status == "failed" ? "failed" : "not run", table.footnote(why_not_measured(*row))};
 }
 
-Cell time_cell(const View& view, const Row& row) {
+Cell time_cell(const SpeedupView& view, const Row& row) {
   return {significant(figures_of(view.results.environment, row).median * 1e3, 4)};
 }
 
-Cell speedup_cell(const View& view, Table& table, const Row& problem, const Row& row) {
+Cell speedup_cell(const SpeedupView& view, Table& table, const Row& problem, const Row& row) {
   std::string why;
   const std::optional<double> value = speedup(view, problem, row, why);
   return value ? Cell{significant(*value, 3) + "x"} : Cell{"n/a", table.footnote(why)};
 }
 
-Table overview(const View& view) {
+Table overview(const SpeedupView& view) {
   Table table = start_table(view, view.config + "_overview", view.config + ": overview");
   for (const std::string& variant : view.variants) {
     table.columns.push_back({"ms", variant, true});
@@ -188,7 +85,7 @@ Table overview(const View& view) {
 }
 
 /// Median to samples, as details() heads them.
-std::vector<Cell> figure_cells(const View& view, Table& table, const Row& problem, const Row& row) {
+std::vector<Cell> figure_cells(const SpeedupView& view, Table& table, const Row& problem, const Row& row) {
   const Figures figures = figures_of(view.results.environment, row);
   const auto percent = [&](std::optional<double> share, const char* why_not) {
     return share ? Cell{fmt::format("{:.1f}", *share * 100)} : Cell{"n/a", table.footnote(why_not)};
@@ -206,7 +103,7 @@ std::vector<Cell> figure_cells(const View& view, Table& table, const Row& proble
   };
 }
 
-Records records_of(const View& view) {
+Records records_of(const SpeedupView& view) {
   Records records;
   store::visit_row(view.results.rows.front(),
                    [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
@@ -234,7 +131,7 @@ Records records_of(const View& view) {
   return records;
 }
 
-Table details(const View& view) {
+Table details(const SpeedupView& view) {
   Table table = start_table(view, view.config, view.config + ": all figures");
   table.caption.emplace_back(
       "GFLOP/s and % of peak count useful FLOPs only; the error is the greatest Frobenius error relative to the double "
@@ -272,10 +169,11 @@ std::vector<Section> speedup_sections(const Results& results, const Options& opt
   std::vector<Section> sections;
   for (const std::string& config : configs) {
     const RowIndex index(results.rows, config);
-    const View view = make_view(results, index, config, options);
+    const SpeedupView view = make_view(results, index, config, options);
     if (view.problems.empty()) continue;
     Section section;
     section.name = section.title = config;
+    section.plots = speedup_plots(view);
     section.tables = {overview(view), details(view)};
     sections.push_back(std::move(section));
   }

@@ -1,4 +1,4 @@
-// nalab report: tables from results files.
+// nalab report: a page, tables and plots from results files.
 #include "report/report.h"
 
 #include <fmt/format.h>
@@ -17,7 +17,8 @@ namespace {
 struct Options {
   std::vector<std::string> paths;
   std::string folder = "report_out";
-  std::vector<std::string> formats{"md", "csv", "tex"};
+  std::vector<std::string> formats{"html", "md", "csv", "tex"};
+  bool png = false;
   std::string baseline;
 };
 
@@ -29,21 +30,25 @@ void run(const Options& options) {
   std::vector<store::Results> results;
   for (const std::string& path : options.paths) results.push_back(store::read_results(path));
   const report::Report report = report::make_report(results, {options.baseline});
-  const report::Formats formats{contains(options.formats, "md"), contains(options.formats, "csv"),
-                                contains(options.formats, "tex")};
-  for (const std::string& path : report::write_report(report, options.folder, formats)) fmt::print("{}\n", path);
+  const report::Formats formats{contains(options.formats, "html"), contains(options.formats, "md"),
+                                contains(options.formats, "csv"), contains(options.formats, "tex"), options.png};
+  const report::Written written = report::write_report(report, options.folder, formats);
+  for (const std::string& path : written.paths) fmt::print("{}\n", path);
+  if (written.plots_left_out) fmt::print(stderr, "nalab: plots are left out: gnuplot is not installed\n");
 }
 
 }  // namespace
 
 void add_report(CLI::App& app, int&) {
-  CLI::App* command = app.add_subcommand("report", "Make tables from results files: Markdown, CSV, LaTeX.");
+  CLI::App* command =
+      app.add_subcommand("report", "Make a page, tables and plots from results files: HTML, Markdown, CSV, LaTeX.");
   auto options = std::make_shared<Options>();
   command->add_option("RESULTS.h5", options->paths, "Results files")->required();
   command->add_option("-o,--output", options->folder, "Folder to write to")->capture_default_str();
-  command->add_option("--format", options->formats, "Some of md, csv, tex, separated by commas (default: all)")
+  command->add_option("--format", options->formats, "Some of html, md, csv, tex, separated by commas (default: all)")
       ->delimiter(',')
-      ->check(CLI::IsMember({"md", "csv", "tex"}));
+      ->check(CLI::IsMember({"html", "md", "csv", "tex"}));
+  command->add_flag("--png", options->png, "Write each plot as a PNG image too (needs gnuplot)");
   command->add_option("--baseline", options->baseline,
                       "Variant that speedups are over (default: the config's, or naive where that was not asked for)");
   command->callback([options] { run(*options); });

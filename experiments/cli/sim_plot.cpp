@@ -1,11 +1,14 @@
 // The plot of a sweep, after figure 3 of Generalized NA (2504.16922).
 #include <fmt/format.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "experiments/cli/gnuplot.h"
+#include "core/error.h"
 #include "experiments/cli/sim_output.h"
+#include "report/gnuplot.h"
+#include "store/new_file.h"
 
 namespace nalab::cli {
 
@@ -52,7 +55,10 @@ void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points
                         labelled ? ":xtic(5)" : "");
   script += "$points using 1:4 with boxes linecolor 'forest-green' title 'perfectly block-sparse', \\\n";
   script += "$points using 1:2 with lines dashtype 2 linecolor 'black' title 'FLOP-wise bound'\n";
-  plot(script, request.options.plot);
+  store::NewFile file(request.options.plot);
+  const std::optional<std::string> image = report::run_gnuplot(script, "the plot " + request.options.plot);
+  if (!image) throw Error("a plot needs gnuplot, which is not installed");
+  file.commit(*image);
 }
 
 }  // namespace nalab::cli

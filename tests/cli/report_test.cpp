@@ -23,9 +23,9 @@ TEST(ReportCommand, PrintsThePathsOfWhatItWrites) {
   const TemporaryFolder folder;
   const Outcome outcome = run_nalab(folder, {"report", sample_file(folder), "-o", folder.file("out")});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.out, folder.file("out/report.md") + "\n" + folder.file("out/small_case_overview.tex") + "\n" +
-                             folder.file("out/small_case.csv") + "\n" + folder.file("out/small_case.tex") + "\n" +
-                             folder.file("out/report.tex") + "\n");
+  EXPECT_EQ(outcome.out, folder.file("out/index.html") + "\n" + folder.file("out/report.md") + "\n" +
+                             folder.file("out/small_case_overview.tex") + "\n" + folder.file("out/small_case.csv") +
+                             "\n" + folder.file("out/small_case.tex") + "\n" + folder.file("out/report.tex") + "\n");
   EXPECT_EQ(bytes_of(folder.file("out/report.md")), bytes_of(std::string(NALAB_SOURCE_DIR) + "/data/golden/report.md"));
 }
 
@@ -69,7 +69,7 @@ TEST(ReportCommand, RefusesInOneLineAndWritesNothing) {
   const std::string missing = folder.file("missing.h5");
   const std::vector<Refusal> refusals{
       {{}, "RESULTS.h5 is required"},
-      {{sample, "--format", "pdf"}, "--format: pdf not in {md,csv,tex}"},
+      {{sample, "--format", "pdf"}, "--format: pdf not in {html,md,csv,tex}"},
       {{sample, "--baseline", "denze"}, "baseline 'denze' is none of the variants in the results: dense, fused, naive"},
       {{missing}, missing + ": cannot be read: No such file or directory"},
       {{sample, kSmallCases}, kSmallCases + ": "},

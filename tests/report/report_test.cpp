@@ -34,29 +34,42 @@ TEST_F(ReportFiles, GivesTheExpectedFiles) {
   sink.reset();
 
   const fs::path out = folder_ / "out";
-  const auto written = write_report(make_report({store::read_results(path)}, {}), out.string(), {});
-  EXPECT_THAT(expect_golden(written, ""), testing::ElementsAre("report.md", "small_case_overview.tex", "small_case.csv",
-                                                               "small_case.tex", "report.tex"));
+  // The page is told by its structure, in html_test.cpp: its plots are gnuplot's.
+  const Written written = write_report(make_report({store::read_results(path)}, {}), out.string(), {.html = false});
+  EXPECT_THAT(expect_golden(written.paths, ""), testing::ElementsAre("report.md", "small_case_overview.tex",
+                                                                     "small_case.csv", "small_case.tex", "report.tex"));
   EXPECT_EQ(std::distance(fs::directory_iterator(out), fs::directory_iterator()), 5) << "no temporary is left";
 }
 
 TEST_F(ReportFiles, WritesTheFormatsAskedForAlone) {
   const Report report = make_report({sample_results()}, {});
-  EXPECT_THAT(write_report(report, folder_.string(), {.markdown = true, .csv = false, .latex = false}),
-              testing::ElementsAre((folder_ / "report.md").string()));
-  EXPECT_THAT(write_report(report, folder_.string(), {.markdown = false, .csv = true, .latex = false}),
-              testing::ElementsAre((folder_ / "small_case.csv").string()));
+  const auto written = [&](const Formats& formats) { return write_report(report, folder_.string(), formats).paths; };
+  const Formats none{.html = false, .markdown = false, .csv = false, .latex = false};
+  EXPECT_THAT(written(none), testing::IsEmpty());
+  Formats formats = none;
+  formats.markdown = true;
+  EXPECT_THAT(written(formats), testing::ElementsAre((folder_ / "report.md").string()));
+  formats = none;
+  formats.csv = true;
+  EXPECT_THAT(written(formats), testing::ElementsAre((folder_ / "small_case.csv").string()));
+  formats = none;
+  formats.html = true;
+  EXPECT_THAT(written(formats), testing::ElementsAre((folder_ / "index.html").string()));
 }
 
-TEST_F(ReportFiles, TablesOfSeveralFilesHaveNamesOfTheirOwn) {
-  store::Results odd = sample_results();
-  for (store::Row& row : odd.rows) row.config = "../a b";
+std::vector<std::string> table_names(const Report& report) {
   std::vector<std::string> names;
-  for (const Section& section : make_report({sample_results(), sample_results(), odd}, {}).sections) {
-    for (const Table& table : section.tables) names.push_back(table.name);
-  }
-  EXPECT_THAT(names, testing::ElementsAre("small_case_overview", "small_case", "small_case_overview_2", "small_case_2",
-                                          ".._a_b_overview", ".._a_b"));
+  for (const Table& table : tables_of(report)) names.push_back(table.name);
+  return names;
+}
+
+TEST_F(ReportFiles, TablesHaveNamesOfTheirOwn) {
+  store::Results odd = sample_results(), elsewhere = sample_results();
+  for (store::Row& row : odd.rows) row.config = "../a b";
+  elsewhere.environment.cpu = "Another CPU";
+  EXPECT_THAT(table_names(make_report({sample_results(), odd, elsewhere}, {})),
+              testing::ElementsAre("small_case_overview", "small_case", ".._a_b_overview", ".._a_b",
+                                   "small_case_overview_2", "small_case_2"));
 }
 
 std::string refusal(const std::function<void()>& body) {
@@ -78,7 +91,7 @@ TEST_F(ReportFiles, RefusesInOneSentence) {
   std::ofstream(file) << "in the way";
   EXPECT_EQ(refusal([&] { write_report({}, file, {}); }), file + ": cannot be made a folder");
   fs::create_directories(folder_ / "out/report.md/in the way");
-  EXPECT_EQ(refusal([&] { write_report({}, (folder_ / "out").string(), {}); }),
+  EXPECT_EQ(refusal([&] { write_report({}, (folder_ / "out").string(), {.html = false}); }),
             (folder_ / "out/report.md").string() + ": cannot be written: Is a directory");
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "out"), fs::directory_iterator()), 1);
   EXPECT_EQ(refusal([&] { write_report({}, "", {}); }), "the name of the folder to write to is empty");

@@ -83,8 +83,9 @@ TEST(Simulations, GiveTheExpectedFiles) {
   const store::Results sample = sample_simulations();
   const std::string path = (folder / "sample.h5").string();
   store::create_results(path, sample.environment, sample.configs)->append_simulations(sample.simulations);
-  const auto written = write_report(make_report({store::read_results(path)}, {}), (folder / "out").string(), {});
-  EXPECT_THAT(expect_golden(written, "simulations"),
+  const Report report = make_report({store::read_results(path)}, {});
+  const Written written = write_report(report, (folder / "out").string(), {.html = false});
+  EXPECT_THAT(expect_golden(written.paths, "simulations"),
               ElementsAre("report.md", "small_case_table_7.csv", "small_case_table_7.tex", "small_case_own.csv",
                           "small_case_own.tex", "report.tex"));
   std::filesystem::remove_all(folder);
@@ -130,9 +131,7 @@ TEST(Simulations, StandBesideTheTablesOfRows) {
   store::Results results = sample_results();
   results.simulations = sample_simulations().simulations;
   std::vector<std::string> names;
-  for (const Section& section : make_report({results}, {}).sections) {
-    for (const Table& table : section.tables) names.push_back(table.name);
-  }
+  for (const Table& table : tables_of(make_report({results}, {}))) names.push_back(table.name);
   EXPECT_THAT(names, ElementsAre("small_case_overview", "small_case", "small_case_table_7", "small_case_own"));
   EXPECT_THAT(simulation_sections(sample_results(), {}), IsEmpty());
 }

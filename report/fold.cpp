@@ -1,0 +1,101 @@
+#include "report/fold.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "report/format.h"
+
+namespace nalab::report {
+namespace {
+
+using store::Environment;
+
+bool is_same_machine(const Environment& a, const Environment& b) {
+  return a.cpu == b.cpu && a.isas == b.isas && a.isa == b.isa && a.cores == b.cores && a.threads == b.threads;
+}
+
+Folded start_machine(const store::Results& first) {
+  const Environment& e = first.environment;
+  Folded machine;
+  machine.origin.machine = fmt::format("{}, {}, {} thread{}", e.cpu, e.isa, e.threads, e.threads == 1 ? "" : "s");
+  machine.results.path = first.path;
+  machine.results.environment = e;
+  return machine;
+}
+
+/// Adds the rows, or simulations, that are not there yet. Gives the number of the others.
+template <class R>
+int64_t add(std::vector<R>& all, const std::vector<R>& more) {
+  std::set<std::pair<std::string, std::string>> seen;
+  for (const R& row : all) seen.emplace(row.config, row.id);
+  int64_t repeated = 0;
+  for (const R& row : more) {
+    if (seen.contains({row.config, row.id})) {
+      ++repeated;
+    } else {
+      all.push_back(row);
+    }
+  }
+  return repeated;
+}
+
+void add(Folded& machine, const store::Results& file) {
+  const Environment& e = file.environment;
+  File entry{std::filesystem::path(file.path).filename().string(), e.revision, e.started};
+  entry.simulations = static_cast<int64_t>(file.simulations.size());
+  for (const store::Row& row : file.rows) {
+    ++(row.status == "done" ? entry.done : row.status == "failed" ? entry.failed : entry.refused);
+    entry.samples += static_cast<int64_t>(row.samples.size());
+  }
+  machine.origin.files.push_back(std::move(entry));
+
+  store::Results& results = machine.results;
+  for (const store::StoredConfig& config : file.configs) {
+    const bool is_there = std::any_of(results.configs.begin(), results.configs.end(),
+                                      [&](const store::StoredConfig& other) { return other.name == config.name; });
+    if (!is_there) results.configs.push_back(config);
+  }
+  machine.origin.repeated += add(results.rows, file.rows) + add(results.simulations, file.simulations);
+
+  Environment& all = results.environment;
+  for (double Environment::*peak :
+       {&Environment::fma_f32_one_thread, &Environment::fma_f32_all_threads, &Environment::dot_bf16_one_thread,
+        &Environment::dot_bf16_all_threads, &Environment::copy_bandwidth}) {
+    all.*peak = std::max(all.*peak, e.*peak);
+  }
+}
+
+/// The revisions of all files, and from when to when they were made.
+void say_when(Folded& machine) {
+  std::vector<std::string> revisions;
+  std::set<std::string> days;
+  for (const File& file : machine.origin.files) {
+    if (std::find(revisions.begin(), revisions.end(), file.revision) == revisions.end()) {
+      revisions.push_back(file.revision);
+    }
+    days.insert(file.started);
+  }
+  Environment& e = machine.results.environment;
+  e.revision = enumerate(revisions);
+  e.started = days.size() == 1 ? *days.begin() : *days.begin() + " to " + *days.rbegin();
+}
+
+}  // namespace
+
+std::vector<Folded> fold(const std::vector<store::Results>& files) {
+  std::vector<Folded> machines;
+  for (const store::Results& file : files) {
+    const auto found = std::find_if(machines.begin(), machines.end(), [&](const Folded& machine) {
+      return is_same_machine(machine.results.environment, file.environment);
+    });
+    Folded& machine = found != machines.end() ? *found : machines.emplace_back(start_machine(file));
+    add(machine, file);
+  }
+  for (Folded& machine : machines) say_when(machine);
+  return machines;
+}
+
+}  // namespace nalab::report

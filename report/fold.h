@@ -1,0 +1,38 @@
+// Results files of the same machine, taken together.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "store/schema.h"
+
+namespace nalab::report {
+
+/// A results file as a report names it.
+struct File {
+  std::string name;  ///< without its folders
+  std::string revision, started;
+  int64_t done = 0, failed = 0, refused = 0;  ///< rows
+  int64_t simulations = 0, samples = 0;
+};
+
+/// The files of one machine: of the same CPU, instruction sets, the one in use, and threads.
+struct Origin {
+  std::string machine;  ///< "Example CPU 9000, avx2, 2 threads"
+  std::vector<File> files;
+  int64_t repeated =
+      0;  ///< rows and simulations left out because an earlier file has the same of the same configuration
+};
+
+struct Folded {
+  Origin origin;
+  /// All rows and simulations. The environment has the revisions and times of all files, and the greatest of their
+  /// peaks.
+  store::Results results;
+};
+
+/// In the order of the files.
+std::vector<Folded> fold(const std::vector<store::Results>& files);
+
+}  // namespace nalab::report

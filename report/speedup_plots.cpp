@@ -1,0 +1,342 @@
+// Plots of any results: roofline, speedup by problem, against window, against stride, and histograms of improvements.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "report/caption.h"
+#include "report/format.h"
+#include "report/speedup_view.h"
+
+namespace nalab::report {
+namespace {
+
+using store::Row;
+using Rows = std::vector<const Row*>;
+
+constexpr std::size_t kMostBars = 40;       // problems that can be told apart in one plot
+constexpr std::size_t kFewestPoints = 3;    // of a curve
+constexpr std::size_t kMostCurves = 4;      // plots of one kind for a configuration
+constexpr std::size_t kFewestCounted = 30;  // problems of a histogram
+
+/// The problems of one type and pass.
+struct Slice {
+  std::string type, pass;
+  Rows problems;
+
+  std::string title() const { return type + (pass == "forward" ? ", forward" : ", forward and backward"); }
+};
+
+std::vector<Slice> slices_of(const SpeedupView& view) {
+  std::vector<Slice> slices;
+  for (const Row* row : view.problems) {
+    const auto found = std::find_if(slices.begin(), slices.end(), [&](const Slice& slice) {
+      return slice.type == row->type && slice.pass == row->pass;
+    });
+    Slice& slice = found != slices.end() ? *found : slices.emplace_back(Slice{row->type, row->pass, {}});
+    slice.problems.push_back(row);
+  }
+  return slices;
+}
+
+const Row* measured(const SpeedupView& view, const Row& problem, const std::string& variant) {
+  const Row* row = view.index.counterpart(problem, variant);
+  return row != nullptr && is_measured(*row) ? row : nullptr;
+}
+
+/// Speedup of a variant over the baseline; none where either was not measured.
+std::optional<double> speedup_of(const SpeedupView& view, const Row& problem, const std::string& variant) {
+  const Row* row = measured(view, problem, variant);
+  std::string why;
+  return row == nullptr ? std::nullopt : speedup(view, problem, *row, why);
+}
+
+/// FLOPs of the baseline over those of a row; none where there is no such row.
+std::optional<double> flops_ratio(const SpeedupView& view, const Row& problem, const Row* row, int64_t Row::*flops) {
+  const Row* baseline = view.index.counterpart(problem, view.baseline);
+  if (baseline == nullptr || row == nullptr || row->*flops <= 0) return std::nullopt;
+  return static_cast<double>(baseline->*flops) / static_cast<double>(row->*flops);
+}
+
+/// "30x48x80" as a number of tokens: 115200.
+double product(const std::string& extents) {
+  double result = 1;
+  const char *at = extents.data(), *end = at + extents.size();
+  while (at < end) {
+    int64_t value = 1;
+    const auto [next, error] = std::from_chars(at, end, value);
+    if (error != std::errc()) break;
+    result *= static_cast<double>(value);
+    at = next + 1;
+  }
+  return result;
+}
+
+std::vector<std::string> caption_of(const SpeedupView& view, const Rows& rows, std::string sentence) {
+  return {std::move(sentence), machine_caption(view.results.environment, rows).front()};
+}
+
+bool has_spread(const std::vector<double>& values) {
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  return !values.empty() && *least > 0 && *most / *least > 20;
+}
+
+/// A series for each variant but the baseline, with a point for each row that was measured. `where` gives x.
+std::vector<Series> speedup_series(const SpeedupView& view, const Rows& problems, Mark mark,
+                                   const std::function<double(std::size_t)>& where, std::vector<double>& values) {
+  std::vector<Series> all;
+  for (const std::string& variant : view.variants) {
+    if (variant == view.baseline) continue;
+    Series series{variant, Role::kOurs, mark, {}};
+    for (std::size_t i = 0; i < problems.size(); ++i) {
+      const std::optional<double> value = speedup_of(view, *problems[i], variant);
+      if (!value) continue;
+      series.points.push_back({where(i), *value});
+      values.push_back(*value);
+    }
+    if (!series.points.empty()) all.push_back(std::move(series));
+  }
+  return all;
+}
+
+/// What the FLOPs alone would allow: `flops` of the baseline over those of the problem's row, by default of any
+/// variant.
+Series bound_series(const SpeedupView& view, const Rows& problems, std::string name, Mark mark,
+                    const std::function<double(std::size_t)>& where, int64_t Row::*flops,
+                    const std::string& variant = {}) {
+  Series series{std::move(name), Role::kBound, mark, {}};
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    const Row* row = variant.empty() ? problems[i] : view.index.counterpart(*problems[i], variant);
+    if (const auto ratio = flops_ratio(view, *problems[i], row, flops)) series.points.push_back({where(i), *ratio});
+  }
+  return series;
+}
+
+constexpr const char* kFlopWise = "FLOP-wise bound";
+
+/// Names that tell problems apart: labels, and what else it takes.
+std::vector<std::string> names_of(const SpeedupView& view, const Rows& problems) {
+  std::map<std::string, int> uses;
+  for (const Row* row : problems) ++uses[row->label];
+  std::vector<std::string> names;
+  for (const Row* row : problems) {
+    std::string name = row->label;
+    if (name.empty() || uses[name] > 1) {
+      for (const Trait<Row>& trait : view.traits) {
+        const std::string heading = trait.heading;
+        if (heading == "type" || heading == "pass") continue;
+        name += fmt::format("{}{} {}", name.empty() ? "" : ", ", heading, trait.text(*row));
+      }
+    }
+    names.push_back(name);
+  }
+  return names;
+}
+
+std::optional<Plot> bars(const SpeedupView& view, const Slice& slice) {
+  if (slice.problems.size() < 2 || slice.problems.size() > kMostBars) return std::nullopt;
+  Plot plot;
+  plot.name = fmt::format("{}_speedup_{}_{}", view.config, slice.type, slice.pass);
+  plot.title = fmt::format("Speedup over {} by problem, {}", view.baseline, slice.title());
+  plot.categories = names_of(view, slice.problems);
+  std::vector<double> values;
+  const auto index = [](std::size_t i) { return static_cast<double>(i); };
+  plot.series = speedup_series(view, slice.problems, Mark::kBars, index, values);
+  if (plot.series.empty()) return std::nullopt;
+  plot.series.push_back(bound_series(view, slice.problems, kFlopWise, Mark::kPoints, index, &Row::useful_flops));
+  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(values)};
+  plot.caption = caption_of(view, slice.problems,
+                            fmt::format("Times of {} over those of each variant, medians; longer is faster. The bound "
+                                        "is what the FLOPs of attended pairs would allow.",
+                                        view.baseline));
+  return plot;
+}
+
+/// Problems that differ in one parameter only, `varied`: each group sorted by it, those with most values first.
+std::vector<Rows> groups_by(const Slice& slice, std::string Row::*varied) {
+  std::vector<std::pair<std::string, Rows>> groups;
+  for (const Row* row : slice.problems) {
+    Row key = *row;
+    key.*varied = "";
+    // The rest of a row is about its result.
+    const std::string text =
+        fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", key.layout, key.window, key.stride, key.dilation, key.causal,
+                    key.batch, key.heads, key.heads_kv, key.head_dim, key.head_dim_v, key.extra_tokens, key.scale);
+    auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& group) { return group.first == text; });
+    if (found == groups.end()) found = groups.insert(groups.end(), {text, {}});
+    found->second.push_back(row);
+  }
+  std::vector<Rows> result;
+  for (auto& [key, rows] : groups) {
+    if (rows.size() < kFewestPoints) continue;
+    std::stable_sort(rows.begin(), rows.end(), [&](const Row* a, const Row* b) {
+      return std::pair(product(a->*varied), a->*varied) < std::pair(product(b->*varied), b->*varied);
+    });
+    result.push_back(std::move(rows));
+  }
+  std::stable_sort(result.begin(), result.end(), [](const Rows& a, const Rows& b) { return a.size() > b.size(); });
+  if (result.size() > kMostCurves) result.resize(kMostCurves);
+  return result;
+}
+
+/// The problem of a group without what is varied.
+std::string problem_text(const Row& row, std::string Row::*varied) {
+  std::string text = "layout " + row.layout;
+  const auto add = [&](const char* name, std::string Row::*field) {
+    const bool is_usual = product(row.*field) == 1 && field != &Row::window;
+    if (field != varied && !is_usual) text += fmt::format(", {} {}", name, row.*field);
+  };
+  add("window", &Row::window);
+  add("stride", &Row::stride);
+  add("dilation", &Row::dilation);
+  return fmt::format("{}, head dim {}, batch x heads {}", text, row.head_dim, row.batch * row.heads);
+}
+
+std::optional<Plot> against_window(const SpeedupView& view, const Slice& slice, const Rows& rows, std::size_t number) {
+  Plot plot;
+  plot.name = fmt::format("{}_window_{}_{}_{}", view.config, slice.type, slice.pass, number);
+  plot.title = fmt::format("Speedup over {} against window, {}", view.baseline, slice.title());
+  const auto tokens = [&](std::size_t i) { return product(rows[i]->window); };
+  std::vector<double> values;
+  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, tokens, values);
+  if (plot.series.empty()) return std::nullopt;
+  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, tokens, &Row::useful_flops));
+  plot.x = {"window, tokens (of all axes together)", true};
+  plot.y = {fmt::format("speedup over {}, times", view.baseline), true};
+  plot.caption = caption_of(view, rows,
+                            fmt::format("{}. The bound is what the FLOPs of attended pairs would allow.",
+                                        problem_text(*rows.front(), &Row::window)));
+  return plot;
+}
+
+std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, const Rows& rows, std::size_t number) {
+  Plot plot;
+  plot.name = fmt::format("{}_stride_{}_{}_{}", view.config, slice.type, slice.pass, number);
+  plot.title = fmt::format("Speedup over {} against stride, {}", view.baseline, slice.title());
+  const auto index = [](std::size_t i) { return static_cast<double>(i); };
+  for (const Row* row : rows) plot.categories.push_back(row->stride);
+  std::vector<double> values;
+  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, index, values);
+  if (plot.series.empty()) return std::nullopt;
+  plot.series.push_back(bound_series(view, rows, "simulated: FLOPs that fused executes", Mark::kLineAndPoints, index,
+                                     &Row::executed_flops, "fused"));
+  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, index, &Row::useful_flops));
+  plot.x = {"stride, tokens", false};
+  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(values)};
+  plot.caption =
+      caption_of(view, rows,
+                 fmt::format("{}. Simulated: executed FLOPs of {} over those of fused, whose tiles hold masked pairs "
+                             "too. The FLOP-wise bound counts attended pairs alone.",
+                             problem_text(*rows.front(), &Row::stride), view.baseline));
+  return plot;
+}
+
+std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
+  const std::vector<std::pair<std::string, std::string>> pairs{
+      {"fused", "naive"}, {"gemm", "naive"}, {"fused", "gemm"}};
+  std::vector<Sample> samples;
+  for (const auto& [variant, other] : pairs) {
+    Sample sample{variant + " over " + other, Role::kOurs, {}};
+    for (const Row* problem : slice.problems) {
+      const Row *row = measured(view, *problem, variant), *base = measured(view, *problem, other);
+      if (row == nullptr || base == nullptr) continue;
+      sample.values.push_back(figures_of(view.results.environment, *base).median /
+                              figures_of(view.results.environment, *row).median);
+    }
+    if (sample.values.size() >= kFewestCounted) samples.push_back(std::move(sample));
+  }
+  if (samples.empty()) return std::nullopt;
+  Plot plot = histogram(fmt::format("{}_improvements_{}_{}", view.config, slice.type, slice.pass),
+                        "How often which speedup, " + slice.title(), "speedup, times", samples);
+  plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin reaches to the double.");
+  return plot;
+}
+
+/// GFLOP/s against FLOP per byte of tensors, with the lines that bandwidth and multiply-adds draw.
+std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
+  const store::Environment& environment = view.results.environment;
+  const double peak = environment.fma_f32_all_threads, bandwidth = environment.copy_bandwidth;
+  if (peak <= 0 || bandwidth <= 0) return std::nullopt;
+  std::vector<Series> useful;
+  Series executed{"executed FLOPs, any variant", Role::kBaseline, Mark::kPoints, {}};
+  Rows shown;
+  std::set<const Row*> seen;
+  double least = peak / bandwidth, most = least;
+  bool has_dots = false;
+  for (const std::string& variant : view.variants) {
+    Series series{variant, variant == view.baseline ? Role::kBaseline : Role::kOurs, Mark::kPoints, {}};
+    for (const Row* problem : view.problems) {
+      const Row* row = problem->pass == pass ? measured(view, *problem, variant) : nullptr;
+      if (row == nullptr || row->tensor_bytes <= 0 || row->useful_flops <= 0 || !seen.insert(row).second) continue;
+      const auto point = [&](int64_t flops) {
+        const double intensity = static_cast<double>(flops) / static_cast<double>(row->tensor_bytes);
+        least = std::min(least, intensity);
+        most = std::max(most, intensity);
+        return Point{intensity, static_cast<double>(flops) / figures_of(environment, *row).median / 1e9};
+      };
+      series.points.push_back(point(row->useful_flops));
+      if (row->executed_flops > row->useful_flops) executed.points.push_back(point(row->executed_flops));
+      has_dots = has_dots || (row->type == "bf16" && row->isa == "avx512bf16");
+      shown.push_back(row);
+    }
+    if (!series.points.empty()) useful.push_back(std::move(series));
+  }
+  if (shown.size() < kFewestPoints) return std::nullopt;
+
+  least /= 2;
+  most *= 2;
+  Plot plot;
+  plot.name = fmt::format("{}_roofline_{}", view.config, pass);
+  plot.title = pass == "forward" ? "Roofline, forward" : "Roofline, forward and backward";
+  plot.x = {"work per size of the tensors, FLOP/B", true};
+  plot.y = {"rate, GFLOP/s", true};
+  const auto level = [&](const std::string& what, double rate) {
+    plot.series.push_back({fmt::format("{}, {} GFLOP/s", what, significant(rate / 1e9, 3)),
+                           Role::kBound,
+                           Mark::kLine,
+                           {{rate / bandwidth, rate / 1e9}, {most, rate / 1e9}}});
+  };
+  double highest = peak;
+  level("peak of f32 multiply-adds", peak);
+  if (has_dots && environment.dot_bf16_all_threads > 0) {
+    level("peak of bf16 dot products", environment.dot_bf16_all_threads);
+    highest = std::max(peak, environment.dot_bf16_all_threads);
+  }
+  plot.series.push_back({fmt::format("copy bandwidth, {} GB/s", significant(bandwidth / 1e9, 3)),
+                         Role::kBound,
+                         Mark::kLine,
+                         {{least, bandwidth * least / 1e9}, {highest / bandwidth, highest / 1e9}}});
+  for (Series& series : useful) plot.series.push_back(std::move(series));
+  if (!executed.points.empty()) plot.series.push_back(std::move(executed));
+  plot.caption =
+      caption_of(view, shown,
+                 "One point for each problem, type and variant, by its useful FLOPs; where the variant "
+                 "executes masked pairs too, another point has all its FLOPs. The lines were measured in the "
+                 "same run; tensors that fit the caches can lie above that of the copy bandwidth.");
+  return plot;
+}
+
+}  // namespace
+
+std::vector<Plot> speedup_plots(const SpeedupView& view) {
+  std::vector<Plot> plots;
+  const auto keep = [&](std::optional<Plot> plot) {
+    if (plot) plots.push_back(std::move(*plot));
+  };
+  for (const Slice& slice : slices_of(view)) {
+    keep(improvements(view, slice));
+    if (view.baseline.empty()) continue;
+    keep(bars(view, slice));
+    std::size_t number = 0;
+    for (const Rows& rows : groups_by(slice, &Row::window)) keep(against_window(view, slice, rows, ++number));
+    number = 0;
+    for (const Rows& rows : groups_by(slice, &Row::stride)) keep(against_stride(view, slice, rows, ++number));
+  }
+  for (const char* pass : {"forward", "forward_backward"}) keep(roofline(view, pass));
+  return plots;
+}
+
+}  // namespace nalab::report

@@ -1,0 +1,38 @@
+// One configuration's rows, as the generic tables and plots look at them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "report/figures.h"
+#include "report/modules.h"
+#include "report/traits.h"
+#include "store/schema.h"
+
+namespace nalab::report {
+
+/// Refers to the results and the index, which must outlive it.
+struct SpeedupView {
+  const store::Results& results;
+  const RowIndex& index;
+  std::string config;
+  std::vector<const store::Row*> problems;  ///< the first row of each problem, type and pass to show
+  std::vector<std::string> variants;        ///< those of the problems and their baseline, in the order of the rows
+  std::string baseline;                     ///< variant; empty where there is none
+  std::vector<Trait<store::Row>> traits;    ///< in which the problems differ
+  std::string common;                       ///< sentence on the traits that they share
+};
+
+/// Without problems where the configuration has no rows but those that are baselines of others.
+SpeedupView make_view(const store::Results& results, const RowIndex& index, const std::string& config,
+                      const Options& options);
+
+/// The speedup of a measured row over the baseline's row for the problem, or none and a sentence that says why.
+std::optional<double> speedup(const SpeedupView& view, const store::Row& problem, const store::Row& row,
+                              std::string& why);
+
+/// What is shown of a configuration in plots: those that there are enough rows for.
+std::vector<Plot> speedup_plots(const SpeedupView& view);
+
+}  // namespace nalab::report

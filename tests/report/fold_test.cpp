@@ -1,0 +1,63 @@
+#include "report/fold.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/report/sample_results.h"
+
+namespace nalab::report {
+namespace {
+
+TEST(Fold, FilesOfAMachineAreTakenTogether) {
+  store::Results first = sample_results(), second = sample_results();
+  first.path = "/some/where/first.h5";
+  second.path = "second.h5";
+  second.environment.revision = "fedcba987654";
+  second.environment.started = "2025-01-03T00:00:00Z";
+  second.environment.fma_f32_all_threads = 120e9;
+  second.rows.push_back(sample_row("new", 7, "naive", "f32", {0.1, 0.2}));
+  const std::vector<Folded> machines = fold({first, second});
+  ASSERT_EQ(machines.size(), 1u);
+  const Folded& machine = machines[0];
+  EXPECT_EQ(machine.origin.machine, "Example CPU 9000 @ 3.0 GHz, avx2, 2 threads");
+  ASSERT_EQ(machine.origin.files.size(), 2u);
+  EXPECT_EQ(machine.origin.files[0].name, "first.h5");
+  EXPECT_EQ(machine.origin.files[0].done, 4);
+  EXPECT_EQ(machine.origin.files[0].failed, 1);
+  EXPECT_EQ(machine.origin.files[0].refused, 2);
+  EXPECT_EQ(machine.origin.files[0].samples, 10);
+  EXPECT_EQ(machine.origin.files[1].done, 5);
+  EXPECT_EQ(machine.origin.files[1].revision, "fedcba987654");
+  EXPECT_EQ(machine.origin.repeated, 7);
+  EXPECT_EQ(machine.results.rows.size(), 8u);
+  EXPECT_EQ(machine.results.configs.size(), 1u);
+  EXPECT_EQ(machine.results.environment.revision, "0123456789ab and fedcba987654");
+  EXPECT_EQ(machine.results.environment.started, "2025-01-02T03:04:05Z to 2025-01-03T00:00:00Z");
+  EXPECT_EQ(machine.results.environment.fma_f32_all_threads, 120e9);
+}
+
+TEST(Fold, TheFirstFileOfARowIsShown) {
+  store::Results first = sample_results(), second = sample_results();
+  second.rows[1].samples = {99};
+  EXPECT_EQ(fold({first, second})[0].results.rows[1].samples, first.rows[1].samples);
+  // Another configuration's row with the same id is a row of its own.
+  for (store::Row& row : second.rows) row.config = "other";
+  EXPECT_EQ(fold({first, second})[0].results.rows.size(), 14u);
+}
+
+TEST(Fold, MachinesStayApart) {
+  store::Results cpu = sample_results(), isa = sample_results(), threads = sample_results();
+  cpu.environment.cpu = "Another CPU";
+  isa.environment.isa = "baseline";
+  threads.environment.threads = 1;
+  std::vector<std::string> names;
+  for (const Folded& machine : fold({sample_results(), cpu, isa, threads, cpu})) {
+    names.push_back(machine.origin.machine);
+  }
+  EXPECT_THAT(names, testing::ElementsAre("Example CPU 9000 @ 3.0 GHz, avx2, 2 threads", "Another CPU, avx2, 2 threads",
+                                          "Example CPU 9000 @ 3.0 GHz, baseline, 2 threads",
+                                          "Example CPU 9000 @ 3.0 GHz, avx2, 1 thread"));
+}
+
+}  // namespace
+}  // namespace nalab::report
