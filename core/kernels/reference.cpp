@@ -9,34 +9,55 @@ namespace nalab::reference {
 
 namespace {
 
-/// A token of the layout, or, where `extra` is not negative, an extra token.
-struct Key {
-  std::array<int64_t, 3> token{0, 0, 0};
-  int64_t extra = -1;
-};
-
-/// Coordinates along one axis that a query coordinate attends to, by testing every one.
-std::vector<int64_t> attended_coordinates(const Axis& axis, int64_t query) {
-  std::vector<int64_t> keys;
-  for (int64_t key = 0; key < axis.extent; ++key) {
-    if (attends(axis, query, key)) keys.push_back(key);
+/// Coordinates along one axis for which test(coordinate) holds, by testing every one.
+template <class Test>
+std::vector<int64_t> coordinates(const Axis& axis, const Test& test) {
+  std::vector<int64_t> found;
+  for (int64_t i = 0; i < axis.extent; ++i) {
+    if (test(i)) found.push_back(i);
   }
+  return found;
+}
+
+/// Calls visit(token) for the product of coordinates along three axes, in row-major order.
+template <class Visit>
+void for_each_token(const std::array<std::vector<int64_t>, 3>& x, const Visit& visit) {
+  for (int64_t x1 : x[0]) {
+    for (int64_t x2 : x[1]) {
+      for (int64_t x3 : x[2]) visit(std::array<int64_t, 3>{x1, x2, x3});
+    }
+  }
+}
+
+int64_t head_kv_of(const Problem& problem, int64_t head) { return head / (problem.heads / problem.heads_kv); }
+
+std::vector<Key> attended_keys(const Problem& problem, const Query& query) {
+  const auto axes = problem.axes3();
+  const int64_t head_kv = head_kv_of(problem, query.head);
+  std::array<std::vector<int64_t>, 3> x;
+  for (std::size_t a = 0; a < 3; ++a) {
+    x[a] = coordinates(axes[a], [&](int64_t key) { return attends(axes[a], query.token[a], key); });
+  }
+  std::vector<Key> keys;
+  for_each_token(x, [&](const auto& token) { keys.push_back({query.batch, token, head_kv}); });
+  for (int64_t e = 0; e < problem.extra_tokens; ++e) keys.push_back({query.batch, {0, 0, e}, head_kv, true});
   return keys;
 }
 
-std::vector<Key> attended_keys(const Problem& problem, const std::array<int64_t, 3>& query) {
+/// The queries that attend to a key, of all heads that read its kv head.
+std::vector<Query> attending_queries(const Problem& problem, const Key& key) {
   const auto axes = problem.axes3();
-  const auto x1s = attended_coordinates(axes[0], query[0]);
-  const auto x2s = attended_coordinates(axes[1], query[1]);
-  const auto x3s = attended_coordinates(axes[2], query[2]);
-  std::vector<Key> keys;
-  for (int64_t x1 : x1s) {
-    for (int64_t x2 : x2s) {
-      for (int64_t x3 : x3s) keys.push_back({.token = {x1, x2, x3}});
-    }
+  std::array<std::vector<int64_t>, 3> x;
+  for (std::size_t a = 0; a < 3; ++a) {
+    x[a] = coordinates(axes[a], [&](int64_t query) { return key.extra || attends(axes[a], query, key.token[a]); });
   }
-  for (int64_t e = 0; e < problem.extra_tokens; ++e) keys.push_back({.extra = e});
-  return keys;
+  std::vector<Query> queries;
+  for_each_token(x, [&](const auto& token) {
+    for (int64_t head = 0; head < problem.heads; ++head) {
+      if (head_kv_of(problem, head) == key.head_kv) queries.push_back({key.batch, token, head});
+    }
+  });
+  return queries;
 }
 
 /// The dim elements of one head of one token, as double.
@@ -49,10 +70,13 @@ std::vector<double> row(const ConstTensorView& view, int64_t batch, const std::a
   });
 }
 
-std::vector<double> key_row(const ConstTensorView& layout, const ConstTensorView& extra, int64_t batch, const Key& key,
-                            int64_t head_kv) {
-  if (key.extra >= 0) return row(extra, batch, {0, 0, key.extra}, head_kv);
-  return row(layout, batch, key.token, head_kv);
+std::vector<double> row(const ConstTensorView& view, const Query& query) {
+  return row(view, query.batch, query.token, query.head);
+}
+
+/// The row of a key in `layout`, or that of an extra token in `extra`.
+std::vector<double> row(const ConstTensorView& layout, const ConstTensorView& extra, const Key& key) {
+  return row(key.extra ? extra : layout, key.batch, key.token, key.head_kv);
 }
 
 double dot(const std::vector<double>& a, const std::vector<double>& b) {
@@ -65,8 +89,6 @@ void add_scaled(double* target, double factor, const std::vector<double>& x) {
   for (std::size_t c = 0; c < x.size(); ++c) target[c] += factor * x[c];
 }
 
-int64_t head_kv_of(const Problem& problem, int64_t head) { return head / (problem.heads / problem.heads_kv); }
-
 /// Softmax of the scaled scores of one query over the keys that it attends to.
 struct Weights {
   std::vector<Key> keys;
@@ -77,13 +99,12 @@ struct Weights {
 
 Weights weights(const Problem& problem, const Inputs& in, const Query& query) {
   Weights w;
-  w.keys = attended_keys(problem, query.token);
+  w.keys = attended_keys(problem, query);
   const double scale = problem.effective_scale();
-  const int64_t head_kv = head_kv_of(problem, query.head);
-  const std::vector<double> q = row(in.q, query.batch, query.token, query.head);
+  const std::vector<double> q = row(in.q, query);
   double max = -std::numeric_limits<double>::infinity();
   for (const Key& key : w.keys) {
-    const double score = scale * dot(q, key_row(in.k, in.extra_k, query.batch, key, head_kv));
+    const double score = scale * dot(q, row(in.k, in.extra_k, key));
     w.p.push_back(score);
     max = std::max(max, score);
     if (std::isfinite(score)) w.max_abs_score = std::max(w.max_abs_score, std::abs(score));
@@ -96,6 +117,26 @@ Weights weights(const Problem& problem, const Inputs& in, const Query& query) {
   for (double& p : w.p) p /= sum;
   w.lse = max + std::log(sum);
   return w;
+}
+
+/// The weights of one query, and the gradients of its scores before they are scaled.
+struct ScoreGradients : Weights {
+  std::vector<double> ds;
+};
+
+ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
+                               const Query& query) {
+  ScoreGradients g{weights(problem, in, query), {}};
+  // dp = dout v^T; the softmax passes back p (dp - delta) with delta = sum p dp.
+  const auto dout_row = row(dout, query);
+  std::vector<double> dp;
+  double delta = 0;
+  for (std::size_t i = 0; i < g.keys.size(); ++i) {
+    dp.push_back(dot(dout_row, row(in.v, in.extra_v, g.keys[i])));
+    delta += g.p[i] * dp[i];
+  }
+  for (std::size_t i = 0; i < g.keys.size(); ++i) g.ds.push_back(problem.effective_scale() * g.p[i] * (dp[i] - delta));
+  return g;
 }
 
 /// All queries of a problem, in the order of out.
@@ -151,8 +192,7 @@ Forward forward(const Problem& problem, const Inputs& in, std::span<const Query>
     const Weights w = weights(problem, in, query);
     std::vector<double> out(static_cast<std::size_t>(problem.head_dim_v), 0.0);
     for (std::size_t i = 0; i < w.keys.size(); ++i) {
-      const auto v = key_row(in.v, in.extra_v, query.batch, w.keys[i], head_kv_of(problem, query.head));
-      add_scaled(out.data(), w.p[i], v);
+      add_scaled(out.data(), w.p[i], row(in.v, in.extra_v, w.keys[i]));
     }
     result.out.insert(result.out.end(), out.begin(), out.end());
     result.lse.push_back(w.lse);
@@ -166,33 +206,57 @@ Forward forward(const Problem& problem, const Inputs& inputs) { return forward(p
 Backward backward(const Problem& problem, const Inputs& in, const ConstTensorView& dout) {
   Backward result{zeros(q_shape(problem)), zeros(k_shape(problem)), zeros(v_shape(problem)),
                   zeros(extra_k_shape(problem)), zeros(extra_v_shape(problem))};
-  const double scale = problem.effective_scale();
   for (const Query& query : all_queries(problem)) {
-    const Weights w = weights(problem, in, query);
-    const int64_t head_kv = head_kv_of(problem, query.head);
-    const auto q = row(in.q, query.batch, query.token, query.head);
-    const auto dout_row = row(dout, query.batch, query.token, query.head);
-    // dp = dout v^T; the softmax passes back p (dp - delta) with delta = sum p dp.
-    std::vector<double> dp;
-    double delta = 0;
-    for (std::size_t i = 0; i < w.keys.size(); ++i) {
-      dp.push_back(dot(dout_row, key_row(in.v, in.extra_v, query.batch, w.keys[i], head_kv)));
-      delta += w.p[i] * dp[i];
-    }
+    const ScoreGradients g = score_gradients(problem, in, dout, query);
+    const auto q = row(in.q, query);
+    const auto dout_row = row(dout, query);
     double* dq = result.dq.data() + offset(q_shape(problem), query.batch, query.token, query.head);
-    for (std::size_t i = 0; i < w.keys.size(); ++i) {
-      const Key& key = w.keys[i];
-      const double ds = scale * w.p[i] * (dp[i] - delta);
-      add_scaled(dq, ds, key_row(in.k, in.extra_k, query.batch, key, head_kv));
-      const bool extra = key.extra >= 0;
-      const std::array<int64_t, 3> token = extra ? std::array<int64_t, 3>{0, 0, key.extra} : key.token;
-      const TokenShape k_like = extra ? extra_k_shape(problem) : k_shape(problem);
-      const TokenShape v_like = extra ? extra_v_shape(problem) : v_shape(problem);
-      double* dk = (extra ? result.dextra_k : result.dk).data() + offset(k_like, query.batch, token, head_kv);
-      double* dv = (extra ? result.dextra_v : result.dv).data() + offset(v_like, query.batch, token, head_kv);
-      add_scaled(dk, ds, q);
-      add_scaled(dv, w.p[i], dout_row);
+    for (std::size_t i = 0; i < g.keys.size(); ++i) {
+      const Key& key = g.keys[i];
+      add_scaled(dq, g.ds[i], row(in.k, in.extra_k, key));
+      const TokenShape k_like = key.extra ? extra_k_shape(problem) : k_shape(problem);
+      const TokenShape v_like = key.extra ? extra_v_shape(problem) : v_shape(problem);
+      std::vector<double>& dk = key.extra ? result.dextra_k : result.dk;
+      std::vector<double>& dv = key.extra ? result.dextra_v : result.dv;
+      add_scaled(dk.data() + offset(k_like, key.batch, key.token, key.head_kv), g.ds[i], q);
+      add_scaled(dv.data() + offset(v_like, key.batch, key.token, key.head_kv), g.p[i], dout_row);
     }
+  }
+  return result;
+}
+
+std::vector<double> backward_queries(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
+                                     std::span<const Query> queries) {
+  std::vector<double> result;
+  for (const Query& query : queries) {
+    const ScoreGradients g = score_gradients(problem, in, dout, query);
+    std::vector<double> dq(static_cast<std::size_t>(problem.head_dim), 0.0);
+    for (std::size_t i = 0; i < g.keys.size(); ++i) add_scaled(dq.data(), g.ds[i], row(in.k, in.extra_k, g.keys[i]));
+    result.insert(result.end(), dq.begin(), dq.end());
+  }
+  return result;
+}
+
+KeyGradients backward_keys(const Problem& problem, const Inputs& in, const SavedForBackward& saved,
+                           std::span<const Key> keys) {
+  KeyGradients result;
+  const double scale = problem.effective_scale();
+  for (const Key& key : keys) {
+    const auto k = row(in.k, in.extra_k, key);
+    const auto v = row(in.v, in.extra_v, key);
+    std::vector<double> dk(k.size(), 0.0), dv(v.size(), 0.0);
+    for (const Query& query : attending_queries(problem, key)) {
+      const auto q = row(in.q, query);
+      const auto dout = row(saved.dout, query);
+      const double p = std::exp(scale * dot(q, k) - row(saved.lse, query).front());
+      // delta = sum p dp over what the query attends to, as dout times out. Where that is one key, the score has no
+      // gradient, and what out and lse were rounded to must not give it one.
+      const double delta = problem.keys_per_query() == 1 ? dot(dout, v) : dot(dout, row(saved.out, query));
+      add_scaled(dk.data(), scale * p * (dot(dout, v) - delta), q);
+      add_scaled(dv.data(), p, dout);
+    }
+    result.dk.insert(result.dk.end(), dk.begin(), dk.end());
+    result.dv.insert(result.dv.end(), dv.begin(), dv.end());
   }
   return result;
 }

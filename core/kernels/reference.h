@@ -20,6 +20,14 @@ struct Query {
   int64_t head = 0;
 };
 
+/// One row of dk and one of dv: a batch entry, a token, a kv head.
+struct Key {
+  int64_t batch = 0;
+  std::array<int64_t, 3> token{0, 0, 0};  ///< as in Query; of an extra token {0, 0, its index}
+  int64_t head_kv = 0;
+  bool extra = false;
+};
+
 /// Results of the forward pass in double, contiguous.
 struct Forward {
   std::vector<double> out;     ///< [batch, X..., heads, head_dim_v], or [queries, head_dim_v] for chosen queries
@@ -32,6 +40,12 @@ struct Backward {
   std::vector<double> dq, dk, dv, dextra_k, dextra_v;
 };
 
+/// Gradients of chosen keys.
+struct KeyGradients {
+  std::vector<double> dk;  ///< [keys, head_dim]
+  std::vector<double> dv;  ///< [keys, head_dim_v]
+};
+
 /// Whether a query coordinate attends to a key coordinate along one axis: the definition, word by word.
 bool attends(const Axis& axis, int64_t query, int64_t key);
 
@@ -41,5 +55,13 @@ Forward forward(const Problem& problem, const Inputs& inputs);
 Forward forward(const Problem& problem, const Inputs& inputs, std::span<const Query> queries);
 /// dout is shaped as out, of the problem's element type.
 Backward backward(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout);
+/// dq of chosen queries, [queries, head_dim].
+std::vector<double> backward_queries(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout,
+                                     std::span<const Query> queries);
+/// The gradients of chosen keys, extra tokens among them. They need the weights of all queries that attend to them,
+/// which are made from the saved lse, and the sums over what these attend to, which are made from the saved out: out
+/// and lse have to be verified on their own.
+KeyGradients backward_keys(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
+                           std::span<const Key> keys);
 
 }  // namespace nalab::reference

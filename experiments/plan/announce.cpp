@@ -13,8 +13,13 @@ namespace nalab::plan {
 namespace {
 
 std::string verification_text(const Row& row) {
-  if (row.verified_queries == row.total_queries) return "all queries";
-  return fmt::format("{} of {} queries", row.verified_queries, row.total_queries);
+  std::string text = row.verified_queries == row.total_queries
+                         ? "all queries"
+                         : fmt::format("{} of {} queries", row.verified_queries, row.total_queries);
+  if (const auto& sample = row.gradient_sample) {
+    text += fmt::format(" and gradients of {} queries and {} keys", sample->queries, sample->keys);
+  }
+  return text;
 }
 
 }  // namespace
@@ -31,7 +36,7 @@ std::string summary(const Plan& plan, double peak_seconds) {
         continue;
       }
       ++run;
-      if (row.verified_queries < row.total_queries) ++sampled;
+      if (row.verified_queries < row.total_queries || row.gradient_sample) ++sampled;
       flops += row.useful_flops;
       tensors = std::max(tensors, row.tensor_bytes);
       workspace = std::max(workspace, row.workspace_bytes);

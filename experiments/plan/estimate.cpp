@@ -17,19 +17,31 @@ constexpr double kOracleBackward = 3.0;
 /// What plain vectorised code reaches per thread; the ETA replaces it by what is measured.
 constexpr double kFlopsPerSecondAndThread = 10e9;
 
-}  // namespace
-
-double oracle_seconds(const Problem& problem, int64_t queries) {
+/// Seconds to find `tokens` tokens for a row and to work on them.
+double row_seconds(const Problem& problem, int64_t tokens) {
   int64_t coordinates = 0;
   for (const Axis& axis : problem.axes) coordinates += axis.extent;
   const double channels = static_cast<double>(problem.head_dim) + static_cast<double>(problem.head_dim_v);
-  const double per_key = kOracleSecondsPerKey + kOracleSecondsPerKeyAndChannel * channels;
-  return static_cast<double>(queries) * (static_cast<double>(coordinates) * kOracleSecondsPerCoordinate +
-                                         static_cast<double>(problem.keys_per_query()) * per_key);
+  const double per_token = kOracleSecondsPerKey + kOracleSecondsPerKeyAndChannel * channels;
+  return static_cast<double>(coordinates) * kOracleSecondsPerCoordinate + static_cast<double>(tokens) * per_token;
+}
+
+}  // namespace
+
+double oracle_seconds(const Problem& problem, int64_t queries) {
+  return static_cast<double>(queries) * row_seconds(problem, problem.keys_per_query());
 }
 
 double gradient_oracle_seconds(const Problem& problem) {
   return kOracleBackward * oracle_seconds(problem, problem.batch * problem.tokens() * problem.heads);
+}
+
+double gradient_sample_seconds(const Problem& problem, int64_t queries, int64_t keys, int64_t extra_tokens) {
+  // A key is attended to by about as many queries of each head as a query attends to keys.
+  const int64_t group = problem.heads / problem.heads_kv;
+  return kOracleBackward * (oracle_seconds(problem, queries) +
+                            static_cast<double>(keys) * row_seconds(problem, problem.keys_per_query() * group) +
+                            static_cast<double>(extra_tokens) * row_seconds(problem, problem.tokens() * group));
 }
 
 double call_seconds(const Variant& variant, const Problem& problem, config::RowPass pass, int threads) {

@@ -20,15 +20,20 @@ std::vector<Pass> passes_of(config::RowPass pass) {
 }
 
 /// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
-int64_t tensors_and_oracle_bytes(const Problem& p, config::RowPass pass, int64_t verified_queries) {
+int64_t tensors_and_oracle_bytes(const Row& row) {
+  const Problem& p = row.problem;
   const int64_t element = size_of(p.type);
   const int64_t out = out_shape(p).elements();
   int64_t inputs = q_shape(p).elements() + k_shape(p).elements() + v_shape(p).elements();
   if (p.extra_tokens > 0) inputs += extra_k_shape(p).elements() + extra_v_shape(p).elements();
   int64_t bytes = element * (inputs + out) + 4 * lse_shape(p).elements();
-  bytes += 12 * verified_queries * (p.head_dim_v + 1);
-  if (pass == config::RowPass::forward_backward) bytes += element * (inputs + out) + 12 * inputs;
-  return bytes;
+  bytes += 12 * row.verified_queries * (p.head_dim_v + 1);
+  if (row.pass == config::RowPass::forward) return bytes;
+  int64_t compared = inputs;
+  if (const auto& sample = row.gradient_sample) {
+    compared = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v);
+  }
+  return bytes + element * (inputs + out) + 12 * compared;
 }
 
 /// The rules that a problem breaks. Self attention of a valid problem may have too many pairs to be counted.
@@ -56,13 +61,20 @@ std::optional<std::string> too_much_memory(const Row& row, const Machine& machin
                      bytes_text(machine.memory_bytes));
 }
 
-/// Gradients are compared as a whole: the oracle has none for a sample of queries.
-std::optional<std::string> unverifiable(const Row& row, const config::Verify& verify) {
-  if (row.pass == config::RowPass::forward) return std::nullopt;
-  const double seconds = gradient_oracle_seconds(row.problem);
-  if (seconds <= verify.budget_seconds) return std::nullopt;
-  return fmt::format("the oracle of the gradients takes about {}, more than verify: budget_seconds {}",
-                     seconds_text(seconds), verify.budget_seconds);
+/// Nothing where all gradients are to be compared.
+std::optional<GradientSample> choose_gradient_sample(const Row& row, const config::Verify& verify, int threads) {
+  const Problem& p = row.problem;
+  if (row.pass == config::RowPass::forward || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
+  GradientSample sample;
+  sample.queries = std::min(row.total_queries, verify.sampled_queries);
+  sample.keys = std::min(p.batch * p.tokens() * p.heads_kv, verify.sampled_queries);
+  if (p.extra_tokens > 0) {
+    // All queries attend to an extra token: only as many as the budget bears, which may be none.
+    const double affordable = verify.budget_seconds * threads / gradient_sample_seconds(p, 0, 0, 1);
+    const int64_t most = std::min(p.batch * p.extra_tokens * p.heads_kv, verify.sampled_queries);
+    sample.extra_tokens = static_cast<int64_t>(std::min(affordable, static_cast<double>(most)));
+  }
+  return sample;
 }
 
 std::regex parse_filter(const std::string& filter) {
@@ -168,6 +180,7 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
   const bool affordable =
       oracle_seconds(row.problem, row.total_queries) / machine.threads <= settings.verify.budget_seconds;
   row.verified_queries = affordable ? row.total_queries : std::min(row.total_queries, settings.verify.sampled_queries);
+  row.gradient_sample = choose_gradient_sample(row, settings.verify, machine.threads);
   row.attended_pairs = row.problem.attended_pairs();
   for (Pass each : passes_of(pass)) {
     row.useful_flops += row.problem.useful_flops(each);
@@ -177,7 +190,7 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
   if (row.refusal) return row;
 
   // The tensors alone first: what a variant says of problems beyond the memory of any machine need not fit 64 bits.
-  row.memory_bytes = tensors_and_oracle_bytes(row.problem, pass, row.verified_queries);
+  row.memory_bytes = tensors_and_oracle_bytes(row);
   row.refusal = too_much_memory(row, machine);
   if (row.refusal) return row;
 
@@ -187,12 +200,16 @@ Row make_row(const Problem& problem, const Variant& variant, config::RowPass pas
   }
   row.memory_bytes += row.workspace_bytes;
   row.refusal = too_much_memory(row, machine);
-  if (!row.refusal) row.refusal = unverifiable(row, settings.verify);
   if (row.refusal) return row;
 
   row.seconds = oracle_seconds(row.problem, row.verified_queries) / machine.threads +
                 timing_seconds(settings.timing, call_seconds(variant, row.problem, pass, machine.threads));
-  if (pass == config::RowPass::forward_backward) row.seconds += gradient_oracle_seconds(row.problem);
+  if (const auto& sample = row.gradient_sample) {
+    row.seconds +=
+        gradient_sample_seconds(row.problem, sample->queries, sample->keys, sample->extra_tokens) / machine.threads;
+  } else if (pass == config::RowPass::forward_backward) {
+    row.seconds += gradient_oracle_seconds(row.problem);
+  }
   return row;
 }
 

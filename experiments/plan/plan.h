@@ -12,6 +12,13 @@
 
 namespace nalab::plan {
 
+/// Rows of the gradients that are compared with the oracle where it would take too long for all.
+struct GradientSample {
+  int64_t queries = 0;       ///< rows of dq
+  int64_t keys = 0;          ///< rows of dk, and of dv
+  int64_t extra_tokens = 0;  ///< rows of dextra_k, and of dextra_v
+};
+
 /// One (problem, variant, type, pass).
 struct Row {
   std::string id;        ///< stable: problem id, variant and pass; no '/'
@@ -25,7 +32,8 @@ struct Row {
 
   int64_t total_queries = 0;     ///< rows of out
   int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle; 0 for an invalid problem
-  int64_t attended_pairs = 0;    ///< of one head of one batch entry; 0 for an invalid problem, as what follows
+  std::optional<GradientSample> gradient_sample;  ///< where not all gradients are to be compared
+  int64_t attended_pairs = 0;  ///< of one head of one batch entry; 0 for an invalid problem, as what follows
   int64_t useful_flops = 0;
   int64_t executed_flops = 0;   ///< 0 for a refused row
   int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read and write once
@@ -66,9 +74,9 @@ inline constexpr const char* kSelfAttention = "self attention";
 /// "56x56_w7x7_..._f32.naive.forward"
 std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass);
 
-/// The row of a valid problem and a variant, refused where the variant does not support it, where its memory is not to
-/// be had, or where its gradients cannot be verified within the budget. A variant of self attention gets the problem's
-/// counterpart, which may break rules of its own: then the row is refused for them.
+/// The row of a valid problem and a variant, refused where the variant does not support it or where its memory is not
+/// to be had. A variant of self attention gets the problem's counterpart, which may break rules of its own: then the
+/// row is refused for them.
 Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
              const Machine& machine);
 

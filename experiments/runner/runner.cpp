@@ -134,6 +134,7 @@ class GroupRun {
     finished.row.error_max = verdict.error_max;
     finished.row.bound_frobenius = verdict.bound_frobenius;
     finished.row.bound_max = verdict.bound_max;
+    finished.row.reason = verdict.not_verified;
     const config::TensorStorage storage = group_.settings.store.tensors;
     if (storage == config::TensorStorage::all ||
         (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes)) {

@@ -19,6 +19,12 @@ namespace nalab::runner {
 /// the total. The same for the same problem and seed.
 std::vector<reference::Query> choose_queries(const Problem& problem, int64_t count, int64_t seed);
 
+/// As choose_queries, of the tensor k.
+std::vector<reference::Key> choose_keys(const Problem& problem, int64_t count, int64_t seed);
+
+/// As choose_queries, of the tensor extra_k; none for a count of 0.
+std::vector<reference::Key> choose_extra_tokens(const Problem& problem, int64_t count, int64_t seed);
+
 /// reference::forward of those queries, worked on by all workers.
 reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
                                   const std::vector<reference::Query>& queries, Workers& workers);
@@ -29,9 +35,11 @@ struct Verdict {
   int64_t verified_queries = 0;  ///< rows of out that were compared
   double error_frobenius = 0, error_max = 0;
   double bound_frobenius = 0, bound_max = 0;  ///< of the tensors with the errors that are greatest beside their bounds
+  std::string not_verified;  ///< a sentence on what was not compared at all; empty where every tensor was
 };
 
-/// The oracle of a group. Rows of the same problem are compared with the same results, computed once.
+/// The oracle of a group. Rows of the same problem are compared with the same results, computed once; but sampled keys
+/// with what the oracle makes of the row's own out and lse.
 class Verifier {
  public:
   Verifier(const GroupTensors& tensors, const config::Settings& settings, Workers& workers)
@@ -44,9 +52,13 @@ class Verifier {
   struct Expected {
     std::vector<reference::Query> queries;
     reference::Forward forward;
-    reference::Backward backward;  ///< of a forward_backward row
+    // Of a forward_backward row: all gradients, or dq of the queries of its sample.
+    reference::Backward backward;
+    std::vector<reference::Query> gradient_queries;
   };
   const Expected& expected(const plan::Row& row);
+  void verify_gradients(const plan::Row& row, const Expected& e, Verdict& verdict);
+  void verify_gradient_sample(const plan::Row& row, const Expected& e, Verdict& verdict);
 
   const GroupTensors& tensors_;
   const config::Settings& settings_;

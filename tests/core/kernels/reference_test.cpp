@@ -162,6 +162,50 @@ TEST_P(SmallProblems, ChosenQueriesEqualTheirRowsOfTheWhole) {
   EXPECT_TRUE(reference::forward(problem, data.inputs(), {}).out.empty());
 }
 
+TEST_P(SmallProblems, GradientsOfChosenQueriesAndKeysAreThoseOfAll) {
+  const Problem& problem = GetParam();
+  const test::Data data(problem, 5);
+  const auto all = reference::backward(problem, data.inputs(), data.dout.view());
+  const auto forward = reference::forward(problem, data.inputs());
+  const Tensor out = tensor_of(out_shape(problem), forward.out), lse = tensor_of(lse_shape(problem), forward.lse);
+  const SavedForBackward saved{out.view(), lse.view(), data.dout.view()};
+  // Every third row, from the last one to the first.
+  const auto for_some_rows = [](const TokenShape& shape, const auto& visit) {
+    const int64_t rows = shape.elements() / shape.dim;
+    for (int64_t row = rows - 1; row >= 0; row -= 3) {
+      const int64_t token = row / shape.heads % shape.tokens();
+      visit(row / (shape.heads * shape.tokens()),
+            std::array<int64_t, 3>{token / (shape.layout[1] * shape.layout[2]),
+                                   token / shape.layout[2] % shape.layout[1], token % shape.layout[2]},
+            row % shape.heads, row);
+    }
+  };
+  const auto append_row = [](const vector<double>& tensor, int64_t row, int64_t dim, vector<double>& rows) {
+    rows.insert(rows.end(), tensor.begin() + row * dim, tensor.begin() + (row + 1) * dim);
+  };
+  std::vector<reference::Query> queries;
+  vector<double> dq, dk, dv;
+  for_some_rows(q_shape(problem), [&](int64_t b, const auto& token, int64_t head, int64_t row) {
+    queries.push_back({b, token, head});
+    append_row(all.dq, row, problem.head_dim, dq);
+  });
+  EXPECT_EQ(reference::backward_queries(problem, data.inputs(), data.dout.view(), queries), dq);
+  std::vector<reference::Key> keys;
+  for (const bool extra : {true, false}) {
+    if (extra && problem.extra_tokens == 0) continue;
+    for_some_rows(extra ? extra_k_shape(problem) : k_shape(problem),
+                  [&](int64_t b, const auto& token, int64_t head, int64_t row) {
+                    keys.push_back({b, token, head, extra});
+                    append_row(extra ? all.dextra_k : all.dk, row, problem.head_dim, dk);
+                    append_row(extra ? all.dextra_v : all.dv, row, problem.head_dim_v, dv);
+                  });
+  }
+  // out and lse are rounded to float.
+  const auto some = reference::backward_keys(problem, data.inputs(), saved, keys);
+  expect_near(some.dk, dk, 1e-5);
+  expect_near(some.dv, dv, 1e-5);
+}
+
 TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
   const Problem& problem = GetParam();
   test::Data data(problem, 3);

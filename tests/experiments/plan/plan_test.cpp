@@ -202,13 +202,42 @@ TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
   EXPECT_EQ(row.executed_flops, 7);
 }
 
-TEST(Plan, RefusesGradientsThatCannotBeVerified) {
+TEST(Plan, SamplesGradientsBeyondTheBudget) {
   const config::Config config = load_text(
-      "name: x\nvariants: reference\npasses: [forward, forward_backward]\nverify: {budget_seconds: 0.001}\n"
-      "problems: [{layout: [50, 50], window: 9}]\n");
+      "name: x\nvariants: reference\npasses: [forward, forward_backward]\n"
+      "verify: {budget_seconds: 1, sampled_queries: 10}\n"
+      "problems: [{layout: 40, window: 9}, {layout: [90, 90], window: 9, heads: 4, heads_kv: 2, extra_tokens: 3},\n"
+      "  {layout: [1000, 1000], window: 9, extra_tokens: 300}, {layout: [1000, 1000], window: 3, head_dim: 8}]\n");
   const Plan plan = make_plan({config}, "", kLarge);
-  EXPECT_FALSE(plan.groups.at(0).rows.at(0).refusal.has_value());
-  EXPECT_THAT(plan.groups.at(1).rows.at(0).refusal.value(), HasSubstr("more than verify: budget_seconds 0.001"));
+  const auto sample = [&](std::size_t group) { return plan.groups.at(group).rows.at(0).gradient_sample; };
+  for (const std::size_t forward : {0, 2, 4, 6}) EXPECT_FALSE(sample(forward).has_value());
+  EXPECT_FALSE(sample(1).has_value()) << "small enough to be compared as a whole";
+  ASSERT_TRUE(sample(3).has_value());
+  EXPECT_EQ(sample(3)->queries, 10);
+  EXPECT_EQ(sample(3)->keys, 10);
+  EXPECT_EQ(sample(3)->extra_tokens, 6) << "all three, of two kv heads";
+  ASSERT_TRUE(sample(5).has_value());
+  EXPECT_LT(sample(5)->extra_tokens, 10) << "a million queries for each";
+  ASSERT_TRUE(sample(7).has_value());
+  EXPECT_EQ(sample(7)->extra_tokens, 0);
+  const plan::Row& row = plan.groups.at(5).rows.at(0);
+  EXPECT_FALSE(row.refusal.has_value()) << *row.refusal;
+  EXPECT_THAT(plan::listing(plan), HasSubstr(" queries and gradients of 10 queries and 10 keys, about "));
+}
+
+TEST(Plan, AGradientSampleTakesLessTimeAndMemoryThanAllGradients) {
+  config::Settings settings;
+  Problem p;
+  p.axes = {{.extent = 60, .window = 9}, {.extent = 60, .window = 9}};
+  const auto row = [&](double budget_seconds) {
+    settings.verify = {.budget_seconds = budget_seconds, .sampled_queries = 10};
+    return plan::make_row(p, find_variant("naive"), config::RowPass::forward_backward, settings, kLarge);
+  };
+  const plan::Row all = row(1000), sampled = row(0);
+  EXPECT_FALSE(all.gradient_sample.has_value());
+  EXPECT_TRUE(sampled.gradient_sample.has_value());
+  EXPECT_LT(sampled.memory_bytes, all.memory_bytes);
+  EXPECT_LT(sampled.seconds, all.seconds);
 }
 
 TEST(Plan, BothPassesAddUp) {
@@ -274,11 +303,12 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
 
 TEST(Plan, SummaryGroupsRefusals) {
   const config::Config config = load_text(
-      "name: x\nvariants: [reference]\npasses: forward_backward\nverify: {budget_seconds: 0}\n"
+      "name: x\nvariants: [reference]\npasses: forward_backward\n"
       "problems: [{layout: 8, window: 3}, {layout: 8, window: 3, stride: 2}]\n");
-  const std::string text = plan::summary(make_plan({config}, "", kLarge), 2);
-  EXPECT_THAT(text, HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 asked for more than once\n"));
-  EXPECT_THAT(plan::listing(make_plan({config}, "", kLarge)), HasSubstr("refused: the oracle of the gradients takes"));
+  const Plan plan = make_plan({config}, "", {1000, 1});
+  EXPECT_THAT(plan::summary(plan, 2), HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 asked for more than once\n"));
+  EXPECT_THAT(plan::summary(plan, 2), HasSubstr("  refused 2 rows: reference: needs "));
+  EXPECT_THAT(plan::listing(plan), HasSubstr("refused: needs "));
 }
 
 TEST(Plan, SummaryCountsTheTimeOfThePeaks) {
