@@ -94,7 +94,7 @@ class Script {
     script_ += fmt::format(
         "set border 3 linecolor rgb '{0}'\nset tics nomirror scale 0.5 textcolor rgb '{2}'\n"
         "set grid {3} linecolor rgb '{1}' linetype 1, linecolor rgb '{1}' linetype 1\n"
-        "set key above left Left reverse samplen 1.2 width 1 maxrows 3 textcolor rgb '{2}'\n",
+        "set key above left Left reverse samplen 1.2 width 1 maxrows 4 textcolor rgb '{2}'\n",
         hex(kFrame[0].light), hex(kFrame[1].light), hex(kFrame[2].light),
         plot_.categories.empty() ? "xtics ytics"
         : lies_                  ? "xtics"
@@ -103,6 +103,12 @@ class Script {
     axis(lies_ ? "y" : "x", plot_.x, !plot_.categories.empty());
     axis(lies_ ? "x" : "y", plot_.y, false);
     categories();
+    // What bars on a logarithmic axis stand on.
+    if (bar_series_ > 0 && plot_.y.is_logarithmic) {
+      script_ +=
+          fmt::format("set arrow from {} to {} nohead linecolor rgb '{}' back\n", lies_ ? "1,graph 0" : "graph 0,1",
+                      lies_ ? "1,graph 1" : "graph 1,1", hex(kFrame[0].light));
+    }
     all_series();
     return script_;
   }

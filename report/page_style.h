@@ -16,6 +16,7 @@ html { scroll-padding-top: 1rem; -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 1.5rem clamp(0.9rem, 3vw, 2.5rem) 4rem; max-width: 76rem; background: var(--page);
   color: var(--text); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 0.4rem; }
+main h1 { margin-top: 3.5rem; }
 h2 { font-size: 1.35rem; line-height: 1.25; margin: 2.6rem 0 0.6rem; padding-top: 0.7rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: 1.05rem; line-height: 1.3; margin: 1.8rem 0 0.4rem; }

@@ -261,7 +261,7 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   const double peak = environment.fma_f32_all_threads, bandwidth = environment.copy_bandwidth;
   if (peak <= 0 || bandwidth <= 0) return std::nullopt;
   std::vector<Series> useful;
-  Series executed{"executed FLOPs, any variant", Role::kBaseline, Mark::kPoints, {}};
+  Series executed{"all executed FLOPs", Role::kBaseline, Mark::kPoints, {}};
   Rows shown;
   std::set<const Row*> seen;
   double least = peak / bandwidth, most = least;
@@ -294,18 +294,18 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   plot.x = {"work per size of the tensors, FLOP/B", true};
   plot.y = {"rate, GFLOP/s", true};
   const auto level = [&](const std::string& what, double rate) {
-    plot.series.push_back({fmt::format("{}, {} GFLOP/s", what, significant(rate / 1e9, 3)),
+    plot.series.push_back({fmt::format("{} {} GFLOP/s", what, significant(rate / 1e9, 3)),
                            Role::kBound,
                            Mark::kLine,
                            {{rate / bandwidth, rate / 1e9}, {most, rate / 1e9}}});
   };
   double highest = peak;
-  level("peak of f32 multiply-adds", peak);
+  level("f32 peak", peak);
   if (has_dots && environment.dot_bf16_all_threads > 0) {
-    level("peak of bf16 dot products", environment.dot_bf16_all_threads);
+    level("bf16 peak", environment.dot_bf16_all_threads);
     highest = std::max(peak, environment.dot_bf16_all_threads);
   }
-  plot.series.push_back({fmt::format("copy bandwidth, {} GB/s", significant(bandwidth / 1e9, 3)),
+  plot.series.push_back({fmt::format("copy {} GB/s", significant(bandwidth / 1e9, 3)),
                          Role::kBound,
                          Mark::kLine,
                          {{least, bandwidth * least / 1e9}, {highest / bandwidth, highest / 1e9}}});
