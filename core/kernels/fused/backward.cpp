@@ -47,16 +47,15 @@ struct BackwardMicro {
 
 /// One worker's memory.
 struct BackwardPrivate {
-  float* keys;        ///< [block_keys][head_dim]
+  float* keys;        ///< [block_keys + 1][head_dim], the last row unused
   float* key_panels;  ///< [panels][block_keys][kRows], kPanelGap apart
-  float* values;      ///< [block_keys][head_dim_v]
-  float* dk;          ///< [block_keys][row_step], not yet scaled
-  float* dv;          ///< [block_keys][row_step]
+  float* values;      ///< [block_keys + 1][head_dim_v]
+  float* dk;          ///< [block_keys + 1][row_step], not yet scaled; the last row takes what belongs to no key
+  float* dv;          ///< [block_keys + 1][row_step]
   float* weights;     ///< [block_keys padded][lanes]
   ListMemory list;
   float* rows;    ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
   float* out;     ///< [head_dim_v][lanes]
-  float* spare;   ///< two vectors that nobody reads
   float* micros;  ///< [micros] of micro_floats each
 };
 
@@ -68,17 +67,16 @@ inline int64_t backward_micro_floats(const Problem& problem, const Tiles& tiles)
 inline BackwardPrivate cut_backward_private(const Problem& problem, const Tiles& tiles, WorkspaceCutter& cutter) {
   const int64_t dim = problem.head_dim, dim_v = problem.head_dim_v;
   BackwardPrivate p;
-  p.keys = cutter.take<float>(tiles.block_keys * dim);
+  p.keys = cutter.take<float>((tiles.block_keys + 1) * dim);
   p.key_panels = cutter.take<float>((tiles.block_keys + kPanelGap) * padded(dim));
-  p.values = cutter.take<float>(tiles.block_keys * dim_v);
-  p.dk = cutter.take<float>(tiles.block_keys * row_step(dim));
-  p.dv = cutter.take<float>(tiles.block_keys * row_step(dim_v));
+  p.values = cutter.take<float>((tiles.block_keys + 1) * dim_v);
+  p.dk = cutter.take<float>((tiles.block_keys + 1) * row_step(dim));
+  p.dv = cutter.take<float>((tiles.block_keys + 1) * row_step(dim_v));
   p.weights = cutter.take<float>(padded(tiles.block_keys) * tiles.lanes);
   p.list.index = cutter.take<int32_t>(padded(tiles.block_keys));
   p.list.lanes = cutter.take<uint32_t>(padded(tiles.block_keys));
   p.rows = cutter.take<float>(tiles.lanes * std::max(dim, dim_v));
   p.out = cutter.take<float>(tiles.lanes * dim_v);
-  p.spare = cutter.take<float>(32);
   p.micros = cutter.take<float>(tiles.micros() * backward_micro_floats(problem, tiles));
   return p;
 }
@@ -219,12 +217,9 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     Base::Place(super);
     own_keys_ = Base::keys_of(super);
     task_.pass(Base::line({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
-    PrefetchQueries(0);
-    for (int64_t i = 0; i < placed_; ++i) {
-      if (i + 1 < placed_) PrefetchQueries(i + 1);
-      for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(i, h);
-    }
+    packed_ = 0;
     keys_finite_ = true;
+    PrefetchQueries(0);
     Base::VisitKeys();
     for (int64_t i = 0; i < placed_; ++i) {
       for (int64_t h = 0; h < tiles_.heads; ++h) StoreResults(i, h);
@@ -264,18 +259,17 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     }
   }
 
-  /// Rows of one head of the queries of a micro tile, in float: `memory` holds them, `step` floats apart, and they are
-  /// padded with zeros to whole vectors.
-  void HWY_ATTR PackRows(const ConstTensorView& tensor, int64_t i, int64_t head, float* memory, int64_t step) {
+  /// Rows of one head of a micro tile's tokens, in float: `memory` holds them, `step` floats apart, and they are padded
+  /// with zeros.
+  void HWY_ATTR PackRows(const ConstTensorView& tensor, const Token (&tokens)[Lanes], int64_t head, float* memory,
+                         int64_t step) {
     const int64_t dim = tensor.shape.dim;
     with_element_type(tensor.type, [&](auto element) HWY_ATTR {
       const auto view = tensor.as<decltype(element)>();
-      for (int lane = 0; lane < Lanes; ++lane) {
-        const Token token = Base::query(i, lane);
-        const auto* row = view.row(super_.batch, token[0], token[1], token[2], head);
-        float* const target = memory + lane * step;
-        simd::HWY_NAMESPACE::CopyToFloats(row, dim, target);
-        std::fill(target + dim, target + step, 0.0f);
+      for (int lane = 0; lane < Lanes; ++lane, memory += step) {
+        const auto& [x1, x2, x3] = tokens[lane];
+        simd::HWY_NAMESPACE::CopyToFloats(view.row(super_.batch, x1, x2, x3, head), dim, memory);
+        std::fill(memory + dim, memory + step, 0.0f);
       }
     });
   }
@@ -290,18 +284,20 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   void HWY_ATTR PackQueries(int64_t i, int64_t h) {
     const BackwardMicro m = micro(i, h);
     const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v, head = super_.head + h;
-    PackRows(in_.q, i, head, m.query_rows, row_step(dim));
+    Token tokens[Lanes];
+    for (int lane = 0; lane < Lanes; ++lane) tokens[lane] = Base::query(i, lane);
+    PackRows(in_.q, tokens, head, m.query_rows, row_step(dim));
     Transpose(m.query_rows, row_step(dim), dim, m.queries);
-    PackRows(call_.saved.dout, i, head, m.dout_rows, row_step(dim_v));
+    PackRows(call_.saved.dout, tokens, head, m.dout_rows, row_step(dim_v));
     Transpose(m.dout_rows, row_step(dim_v), dim_v, m.dout);
-    PackRows(call_.saved.out, i, head, mine_.rows, dim_v);
+    PackRows(call_.saved.out, tokens, head, mine_.rows, dim_v);
     Transpose(mine_.rows, dim_v, dim_v, mine_.out);
     // A query with a single key has out equal to the value: so delta is dout * value to the last bit, and dq is 0.
     LaneProducts<Lanes>(mine_.out, m.dout, dim_v, m.delta);
     const auto lse = call_.saved.lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
-      const Token token = Base::query(i, lane);
-      m.lse2[lane] = static_cast<float>(kLog2E * *lse.row(super_.batch, token[0], token[1], token[2], head));
+      const auto& [x1, x2, x3] = tokens[lane];
+      m.lse2[lane] = static_cast<float>(kLog2E * *lse.row(super_.batch, x1, x2, x3, head));
     }
     std::fill(m.dq, m.dq + Lanes * padded(dim), 0.0f);
     queries_finite_[i * tiles_.heads + h] = AllFinite(m.queries, Lanes * dim);
@@ -340,12 +336,23 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   }
 
   void HWY_ATTR Visit(int64_t i, KeyList list) {
+    // Micro tiles are visited in order: each is packed when it is first needed, its rows fetched during the visit
+    // before.
+    for (; packed_ <= i; ++packed_) {
+      for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(packed_, h);
+      if (packed_ + 1 < placed_) PrefetchQueries(packed_ + 1);
+    }
     const int64_t share = geometry::ceil_div(Base::used(), placed_);
     PrefetchSums(i * share, (i + 1) * share);
     const uint32_t inside = lanes_[i].inside();
     if ((inside & kAllLanes<Lanes>) != kAllLanes<Lanes>) {
       for (int64_t n = 0; n < list.count; ++n) mine_.list.lanes[n] &= inside;
       list.all_attend = false;
+    }
+    // Register tiles of keys are filled up with a row that belongs to no key, and that no lane attends to.
+    for (int64_t n = list.count; n < list.count + kMaxRows; ++n) {
+      mine_.list.index[n] = static_cast<int32_t>(tiles_.block_keys);
+      mine_.list.lanes[n] = 0;
     }
     for (int64_t h = 0; h < tiles_.heads; ++h) VisitHead(i, h, list);
   }
@@ -357,17 +364,22 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
     const auto careful = [&](bool finite) { return !finite && !list.all_attend; };
     WeightsFromLse<Lanes>(m.queries, keys_, dim, list, exponent_scale_, m.lse2, weights);
     Choose(careful(dout_finite_[i * tiles_.heads + h]), [&](auto is_careful) HWY_ATTR {
-      AddOuter<Lanes, is_careful>(weights, {m.dout_rows, row_step(dim_v)}, dim_v, list, dv_, mine_.spare);
+      AddOuter<Lanes, is_careful>(weights, {m.dout_rows, row_step(dim_v)}, dim_v, list, dv_);
     });
     ScoreGradients<Lanes>(m.dout, values_, dim_v, list, m.delta, weights);
-    Choose(careful(keys_finite_), [&](auto is_careful) HWY_ATTR {
-      VF one[kVectors];
-      for (VF& x : one) x = hn::Set(Floats(), 1.0f);
-      Arithmetic::template AddValues<is_careful>(weights, panels_, geometry::ceil_div(dim, kRows), list, one, m.dq);
-    });
+    Choose(careful(keys_finite_), [&](auto is_careful) HWY_ATTR { AddKeys<is_careful>(weights, list, m.dq); });
     Choose(careful(queries_finite_[i * tiles_.heads + h]), [&](auto is_careful) HWY_ATTR {
-      AddOuter<Lanes, is_careful>(weights, {m.query_rows, row_step(dim)}, dim, list, dk_, mine_.spare);
+      AddOuter<Lanes, is_careful>(weights, {m.query_rows, row_step(dim)}, dim, list, dk_);
     });
+  }
+
+  /// dq[c][lane] += sum over the listed keys of key[c] * gradients[n][lane].
+  template <bool Careful>
+  HWY_NOINLINE void AddKeys(const float* gradients, const KeyList& list, float* dq) {
+    VF one[kVectors];
+    for (VF& x : one) x = hn::Set(Floats(), 1.0f);
+    Arithmetic::template AddValues<Careful>(gradients, panels_, geometry::ceil_div(problem_.head_dim, kRows), list, one,
+                                            dq);
   }
 
   template <class F>
@@ -423,17 +435,23 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
 
   void HWY_ATTR StoreResults(int64_t i, int64_t h) {
     const BackwardMicro m = micro(i, h);
+    // Floats go straight to their place.
+    const bool in_place = call_.dq.type == ElementType::f32;
+    const uint32_t inside = lanes_[i].inside();
     HWY_ALIGN float factors[Lanes];
+    Token tokens[Lanes];
     float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       factors[lane] = scale_;
-      row[lane] = mine_.rows + lane * problem_.head_dim;
+      tokens[lane] = Base::query(i, lane);
+      const auto& [x1, x2, x3] = tokens[lane];
+      row[lane] = in_place && (inside >> lane & 1) != 0
+                      ? call_.dq.template as<float>().row(super_.batch, x1, x2, x3, super_.head + h)
+                      : mine_.rows + lane * problem_.head_dim;
     }
     LanesToRows<Lanes>(m.dq, problem_.head_dim, factors, row);
-    const uint32_t inside = lanes_[i].inside();
-    for (int lane = 0; lane < Lanes; ++lane) {
-      if ((inside >> lane & 1) != 0)
-        store_row(call_.dq, super_.batch, Base::query(i, lane), super_.head + h, row[lane]);
+    for (int lane = 0; lane < Lanes && !in_place; ++lane) {
+      if ((inside >> lane & 1) != 0) store_row(call_.dq, super_.batch, tokens[lane], super_.head + h, row[lane]);
     }
   }
 
@@ -445,6 +463,7 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   const Rows keys_, values_, dk_, dv_;
   const Block panels_;  ///< rows of values, panels of keys
   geometry::Box own_keys_;
+  int64_t packed_ = 0;       ///< micro tiles whose queries are packed
   bool keys_finite_ = true;  ///< of the block
   bool queries_finite_[Base::kMaxPlaced];
   bool dout_finite_[Base::kMaxPlaced];

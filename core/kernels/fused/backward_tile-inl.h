@@ -1,5 +1,6 @@
 // The arithmetic of the backward pass on a micro tile, beside tile-inl.h, whose layout it shares: weights and their
-// gradients are kept transposed, [keys][lanes], and so all five products come out in natural layouts.
+// gradients are kept transposed, [keys][lanes], and so all five products come out in natural layouts. Each product is a
+// function of its own: inlined into one, g++ 12 runs out of registers and reads addresses from memory in inner loops.
 #include <cstdint>
 
 #include "core/kernels/fused/tile-inl.h"
@@ -50,7 +51,7 @@ HWY_INLINE void LaneProducts(const float* HWY_RESTRICT a, const float* HWY_RESTR
 }
 
 /// Products of the listed keys' rows with the lanes, x [dim][Lanes]. Hands them to finish(key n of the list, vector v,
-/// sums, whether a lane may not attend), for all n up to a multiple of kRows.
+/// product), for all n up to a multiple of kRows.
 template <int Lanes, class Finish>
 HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64_t dim, const KeyList& list,
                             const Finish& finish) {
@@ -60,15 +61,10 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64
   const Floats d;
   for (int64_t n = 0; n < list.count; n += kRows) {
     const float* row[kRows];
-    uint32_t common = kAllLanes<Lanes>;
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      row[i] = rows[list.index[n + i]];
-      common &= list.lanes[n + i];
-    }
     VF sum[kRows][kVectors];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
+      row[i] = rows[list.index[n + i]];
 #pragma GCC unroll 32
       for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
     }
@@ -83,47 +79,54 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64
         for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, lanes[v], sum[i][v]);
       }
     }
-    const bool masked = common != kAllLanes<Lanes>;
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 32
-      for (int v = 0; v < kVectors; ++v) finish(n + i, v, sum[i][v], masked);
+      for (int v = 0; v < kVectors; ++v) finish(n + i, v, sum[i][v]);
     }
   }
 }
 
-/// x, but 0 on the lanes that do not attend to key n of the list.
-HWY_INLINE VF ZeroUnattended(const KeyList& list, int64_t n, int v, bool masked, VF x) {
-  return masked ? hn::IfThenElseZero(LaneMask(list.lanes[n], v), x) : x;
-}
-
 /// weights[n][lane] = 2^(exponent_scale * score - lse2), scores being the products of queries and keys; lse2 [Lanes] is
-/// the log-sum-exp of the scaled scores in base 2.
+/// the log-sum-exp of the scaled scores in base 2. 0 where a lane does not attend.
 template <int Lanes>
-HWY_INLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
-                               float exponent_scale, const float* HWY_RESTRICT lse2, float* HWY_RESTRICT weights) {
-  constexpr int kStep = Lanes / RegisterTile<Lanes>::kVectors;
+HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
+                                 float exponent_scale, const float* HWY_RESTRICT lse2, float* HWY_RESTRICT weights) {
+  constexpr int kVectors = RegisterTile<Lanes>::kVectors;
+  constexpr int kStep = Lanes / kVectors;
   const Floats d;
   const VF scale = hn::Set(d, exponent_scale);
-  KeyProducts<Lanes>(queries, keys, dim, list, [&](int64_t n, int v, VF score, bool masked) HWY_ATTR {
-    VF x = hn::MulSub(score, scale, hn::Load(d, lse2 + v * kStep));
-    // No weight exceeds 1, but the scores of now and of the forward pass differ in their last bits. NaN stays.
-    x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
-    const VF weight = simd::HWY_NAMESPACE::Exp2NonPositive(d, x);
-    hn::Store(ZeroUnattended(list, n, v, masked, weight), d, weights + n * Lanes + v * kStep);
+  // Not straight from registers: with the constants of the exponential there, g++ 12 spills in the products' loop.
+  KeyProducts<Lanes>(queries, keys, dim, list, [&](int64_t n, int v, VF score) HWY_ATTR {
+    hn::Store(score, d, weights + n * Lanes + v * kStep);
   });
+  for (int64_t n = 0; n < list.count; ++n) {
+    const bool masked = !list.all_attend && list.lanes[n] != kAllLanes<Lanes>;
+#pragma GCC unroll 32
+    for (int v = 0; v < kVectors; ++v) {
+      float* const weight = weights + n * Lanes + v * kStep;
+      VF x = hn::MulSub(hn::Load(d, weight), scale, hn::Load(d, lse2 + v * kStep));
+      // No weight exceeds 1, but the scores of now and of the forward pass differ in their last bits. NaN stays.
+      x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
+      x = simd::HWY_NAMESPACE::Exp2NonPositive(d, x);
+      if (masked) x = hn::IfThenElseZero(LaneMask(list.lanes[n], v), x);
+      hn::Store(x, d, weight);
+    }
+  }
 }
 
-/// Weights become gradients of the scores in place: weight * (dout * value - delta), with delta [Lanes].
+/// Weights become gradients of the scores in place: weight * (dout * value - delta), with delta [Lanes]; 0 where a lane
+/// does not attend.
 template <int Lanes>
-HWY_INLINE void ScoreGradients(const float* HWY_RESTRICT dout, const Rows& values, int64_t dim_v, const KeyList& list,
-                               const float* HWY_RESTRICT delta, float* HWY_RESTRICT weights) {
+HWY_NOINLINE void ScoreGradients(const float* HWY_RESTRICT dout, const Rows& values, int64_t dim_v, const KeyList& list,
+                                 const float* HWY_RESTRICT delta, float* HWY_RESTRICT weights) {
   constexpr int kStep = Lanes / RegisterTile<Lanes>::kVectors;
   const Floats d;
-  KeyProducts<Lanes>(dout, values, dim_v, list, [&](int64_t n, int v, VF product, bool masked) HWY_ATTR {
+  KeyProducts<Lanes>(dout, values, dim_v, list, [&](int64_t n, int v, VF product) HWY_ATTR {
     float* const weight = weights + n * Lanes + v * kStep;
-    const VF gradient = hn::Mul(hn::Load(d, weight), hn::Sub(product, hn::Load(d, delta + v * kStep)));
-    hn::Store(ZeroUnattended(list, n, v, masked, gradient), d, weight);
+    VF gradient = hn::Mul(hn::Load(d, weight), hn::Sub(product, hn::Load(d, delta + v * kStep)));
+    if (list.lanes[n] != kAllLanes<Lanes>) gradient = hn::IfThenElseZero(LaneMask(list.lanes[n], v), gradient);
+    hn::Store(gradient, d, weight);
   });
 }
 
@@ -135,55 +138,55 @@ inline constexpr int kOuterKeys = 8;
 inline constexpr int kOuterKeys = 6;
 #endif
 
-/// target[row of n][c] += sum over lanes of weights[n][lane] * x[lane][c], for the listed keys n and kColumns vectors
-/// of columns c. With Careful, x meets only the keys that its lane attends to: needed where it is NaN or infinite.
+/// One register tile of AddOuter: keys n to n + kOuterKeys of the list, kColumns vectors of columns from `column` on.
 template <int Lanes, int kColumns, bool Careful>
-HWY_INLINE void AddOuterColumns(const float* HWY_RESTRICT weights, const Rows& x, const KeyList& list,
-                                const Rows& target, float* HWY_RESTRICT spare, int64_t column) {
+HWY_INLINE void AddOuterTile(const float* HWY_RESTRICT weights, const Rows& x, const KeyList& list, int64_t n,
+                             float* const (&row)[kOuterKeys], int64_t column) {
   const Floats d;
   constexpr int kStep = static_cast<int>(hn::MaxLanes(Floats()));
-  for (int64_t n = 0; n < list.count; n += kOuterKeys) {
-    float* row[kOuterKeys];
-    VF sum[kOuterKeys][kColumns];
+  VF sum[kOuterKeys][kColumns];
+#pragma GCC unroll 16
+  for (int i = 0; i < kOuterKeys; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::Load(d, row[i] + column + v * kStep);
+  }
+  const float* HWY_RESTRICT columns = x.data + column;
+  const float* HWY_RESTRICT weight = weights + n * Lanes;
+  for (int lane = 0; lane < Lanes; ++lane, columns += x.step, ++weight) {
+    VF factor[kColumns];
+#pragma GCC unroll 4
+    for (int v = 0; v < kColumns; ++v) factor[v] = hn::Load(d, columns + v * kStep);
 #pragma GCC unroll 16
     for (int i = 0; i < kOuterKeys; ++i) {
-      row[i] = n + i < list.count ? target[list.index[n + i]] + column : spare;
+      if (Careful && (list.lanes[n + i] >> lane & 1) == 0) continue;
+      const VF w = hn::Set(d, weight[i * Lanes]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::Load(d, row[i] + v * kStep);
+      for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::MulAdd(w, factor[v], sum[i][v]);
     }
-    for (int lane = 0; lane < Lanes; ++lane) {
-      VF columns[kColumns];
-#pragma GCC unroll 4
-      for (int v = 0; v < kColumns; ++v) columns[v] = hn::Load(d, x[lane] + column + v * kStep);
+  }
 #pragma GCC unroll 16
-      for (int i = 0; i < kOuterKeys; ++i) {
-        if constexpr (Careful) {
-          if (n + i >= list.count || (list.lanes[n + i] >> lane & 1) == 0) continue;
-        }
-        const VF weight = hn::Set(d, weights[(n + i) * Lanes + lane]);
+  for (int i = 0; i < kOuterKeys; ++i) {
 #pragma GCC unroll 4
-        for (int v = 0; v < kColumns; ++v) sum[i][v] = hn::MulAdd(weight, columns[v], sum[i][v]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kOuterKeys; ++i) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kColumns; ++v) hn::Store(sum[i][v], d, row[i] + v * kStep);
-    }
+    for (int v = 0; v < kColumns; ++v) hn::Store(sum[i][v], d, row[i] + column + v * kStep);
   }
 }
 
-/// AddOuterColumns for all columns of rows that are padded to whole vectors. spare: two vectors that take what belongs
-/// to no key; weights: readable for kOuterKeys beyond the list.
+/// target[row of n][c] += sum over lanes of weights[n][lane] * x[lane][c], for the listed keys n and all columns c of
+/// rows that are padded to whole vectors. The list and the weights are read up to a multiple of kOuterKeys: rows of
+/// `target` listed there take what belongs to no key. With Careful, x meets only the keys that its lane attends to:
+/// needed where it is NaN or infinite.
 template <int Lanes, bool Careful>
-HWY_INLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, const KeyList& list, const Rows& target,
-                         float* spare) {
+HWY_NOINLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, const KeyList& list, const Rows& target) {
   constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
-  int64_t column = 0;
-  for (; column + kStep < dim; column += 2 * kStep) {
-    AddOuterColumns<Lanes, 2, Careful>(weights, x, list, target, spare, column);
+  for (int64_t n = 0; n < list.count; n += kOuterKeys) {
+    float* row[kOuterKeys];
+    for (int i = 0; i < kOuterKeys; ++i) row[i] = target[list.index[n + i]];
+    int64_t column = 0;
+    for (; column + kStep < dim; column += 2 * kStep) {
+      AddOuterTile<Lanes, 2, Careful>(weights, x, list, n, row, column);
+    }
+    if (column < dim) AddOuterTile<Lanes, 1, Careful>(weights, x, list, n, row, column);
   }
-  if (column < dim) AddOuterColumns<Lanes, 1, Careful>(weights, x, list, target, spare, column);
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE
