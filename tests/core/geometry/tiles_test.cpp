@@ -36,6 +36,23 @@ void for_every_range(int64_t length, F f) {
   }
 }
 
+TEST(TileAxis, CoveringARangeIsTheUnionOfTheTilesThatTouchIt) {
+  for (int64_t length = 1; length <= 10; ++length) {
+    for (int64_t tile = 1; tile <= length + 1; ++tile) {
+      const TileAxis axis{length, tile};
+      EXPECT_TRUE(axis.covering({3, 3}).empty());
+      for_every_range(length, [&](Range range) {
+        Range expected{length, 0};
+        for (int64_t i = 0; i < axis.count(); ++i) {
+          if (intersect(axis.range(i), range).empty()) continue;
+          expected = {std::min(expected.begin, axis.range(i).begin), std::max(expected.end, axis.range(i).end)};
+        }
+        EXPECT_EQ(axis.covering(range), expected);
+      });
+    }
+  }
+}
+
 TEST(Classify, EveryPairOfRangesAlongOneAxis) {
   for (int64_t length = 1; length <= 10; ++length) {
     test::for_every_axis(length, [length](const Axis& axis) {
