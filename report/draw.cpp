@@ -26,7 +26,7 @@ constexpr std::array kOurs{Colour{"ours-1", 0x2f6fd0, 0x6ea8ff}, Colour{"ours-2"
                            Colour{"ours-5", 0x1b3f7a, 0xaec9f5}, Colour{"ours-6", 0xb04a86, 0xf08fc4}};
 constexpr std::array kPublished{Colour{"published-1", 0xd9771f, 0xffa657}, Colour{"published-2", 0xb8452f, 0xff7b6b},
                                 Colour{"published-3", 0xa8860b, 0xe3c34a}};
-constexpr std::array kBaseline{Colour{"baseline-1", 0x80868f, 0x9aa1ab}, Colour{"baseline-2", 0xa9aeb5, 0x70777f}};
+constexpr std::array kBaseline{Colour{"baseline-1", 0xb3b8bf, 0x6b727b}, Colour{"baseline-2", 0x6f7680, 0xb9bfc7}};
 constexpr std::array kBound{Colour{"bound-1", 0x1f2328, 0xe6e8eb}, Colour{"bound-2", 0x5c6470, 0xb4bac2}};
 constexpr std::array kFrame{Colour{"plot-frame", 0x767c84, 0x8b929b}, Colour{"plot-grid", 0xd6d9dd, 0x383d44},
                             Colour{"plot-text", 0x24292f, 0xdfe2e6}};
@@ -71,7 +71,7 @@ std::string quoted(const std::string& text) {
 }
 
 constexpr double kGroupWidth = 0.8;    // of a category's place: the rest parts it from the next
-constexpr std::size_t kFewBars = 48;   // of them each has its value written beside it
+constexpr std::size_t kFewBars = 48;   // of them each has its value written beside it; more points than that are small
 constexpr std::size_t kLongName = 11;  // letters of a category that do not fit below a group of bars
 
 /// Writes the script of a plot.
@@ -167,7 +167,9 @@ class Script {
   void all_series() {
     std::size_t bars = 0;
     for (const Series& series : plot_.series) {
-      if (series.mark == Mark::kBars) bars += series.points.size();
+      if (series.mark != Mark::kBars) continue;
+      bars += series.points.size();
+      for (const Point& point : series.points) values_are_whole_ = values_are_whole_ && point.y == std::round(point.y);
     }
     values_are_written_ = bars <= kFewBars;
     std::map<Role, std::size_t> used;
@@ -205,7 +207,8 @@ class Script {
       const double x = lies_ ? point.y : along, y = lies_ ? along : point.y;
       lines += fmt::format("{:.6g} {:.6g} {} {:.6g} {:.6g}\n", x, y, box, low, high);
       if (bars && values_are_written_) {
-        label(significant(point.y, point.y < 10 ? 2 : 3), along, std::max({point.y, high, base}));
+        const std::string value = values_are_whole_ ? exact(point.y) : significant(point.y, point.y < 10 ? 2 : 3);
+        label(value, along, std::max({point.y, high, base}));
       } else if (!bars && !point.label.empty()) {
         label(point.label, along, point.y);
       }
@@ -254,7 +257,7 @@ class Script {
   const Plot& plot_;
   std::string script_;
   std::size_t bar_series_ = 0;
-  bool has_lines_ = false, lies_ = false, values_are_written_ = false;
+  bool has_lines_ = false, lies_ = false, values_are_written_ = false, values_are_whole_ = true;
 };
 
 /// gnuplot's file as an element of a page.

@@ -12,7 +12,7 @@
 namespace nalab::report {
 namespace {
 
-constexpr std::size_t kLongText = 44;  // letters of a cell that may be broken into lines
+constexpr std::size_t kLongText = 36;  // letters of a cell that may be broken into lines
 
 std::string paragraph(const char* css_class, const std::vector<std::string>& sentences) {
   if (sentences.empty()) return "";

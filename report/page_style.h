@@ -43,7 +43,7 @@ nav ul { margin: 0; padding-left: 1.2rem; columns: 19rem; }
 figure { margin: 1.6rem 0; }
 figure h3 { margin: 0 0 0.3rem; }
 .plot { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: 0.4rem; background: var(--raised); }
-.plot svg { display: block; width: 100%; min-width: 600px; max-width: 860px; height: auto; margin: 0 auto; }
+.plot svg { display: block; width: 100%; min-width: 540px; max-width: 860px; height: auto; margin: 0 auto; }
 .scroll { overflow: auto; max-height: 85vh; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: separate; border-spacing: 0; font-size: 0.84rem; line-height: 1.35; min-width: 100%;
   font-variant-numeric: tabular-nums; }
@@ -54,7 +54,6 @@ th, td { padding: 0.28rem 0.6rem; border-bottom: 1px solid var(--line); }
 tbody tr:last-child td { border-bottom: 0; }
 tbody tr:hover td { background: var(--raised); }
 td { white-space: nowrap; }
-td:first-child { white-space: normal; min-width: 11rem; }
 td.long { white-space: normal; min-width: 16rem; }
 .number { text-align: right; }
 sup { line-height: 0; font-size: 0.75em; margin-left: 0.15em; }
@@ -64,7 +63,6 @@ summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding-top: 1rem; }
   .claims li { grid-template-columns: 1fr; }
-  td:first-child { min-width: 8.5rem; }
 }
 @media print { .scroll { max-height: none; overflow: visible; } body { max-width: none; } }
 )";

@@ -184,7 +184,7 @@ std::vector<Rows> groups_by(const Slice& slice, std::string Row::*varied) {
 
 /// The problem of a group without what is varied.
 std::string problem_text(const Row& row, std::string Row::*varied) {
-  std::string text = "layout " + row.layout;
+  std::string text = "Layout " + row.layout;
   const auto add = [&](const char* name, std::string Row::*field) {
     const bool is_usual = product(row.*field) == 1 && field != &Row::window;
     if (field != varied && !is_usual) text += fmt::format(", {} {}", name, row.*field);
@@ -309,13 +309,13 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
                          Role::kBound,
                          Mark::kLine,
                          {{least, bandwidth * least / 1e9}, {highest / bandwidth, highest / 1e9}}});
-  for (Series& series : useful) plot.series.push_back(std::move(series));
   if (!executed.points.empty()) plot.series.push_back(std::move(executed));
-  plot.caption =
-      caption_of(view, shown,
-                 "One point for each problem, type and variant, by its useful FLOPs; where the variant "
-                 "executes masked pairs too, another point has all its FLOPs. The lines were measured in the "
-                 "same run; tensors that fit the caches can lie above that of the copy bandwidth.");
+  for (Series& series : useful) plot.series.push_back(std::move(series));
+  plot.caption = caption_of(
+      view, shown,
+      "One point for each problem, type and variant, by its useful FLOPs; where the variant executes masked pairs "
+      "too, another point has all its FLOPs. The lines are the measured peak of multiply-adds and "
+      "the bandwidth of copying; what fits the caches can lie above the latter.");
   return plot;
 }
 

@@ -66,6 +66,14 @@ TEST(Draw, SvgFitsIntoAPage) {
   EXPECT_THAT(svg, Not(HasSubstr("A title"))) << "the page has it";
 }
 
+TEST(Draw, CountsAreWrittenAsSuch) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  Plot plot = sample_plot();
+  plot.series = {{"n", Role::kOurs, Mark::kBars, {{0, 41}, {1, 0}, {2, 7}}}};
+  const std::string svg = draw_svg(plot).value();
+  for (const char* value : {">41<", ">7<"}) EXPECT_EQ(count(svg, value), 1u) << value;
+}
+
 TEST(Draw, TheSamePlotGivesTheSameBytes) {
   NALAB_SKIP_WITHOUT_GNUPLOT();
   EXPECT_EQ(draw_svg(sample_plot()), draw_svg(sample_plot()));
