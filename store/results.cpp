@@ -4,12 +4,12 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
-#include <map>
+#include <iterator>
 #include <optional>
-#include <sstream>
 #include <type_traits>
 
 #include "core/error.h"
+#include "store/differences.h"
 #include "store/hdf5.h"
 #include "store/new_file.h"
 
@@ -19,11 +19,12 @@ namespace {
 
 constexpr const char* kRows = "rows";
 constexpr const char* kSimulations = "simulations";
+constexpr const char* kShard = "shard";
 constexpr int64_t kRowsPerChunk = 64;
 constexpr int64_t kSamplesPerChunk = 1024;
 
-/// What must be the same for rows to stand in one file.
-constexpr std::array kSameToResume{"cpu", "isa", "threads", "compiler", "flags", "revision"};
+/// Fields that files of earlier builds lack; they read as 0.
+constexpr std::array<std::string_view, 2> kLaterFields{"position", "packing_seconds"};
 
 /// A field of a row or simulation in memory: each one takes eight bytes.
 union Slot {
@@ -96,7 +97,9 @@ std::vector<R> read_compounds(hid_t file, const char* name) {
   if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
   const R none;
   visit_fields(none, [&](const char* field, const auto&, const char*) {
-    if (H5Tget_member_index(file_type, field) < 0) throw Error(what + " has no field " + field);
+    if (H5Tget_member_index(file_type, field) >= 0 || std::ranges::find(kLaterFields, field) != kLaterFields.end())
+      return;
+    throw Error(what + " has no field " + field);
   });
 
   const hdf5::Handle type = compound_type<R>();
@@ -185,6 +188,22 @@ hdf5::Handle open_results(const std::string& path) {
   return file;
 }
 
+std::vector<StoredTensor> tensors_of(const std::string& path, hid_t file, const std::string& row_id) {
+  const hdf5::Handle all = hdf5::within(path, [&] { return hdf5::open_group(file, "tensors"); });
+  return hdf5::within(path + ": group tensors/" + row_id, [&] {
+    std::vector<StoredTensor> tensors;
+    if (!hdf5::has_link(all, row_id)) return tensors;
+    const hdf5::Handle group = hdf5::open_group(all, row_id);
+    for (const std::string& name : hdf5::children(group, H5O_TYPE_DATASET)) {
+      const hdf5::Handle dataset = hdf5::open_dataset(group, name);
+      hdf5::within("tensor " + name, [&] {
+        tensors.push_back({name, hdf5::shape_of(dataset), hdf5::read_values<float>(dataset)});
+      });
+    }
+    return tensors;
+  });
+}
+
 /// Writes each batch into a copy of the file, which then takes the file's place: at any moment the file under
 /// `path` is whole, and locked.
 class ResultsFile : public ResultsSink {
@@ -213,100 +232,122 @@ class ResultsFile : public ResultsSink {
   Descriptor lock_;
 };
 
-std::map<std::string, std::string> texts(const Environment& environment) {
-  std::map<std::string, std::string> result;
-  visit_environment(environment, [&](const char* name, const auto& field, const char*) {
-    std::ostringstream text;
-    text << field;
-    result[name] = text.str();
-  });
-  return result;
-}
-
-/// Nothing for equal texts, else the first line that differs.
-std::optional<std::string> first_difference(const std::string& before, const std::string& now) {
-  std::istringstream a(before), b(now);
-  for (int line = 1;; ++line) {
-    std::string x, y;
-    const bool more = static_cast<bool>(std::getline(a, x));
-    const bool more_now = static_cast<bool>(std::getline(b, y));
-    if (!more && !more_now) return std::nullopt;
-    if (x != y || more != more_now) return "line " + std::to_string(line) + " was '" + x + "' and is '" + y + "'";
-  }
+/// Of a file that is there: why no rows may be added to it.
+std::string resume_sentence(const Difference& d) {
+  if (!d.second) return d.what + " of the file is not asked for";
+  if (!d.first) return d.what + " is not in the file";
+  return d.what + " was '" + *d.first + "' and is '" + *d.second + "'";
 }
 
 /// All reasons not to add rows to the results that are there.
-std::vector<std::string> differences(const Results& before, const Environment& environment,
-                                     const std::vector<StoredConfig>& configs) {
-  std::vector<std::string> found;
-  const auto then = texts(before.environment);
-  const auto now = texts(environment);
-  for (const char* field : kSameToResume) {
-    if (then.at(field) != now.at(field)) {
-      found.push_back(std::string(field) + " was '" + then.at(field) + "' and is '" + now.at(field) + "'");
+std::vector<Difference> differences(const Results& before, const Environment& environment,
+                                    const std::vector<StoredConfig>& configs, const std::optional<Shard>& shard) {
+  std::vector<Difference> found = differences(before.environment, environment);
+  std::ranges::move(differences(before.configs, configs), std::back_inserter(found));
+  // The rest of a whole plan may be asked for bit by bit; a share is one of the rows that the filter let through.
+  if (before.shard && shard) {
+    if (shard_text(*before.shard) != shard_text(*shard)) {
+      found.push_back({"shard", shard_text(*before.shard), shard_text(*shard)});
     }
+    if (before.shard->filter != shard->filter) found.push_back({"filter", before.shard->filter, shard->filter});
+  } else if (before.shard) {
+    found.push_back({"shard " + shard_text(*before.shard), "", std::nullopt});
+  } else if (shard) {
+    found.push_back({"shard " + shard_text(*shard), std::nullopt, ""});
   }
-  std::map<std::string, std::string> resolved;
-  for (const StoredConfig& config : configs) resolved[config.name] = config.resolved;
-  for (const StoredConfig& config : before.configs) {
-    const auto same_name = resolved.extract(config.name);
-    if (same_name.empty()) {
-      found.push_back("config " + config.name + " of the file is not asked for");
-    } else if (const auto difference = first_difference(config.resolved, same_name.mapped())) {
-      found.push_back("config " + config.name + ": " + *difference);
-    }
-  }
-  for (const auto& [name, text] : resolved) found.push_back("config " + name + " is not in the file");
   return found;
+}
+
+/// A new file in memory, without rows.
+hdf5::Handle compose(const std::string& path, const Environment& environment, const std::vector<StoredConfig>& configs,
+                     const std::optional<Shard>& shard) {
+  hdf5::Handle file = hdf5::create_in_memory(path);
+  hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
+  const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
+  visit_environment(environment, [&](const char* name, const auto& field, const char*) {
+    hdf5::write_attribute(environment_group, name, field);
+  });
+  const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
+  for (const StoredConfig& config : configs) {
+    hdf5::require_link_name(config.name);
+    const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
+    visit_config(config, [&](const char* name, const std::string& text) { hdf5::write_text(group, name, text); });
+  }
+  if (shard) {
+    const hdf5::Handle group = hdf5::create_group(file, kShard);
+    visit_shard(*shard, [&](const char* name, const auto& field) { hdf5::write_attribute(group, name, field); });
+  }
+  create_compounds<Row>(file, kRows);
+  const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
+  hdf5::write_attribute(samples, "unit", std::string("s"));
+  hdf5::create_group(file, "tensors");
+  return file;
+}
+
+std::optional<Shard> read_shard(hid_t file) {
+  if (!hdf5::has_link(file, kShard)) return std::nullopt;
+  const hdf5::Handle group = hdf5::open_group(file, kShard);
+  return hdf5::within(std::string("group ") + kShard, [&] {
+    Shard shard;
+    visit_shard(shard, [&](const char* name, auto& field) {
+      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
+    });
+    if (shard.index < 1 || shard.index > shard.count) {
+      throw Error("index " + std::to_string(shard.index) + " must be from 1 to " + std::to_string(shard.count) +
+                  ", the count");
+    }
+    return shard;
+  });
 }
 
 }  // namespace
 
+std::string shard_text(const Shard& shard) {
+  return std::to_string(shard.index) + " of " + std::to_string(shard.count);
+}
+
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
-                                            const std::vector<StoredConfig>& configs) {
+                                            const std::vector<StoredConfig>& configs,
+                                            const std::optional<Shard>& shard) {
   NewFile target(path);
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) {
     throw Error(path + ": exists already; go on with it with --resume, or name another file with -o");
   }
-  const hdf5::Handle file = hdf5::create_in_memory(path);
-  hdf5::within(path, [&] {
-    hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
-    const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
-    visit_environment(environment, [&](const char* name, const auto& field, const char*) {
-      hdf5::write_attribute(environment_group, name, field);
-    });
-    const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
-    for (const StoredConfig& config : configs) {
-      hdf5::require_link_name(config.name);
-      const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
-      visit_config(config, [&](const char* name, const std::string& text) { hdf5::write_text(group, name, text); });
-    }
-    create_compounds<Row>(file, kRows);
-    const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
-    hdf5::write_attribute(samples, "unit", std::string("s"));
-    hdf5::create_group(file, "tensors");
-  });
+  const hdf5::Handle file = hdf5::within(path, [&] { return compose(path, environment, configs, shard); });
   return std::make_unique<ResultsFile>(path, target.commit(hdf5::image_of(file)));
 }
 
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
-                                            std::vector<std::string>& finished) {
+                                            std::vector<std::string>& finished, const std::optional<Shard>& shard) {
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return create_results(path, environment, configs);
+  if (!std::filesystem::exists(path, ignored)) return create_results(path, environment, configs, shard);
   // What is no results file is told by reading it, before it is locked.
   open_results(path);
   Descriptor lock = lock_file(path);
   const Results before = read_results(path);
   std::string sentence;
-  for (const std::string& difference : differences(before, environment, configs)) {
-    sentence += (sentence.empty() ? "" : "; ") + difference;
+  for (const Difference& difference : differences(before, environment, configs, shard)) {
+    sentence += (sentence.empty() ? "" : "; ") + resume_sentence(difference);
   }
   if (!sentence.empty()) throw Error(path + ": cannot be resumed: " + sentence);
   for (const Row& row : before.rows) finished.push_back(row.id);
   for (const SimulationRow& simulation : before.simulations) finished.push_back(simulation.id);
   return std::make_unique<ResultsFile>(path, std::move(lock));
+}
+
+void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows) {
+  NewFile target(path);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) throw Error(path + ": exists already; name another file with -o");
+  const hdf5::Handle file = hdf5::within(path, [&] {
+    hdf5::Handle composed = compose(path, results.environment, results.configs, results.shard);
+    append_rows(composed, rows);
+    if (!results.simulations.empty()) store::append_simulations(composed, results.simulations);
+    return composed;
+  });
+  target.commit(hdf5::image_of(file));
 }
 
 Results read_results(const std::string& path) {
@@ -333,25 +374,23 @@ Results read_results(const std::string& path) {
   });
   results.rows = hdf5::within(path, [&] { return read_rows(file); });
   results.simulations = hdf5::within(path, [&] { return read_simulations(file); });
+  results.shard = hdf5::within(path, [&] { return read_shard(file); });
   return results;
 }
 
 std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id) {
   const hdf5::Handle file = open_results(path);
-  const std::string id(row_id);
-  const hdf5::Handle all = hdf5::within(path, [&] { return hdf5::open_group(file, "tensors"); });
-  return hdf5::within(path + ": group tensors/" + id, [&] {
-    std::vector<StoredTensor> tensors;
-    if (!hdf5::has_link(all, id)) return tensors;
-    const hdf5::Handle group = hdf5::open_group(all, id);
-    for (const std::string& name : hdf5::children(group, H5O_TYPE_DATASET)) {
-      const hdf5::Handle dataset = hdf5::open_dataset(group, name);
-      hdf5::within("tensor " + name, [&] {
-        tensors.push_back({name, hdf5::shape_of(dataset), hdf5::read_values<float>(dataset)});
-      });
-    }
-    return tensors;
-  });
+  return tensors_of(path, file, std::string(row_id));
+}
+
+std::vector<FinishedRow> read_finished_rows(const std::string& path) {
+  const hdf5::Handle file = open_results(path);
+  std::vector<FinishedRow> finished;
+  for (Row& row : hdf5::within(path, [&] { return read_rows(file); })) {
+    std::vector<StoredTensor> tensors = tensors_of(path, file, row.id);
+    finished.push_back({std::move(row), std::move(tensors)});
+  }
+  return finished;
 }
 
 }  // namespace nalab::store

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,17 +24,25 @@ class ResultsSink {
 };
 
 /// Starts a new results file. Throws Error where the file exists already or cannot be written. As long as the sink
-/// lives nobody else can go on with the file.
+/// lives nobody else can go on with the file. `shard` is set for a file that holds a share of a plan.
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
-                                            const std::vector<StoredConfig>& configs);
+                                            const std::vector<StoredConfig>& configs,
+                                            const std::optional<Shard>& shard = {});
 
-/// Goes on with a results file of the same configs, build and machine. Throws Error that says what differs, or where
-/// another run is writing the file.
+/// Goes on with a results file of the same configs, build, machine and shard. Throws Error that says what differs, or
+/// where another run is writing the file.
 /// Times and measured peaks may differ. The ids of the rows and simulations that it holds go to
 /// `finished`.
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
-                                            std::vector<std::string>& finished);
+                                            std::vector<std::string>& finished, const std::optional<Shard>& shard = {});
+
+/// Writes a whole results file at once: what `results` says of environment, configs, simulations and shard, and the
+/// rows given. Throws Error where the file exists already or cannot be written.
+void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows);
+
+/// "2 of 3"
+std::string shard_text(const Shard& shard);
 
 /// Throws Error where the file is missing, no HDF5 file, or of another schema, or has a row of an unknown status or
 /// with a time that is not finite and positive.
@@ -41,5 +50,8 @@ Results read_results(const std::string& path);
 
 /// The tensors kept for a row; empty where there are none.
 std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id);
+
+/// All rows with the tensors kept for them. Throws Error as read_results.
+std::vector<FinishedRow> read_finished_rows(const std::string& path);
 
 }  // namespace nalab::store

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,7 @@ void visit_environment(E& e, Visitor&& visitor) {
 /// One (problem, variant, type, pass). Element of the compound dataset /rows.
 struct Row {
   std::string id;        ///< stable: problem id, variant and pass
+  int64_t position = 0;  ///< in all that the configurations ask for, counted from 0: the order of rows
   std::string config;    ///< name of the configuration that asked for it
   std::string label;     ///< what the configuration calls the problem, such as "NAT-T level 1"
   std::string problem;   ///< id of the problem that was computed
@@ -76,7 +78,8 @@ struct Row {
   double bound_frobenius = 0, bound_max = 0;
   int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
   int64_t warmups = 0;
-  int64_t first_sample = 0;  ///< the row's samples are /samples[first_sample : first_sample + sample_count]
+  double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 where none was timed
+  int64_t first_sample = 0;    ///< the row's samples are /samples[first_sample : first_sample + sample_count]
   int64_t sample_count = 0;
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
@@ -86,6 +89,7 @@ struct Row {
 template <class R, class Visitor>
 void visit_row(R& r, Visitor&& visitor) {
   visitor("id", r.id, "");
+  visitor("position", r.position, "");
   visitor("config", r.config, "");
   visitor("label", r.label, "");
   visitor("problem", r.problem, "");
@@ -121,6 +125,7 @@ void visit_row(R& r, Visitor&& visitor) {
   visitor("tensor_bytes", r.tensor_bytes, "B");
   visitor("workspace_bytes", r.workspace_bytes, "B");
   visitor("warmups", r.warmups, "");
+  visitor("packing_seconds", r.packing_seconds, "s");
   visitor("first_sample", r.first_sample, "");
   visitor("sample_count", r.sample_count, "");
 }
@@ -222,6 +227,23 @@ void visit_config(C& c, Visitor&& visitor) {
   visitor("baseline", c.baseline);
 }
 
+/// Which share of a plan a results file holds. Attributes of the group /shard, which is only there in the file of a
+/// shard.
+struct Shard {
+  int64_t index = 1, count = 1;  ///< the index-th of count shards, 1 <= index <= count
+  std::string filter = {};       ///< expression that chose the rows of the plan
+  int64_t rows = 0;              ///< rows and simulations of the finished file
+};
+
+/// Calls visitor(name, field) for each attribute.
+template <class S, class Visitor>
+void visit_shard(S& s, Visitor&& visitor) {
+  visitor("index", s.index);
+  visitor("count", s.count);
+  visitor("filter", s.filter);
+  visitor("rows", s.rows);
+}
+
 /// A whole results file in memory, tensors aside.
 struct Results {
   std::string path;
@@ -229,6 +251,7 @@ struct Results {
   std::vector<StoredConfig> configs;
   std::vector<Row> rows;  ///< with their samples
   std::vector<SimulationRow> simulations = {};
+  std::optional<Shard> shard = {};
 };
 
 }  // namespace nalab::store

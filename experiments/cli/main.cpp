@@ -40,9 +40,11 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   nalab::cli::add_run(app, exit_code);
+  nalab::cli::add_merge(app, exit_code);
   nalab::cli::add_attend(app, exit_code);
   nalab::cli::add_verify(app, exit_code);
   nalab::cli::add_report(app, exit_code);
+  nalab::cli::add_compare(app, exit_code);
   nalab::cli::add_sim(app, exit_code);
   nalab::cli::add_info(app, exit_code);
   nalab::cli::add_list(app, exit_code);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "experiments/environment/environment.h"
 #include "experiments/plan/announce.h"
 #include "experiments/plan/plan.h"
+#include "experiments/plan/shard.h"
 #include "experiments/plan/units.h"
 #include "experiments/runner/progress.h"
 #include "experiments/runner/runner.h"
@@ -31,6 +33,7 @@ struct RunOptions {
   std::vector<std::string> configs;
   std::string output;  ///< unset: default_output()
   std::string filter;
+  std::optional<std::string> shard;   ///< "2/3"; unset: the whole plan
   std::vector<std::string> variants;  ///< empty: those of the configurations
   bool quick = false, full = false;
   bool dry_run = false;
@@ -49,11 +52,23 @@ std::vector<config::Config> load(const RunOptions& options) {
   return configs;
 }
 
-/// results/<name>.h5, several names joined by '+'.
-std::string default_output(const std::vector<config::Config>& configs) {
+/// results/<name>.h5 or results/<name>.shard-2-of-3.h5, several names joined by '+'.
+std::string default_output(const std::vector<config::Config>& configs, const std::optional<store::Shard>& shard) {
   std::string names;
   for (const config::Config& config : configs) names += (names.empty() ? "" : "+") + config.title.name;
-  return "results/" + names + ".h5";
+  return fmt::format("results/{}{}.h5", names, shard ? fmt::format(".shard-{}-of-{}", shard->index, shard->count) : "");
+}
+
+/// The share of the plan that is asked for, of which the rest is taken out.
+std::optional<store::Shard> choose_shard(const RunOptions& options, plan::Plan& plan) {
+  if (!options.shard) return std::nullopt;
+  store::Shard shard = plan::parse_shard(*options.shard);
+  const int64_t all = plan.rows() + std::ssize(plan.simulations);
+  plan::take_shard(plan, shard);
+  shard.filter = options.filter;
+  shard.rows = plan.rows() + std::ssize(plan.simulations);
+  fmt::print("shard {}: {} of {} rows and simulations\n", store::shard_text(shard), shard.rows, all);
+  return shard;
 }
 
 void announce(const plan::Plan& plan, const RunOptions& options, double peak_seconds) {
@@ -80,15 +95,16 @@ void make_folder_of(const std::string& path) {
 /// Opens the results file, and takes what it holds already out of the plan.
 std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const RunOptions& options,
                                                 const std::vector<config::Config>& configs,
-                                                const store::Environment& environment, plan::Plan& plan) {
+                                                const store::Environment& environment,
+                                                const std::optional<store::Shard>& shard, plan::Plan& plan) {
   std::vector<store::StoredConfig> stored;
   for (const config::Config& config : configs) stored.push_back(config::stored(config));
-  if (!options.resume) return store::create_results(path, environment, stored);
+  if (!options.resume) return store::create_results(path, environment, stored, shard);
   std::vector<std::string> finished;
-  auto sink = store::resume_results(path, environment, stored, finished);
+  auto sink = store::resume_results(path, environment, stored, finished, shard);
   plan::skip_finished(plan, finished);
   fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(),
-             plan.rows() + static_cast<int64_t>(plan.simulations.size()));
+             plan.rows() + std::ssize(plan.simulations));
   std::fflush(stdout);
   return sink;
 }
@@ -104,10 +120,11 @@ int run(const RunOptions& options) {
   const int threads = choose_threads(options.threads);
 
   const std::vector<config::Config> configs = load(options);
-  const std::string path = options.output.empty() ? default_output(configs) : options.output;
-  refuse_directory(path);
   const store::Environment machine = environment::describe(isa, threads);
   plan::Plan plan = plan::make_plan(configs, options.filter, {machine.memory_bytes, threads});
+  const std::optional<store::Shard> shard = choose_shard(options, plan);
+  const std::string path = options.output.empty() ? default_output(configs, shard) : options.output;
+  refuse_directory(path);
   // A file that is there has its peaks, or will be refused at once. Simulations are not timed: there is nothing to
   // compare with peaks.
   std::error_code error;
@@ -120,7 +137,7 @@ int run(const RunOptions& options) {
   const double start = clock.seconds();
   make_folder_of(path);
   const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
-  const auto sink = open_output(path, options, configs, environment, plan);
+  const auto sink = open_output(path, options, configs, environment, shard, plan);
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
   const runner::Totals totals = runner::run(plan, isa, workers, clock, *sink, progress);
 
@@ -137,9 +154,14 @@ void add_run(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "run", "Runs experiments: verifies and times every row of the configurations, and asks the simulator.");
   command->add_option("config", options->configs, "Configurations (YAML)")->required();
-  command->add_option("-o,--output", options->output, "Results file (default: results/<name of the configuration>.h5)")
+  command
+      ->add_option("-o,--output", options->output,
+                   "Results file (default: results/<name of the configuration>.h5, with .shard-I-of-N for a shard)")
       ->check([](const std::string& name) { return name.empty() ? "the name of the results file is empty" : ""; });
   command->add_option("--filter", options->filter, "Only rows whose id or label contains a match of this expression");
+  command->add_option("--shard", options->shard,
+                      "Only the I-th of N shares of the plan, I/N: the same ones on every machine; nalab merge folds "
+                      "their files into one");
   command->add_option("--variants", options->variants, "Variants in place of those of the configurations: a,b")
       ->delimiter(',');
   CLI::Option* quick = command->add_flag("--quick", options->quick, "The quick form of the configurations");

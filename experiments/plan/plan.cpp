@@ -116,6 +116,7 @@ class Planner {
       Row row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
       row.config = config.title.name;
       row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
+      row.position = offered_;
       if (is_wanted(row.id, given.label)) group.rows.push_back(std::move(row));
     }
     if (!group.rows.empty()) plan_.groups.push_back(std::move(group));

@@ -22,6 +22,7 @@ struct GradientSample {
 /// One (problem, variant, type, pass).
 struct Row {
   std::string id;        ///< stable: problem id, variant and pass; no '/'
+  int64_t position = 0;  ///< in all that the configurations ask for, filtered or not, counted from 0
   std::string config;    ///< name of the configuration that asked for it first
   std::string label;     ///< of the problem; kSelfAttention for a baseline row that stands beside it
   std::string baseline;  ///< id of the problem's self attention

@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <vector>
-
 #include "experiments/plan/units.h"
+#include "store/samples.h"
 
 namespace nalab::runner {
 
@@ -17,16 +15,10 @@ double expected_seconds(const plan::Group& group) {
   return seconds;
 }
 
-double median(std::vector<double> samples) {
-  std::sort(samples.begin(), samples.end());
-  const std::size_t middle = samples.size() / 2;
-  return samples.size() % 2 == 1 ? samples[middle] : (samples[middle - 1] + samples[middle]) / 2;
-}
-
 /// "naive 1.20 ms"
 std::string outcome(const store::Row& row) {
   if (row.status != "done") return row.variant + " " + row.status;
-  return row.variant + " " + plan::seconds_text(median(row.samples));
+  return row.variant + " " + plan::seconds_text(store::median(row.samples));
 }
 
 }  // namespace

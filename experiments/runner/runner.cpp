@@ -12,6 +12,7 @@
 #include "experiments/runner/simulation.h"
 #include "experiments/runner/tensors.h"
 #include "experiments/runner/verification.h"
+#include "store/samples.h"
 
 namespace nalab::runner {
 
@@ -20,6 +21,7 @@ namespace {
 constexpr const char* kDone = "done";
 constexpr const char* kFailed = "failed";
 constexpr const char* kRefused = "refused";
+constexpr int64_t kPackingSamples = 5;
 /// Rows whose tensors take no more are kept under `store: {tensors: sample}`.
 constexpr int64_t kSampleBytes = 1 << 20;
 
@@ -28,6 +30,7 @@ store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
   const Problem& p = row.problem;
   store::Row r;
   r.id = row.id;
+  r.position = row.position;
   r.config = row.config;
   r.label = row.label;
   r.problem = p.id();
@@ -70,6 +73,7 @@ class GroupRun {
         for (const std::size_t i : still_good()) verify(i);
         for (const std::size_t i : still_good()) warm_up(i);
         time();
+        for (const std::size_t i : still_good()) time_packing(i);
       } catch (const std::bad_alloc&) {
         for (const std::size_t i : still_good()) end(i, kRefused, "not enough memory");
       }
@@ -109,10 +113,13 @@ class GroupRun {
     row.variant->backward(row.problem, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
   }
 
-  /// One call of a row, which ends where it throws. Whether it did not.
-  bool call(std::size_t i) {
+  /// The packing of a row's forward call.
+  void pack(const plan::Row& row) { row.variant->pack(row.problem, tensors_->inputs(), execution_); }
+
+  /// Calls what the row does, or a part of it. A row that throws ends. Whether it did not.
+  bool call(std::size_t i, void (GroupRun::*does)(const plan::Row&) = &GroupRun::compute) {
     try {
-      compute(group_.rows[i]);
+      (this->*does)(group_.rows[i]);
       return true;
     } catch (const std::bad_alloc&) {
       end(i, kRefused, "not enough memory");
@@ -172,6 +179,19 @@ class GroupRun {
       });
       std::reverse(order.begin(), order.end());
     }
+  }
+
+  /// After the samples, which it must not disturb.
+  void time_packing(std::size_t i) {
+    const plan::Row& row = group_.rows[i];
+    if (row.variant->pack == nullptr || row.pass != config::RowPass::forward) return;
+    std::vector<double> samples;
+    do {
+      const double start = clock_.seconds();
+      if (!call(i, &GroupRun::pack)) return;
+      samples.push_back(clock_.seconds() - start);
+    } while (std::ssize(samples) < kPackingSamples && wants_more(samples));
+    finished_[i].row.packing_seconds = store::median(samples);
   }
 
   const plan::Group& group_;

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -19,6 +20,7 @@
 #include "core/error.h"
 #include "store/cases.h"
 #include "store/hdf5.h"
+#include "tests/store/sample_rows.h"
 #include "tests/store/temporary_folder.h"
 
 namespace nalab::store {
@@ -26,70 +28,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-/// A different value in every field, so that two fields mixed up are seen.
-Environment environment() {
-  Environment e;
-  int n = 0;
-  visit_environment(e, [&](const char* name, auto& field, const char*) {
-    ++n;
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
-      field = std::string(name) + " µ" + std::to_string(n);
-    } else {
-      field = static_cast<std::decay_t<decltype(field)>>(1000 + n);
-    }
-  });
-  return e;
-}
-
-Row row(const std::string& id, std::vector<double> samples = {}) {
-  Row r;
-  int n = 0;
-  visit_row(r, [&](const char* name, auto& field, const char*) {
-    ++n;
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
-      field = std::string(name) + " of " + id;
-    } else {
-      field = static_cast<std::decay_t<decltype(field)>>(n) / 4;
-    }
-  });
-  r.id = id;
-  r.status = "done";
-  r.samples = std::move(samples);
-  return r;
-}
-
-SimulationRow simulation(const std::string& id) {
-  SimulationRow s;
-  int n = 0;
-  visit_simulation(s, [&](const char* name, auto& field, const char*) {
-    ++n;
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
-      field = std::string(name) + " of " + id;
-    } else {
-      field = static_cast<std::decay_t<decltype(field)>>(n) / 4;
-    }
-  });
-  s.id = id;
-  return s;
-}
-
-template <class T, class Visit>
-std::string text_of(const T& value, const Visit& visit) {
-  std::ostringstream text;
-  visit(value, [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
-  return text.str();
-}
-std::string text_of(const Environment& e) {
-  return text_of(e, [](const auto& x, auto&& visitor) { visit_environment(x, visitor); });
-}
-std::string text_of(const Row& r) {
-  return text_of(r, [](const auto& x, auto&& visitor) { visit_row(x, visitor); });
-}
-
-std::string text_of(const SimulationRow& s) {
-  return text_of(s, [](const auto& x, auto&& visitor) { visit_simulation(x, visitor); });
-}
 
 const std::vector<StoredConfig> kConfigs{{"smoke", "name: smoke\n", "name: smoke\ntypes: [f32]\n", "generic", "dense"},
                                          {"a second", "", "x: 1\n"}};
@@ -99,16 +37,6 @@ void append(ResultsSink& sink, std::vector<FinishedRow> rows) { sink.append(rows
 std::string bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-template <class F>
-std::string refusal(const F& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was refused";
 }
 
 TEST(Results, StartsEmptyWithEnvironmentAndConfigs) {
@@ -433,6 +361,76 @@ TEST(Results, ResumeSaysAllThatDiffers) {
   EXPECT_EQ(refusal([&] { resume_results(path, environment(), configs, finished); }),
             path + ": cannot be resumed: config a second: line 2 was '' and is 'y: 2'");
   EXPECT_THAT(finished, IsEmpty());
+}
+
+TEST(Results, AShardIsResumedAsItselfAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5"), whole = folder.file("whole.h5");
+  const Shard shard{.index = 2, .count = 3, .filter = "f32", .rows = 7};
+  create_results(path, environment(), kConfigs, shard);
+  create_results(whole, environment(), kConfigs);
+  const std::optional<Shard> read = read_results(path).shard;
+  ASSERT_TRUE(read);
+  EXPECT_EQ(std::tuple(read->index, read->count, read->filter, read->rows), std::tuple(2, 3, "f32", 7));
+  EXPECT_FALSE(read_results(whole).shard);
+
+  std::vector<std::string> finished;
+  EXPECT_EQ(refusal([&] { resume_results(path, environment(), kConfigs, finished, shard); }), "nothing was refused");
+  const auto sentence = [&](const std::string& file, const std::optional<Shard>& other) {
+    return refusal([&] { resume_results(file, environment(), kConfigs, finished, other); }).substr(file.size());
+  };
+  EXPECT_EQ(sentence(path, Shard{3, 3, "f32", 7}), ": cannot be resumed: shard was '2 of 3' and is '3 of 3'");
+  EXPECT_EQ(sentence(path, Shard{2, 4, "bf16", 7}),
+            ": cannot be resumed: shard was '2 of 3' and is '2 of 4'; filter was 'f32' and is 'bf16'");
+  EXPECT_EQ(sentence(path, std::nullopt), ": cannot be resumed: shard 2 of 3 of the file is not asked for");
+  EXPECT_EQ(sentence(whole, shard), ": cannot be resumed: shard 2 of 3 is not in the file");
+}
+
+TEST(Results, AnImpossibleShardIsRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  create_results(path, environment(), kConfigs, Shard{.index = 4, .count = 3});
+  EXPECT_EQ(refusal([&] { read_results(path); }), path + ": group shard: index 4 must be from 1 to 3, the count");
+}
+
+TEST(Results, FieldsThatEarlierBuildsLackReadAsNothing) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("a", {1.0}), {}}});
+  const auto without = [&](const std::vector<std::string>& names) {
+    const hdf5::Handle file(H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), path);
+    // Every field takes eight bytes.
+    const hdf5::Handle type(H5Tcreate(H5T_COMPOUND, 1024), "type");
+    std::vector<char> bytes(1024);
+    std::size_t offset = 0;
+    std::vector<std::string> texts;
+    texts.reserve(100);
+    const Row full = row("a");
+    visit_row(full, [&](const std::string& name, const auto& field, const char*) {
+      using Field = std::decay_t<decltype(field)>;
+      if (std::find(names.begin(), names.end(), name) != names.end()) return;
+      H5Tinsert(type, name.c_str(), offset, hdf5::value_type<Field>());
+      if constexpr (std::is_same_v<Field, std::string>) {
+        const char* text = texts.emplace_back(field).c_str();
+        std::memcpy(bytes.data() + offset, &text, sizeof text);
+      } else {
+        const Field value = name == "first_sample" || name == "sample_count" ? 0 : field;
+        std::memcpy(bytes.data() + offset, &value, sizeof value);
+      }
+      offset += 8;
+    });
+    H5Ldelete(file, "rows", H5P_DEFAULT);
+    hdf5::append(hdf5::create_list(file, "rows", type, 4), type, bytes.data(), 1);
+  };
+  without({"position", "packing_seconds"});
+  Row expected = row("a");
+  expected.first_sample = expected.sample_count = 0;
+  expected.position = 0;
+  expected.packing_seconds = 0;
+  EXPECT_EQ(text_of(read_results(path).rows.at(0)), text_of(expected));
+  without({"status"});
+  EXPECT_EQ(refusal([&] { read_results(path); }), path + ": dataset rows has no field status");
 }
 
 TEST(Results, ConfigNamesHaveNoSlash) {

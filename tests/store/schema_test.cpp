@@ -24,6 +24,8 @@ TEST(Schema, EveryFieldIsDocumented) {
   visit_row(row, [&](const char* name, const auto&, const char*) { require(name); });
   const SimulationRow simulation;
   visit_simulation(simulation, [&](const char* name, const auto&, const char*) { require(name); });
+  const Shard shard;
+  visit_shard(shard, [&](const char* name, const auto&) { require(name); });
   const StoredConfig config;
   visit_config(config, [&](const char* name, const auto&) { require(name); });
 }

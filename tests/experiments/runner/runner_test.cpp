@@ -29,13 +29,15 @@ class FakeClock : public runner::Clock {
 /// What the fake variants do and what was done to them. They are plain functions, hence a global.
 struct Script {
   FakeClock clock;
-  std::string calls;  ///< one letter per call: a, b, g (backward of a)
+  std::string calls;  ///< one letter per call: a, b, g (backward of a), p (packing of a)
   double seconds_of_a = 1, seconds_of_b = 1;
   float error_of_b = 0;  ///< added to the first element of out
   bool b_writes = true;
   int b_throws = 0;  ///< 1: no memory, 2: an error
   int b_throws_at_call = 1;
   int calls_of_b = 0;
+  double seconds_of_packing = 0;  ///< of the call before; each takes longer
+  bool packing_throws = false;
   std::vector<float> first_q;
 };
 Script script;
@@ -59,6 +61,14 @@ void backward_a(const Problem& problem, const Inputs& inputs, const SavedForBack
   script.calls += 'g';
   script.clock.now += 10;
   find_variant("reference").backward(problem, inputs, saved, gradients, execution);
+}
+
+void pack_a(const Problem&, const Inputs& inputs, const Execution& execution) {
+  script.calls += 'p';
+  script.clock.now += script.seconds_of_packing += 0.25;
+  if (script.packing_throws) throw std::runtime_error("broken box");
+  EXPECT_GE(execution.workspace.size(), 64u);
+  EXPECT_NE(inputs.k.data, nullptr);
 }
 
 void forward_b(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
@@ -289,6 +299,42 @@ TEST_F(RunnerTest, BothPassesAreTimedTogetherAndGradientsVerified) {
   EXPECT_EQ(script.calls, "agagagag");
   EXPECT_THAT(got.at("a").row.samples, ElementsAre(11, 11, 11));
   EXPECT_EQ(got.at("a").row.status, "done") << got.at("a").row.reason;
+}
+
+TEST_F(RunnerTest, PackingIsTimedAfterTheSamples) {
+  Variant packing = kA;
+  packing.pack = pack_a;
+  settings_.timing.min_samples = 9;
+  const auto got = run({row(packing), row(kB)});
+  EXPECT_TRUE(script.calls.ends_with("abppppp")) << script.calls;
+  EXPECT_EQ(got.at("a").row.packing_seconds, 0.75) << "the median of 0.25 to 1.25";
+  EXPECT_EQ(got.at("b").row.packing_seconds, 0);
+  EXPECT_EQ(got.at("a").row.samples.size(), 9u);
+}
+
+TEST_F(RunnerTest, PackingTakesNoMoreSamplesThanAsked) {
+  Variant packing = kA;
+  packing.pack = pack_a;
+  settings_.timing.min_samples = 2;
+  run({row(packing)});
+  EXPECT_EQ(script.calls, "aaapp");
+}
+
+TEST_F(RunnerTest, PackingIsTimedForTheForwardPassAlone) {
+  Variant packing = kA;
+  packing.pack = pack_a;
+  EXPECT_EQ(run({row(packing, RowPass::forward_backward)}).at("a").row.packing_seconds, 0);
+  EXPECT_EQ(script.calls.find('p'), std::string::npos);
+}
+
+TEST_F(RunnerTest, PackingThatThrowsFailsTheRow) {
+  Variant packing = kA;
+  packing.pack = pack_a;
+  script.packing_throws = true;
+  const auto got = run({row(packing)});
+  EXPECT_EQ(got.at("a").row.status, "failed");
+  EXPECT_EQ(got.at("a").row.reason, "broken box");
+  EXPECT_TRUE(got.at("a").row.samples.empty());
 }
 
 TEST_F(RunnerTest, TensorsAreKeptOnRequest) { EXPECT_TRUE(run({row(kA)}).at("a").tensors.empty()); }

@@ -1,0 +1,132 @@
+// nalab compare: two runs, row by row.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "experiments/cli/commands.h"
+#include "experiments/comparison/comparison.h"
+#include "experiments/plan/units.h"
+#include "report/format.h"
+#include "report/render.h"
+#include "store/new_file.h"
+#include "store/results.h"
+#include "store/samples.h"
+
+namespace nalab::cli {
+namespace {
+
+using comparison::Pair;
+using comparison::Verdict;
+
+struct Options {
+  std::string a, b;
+  std::optional<double> fail_above;
+  std::string csv;
+};
+
+bool is_timed(const store::Row* row) { return row != nullptr && !row->samples.empty(); }
+
+std::string time_text(const store::Row* row) {
+  return is_timed(row) ? plan::seconds_text(store::median(row->samples)) : "-";
+}
+
+std::string samples_text(const Pair& pair) {
+  const auto count = [](const store::Row* row) { return row == nullptr ? 0 : row->samples.size(); };
+  return fmt::format("{}, {}", count(pair.a), count(pair.b));
+}
+
+void print_line(const std::string& ratio, const std::string& interval, const std::string& a, const std::string& b,
+                const std::string& samples, const std::string& verdict, const std::string& row) {
+  fmt::print("{:>6}  {:<14}  {:>11}  {:>11}  {:>8}  {:<18}  {}\n", ratio, interval, a, b, samples, verdict, row);
+}
+
+void print_table(const std::vector<Pair>& pairs) {
+  print_line("B / A", "95 % interval", "A", "B", "samples", "verdict", "row");
+  for (const Pair& pair : pairs) {
+    const comparison::Interval* const interval = pair.interval();
+    print_line(pair.ratio ? fmt::format("{:.3f}", pair.ratio->value) : "-",
+               interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high) : "-", time_text(pair.a),
+               time_text(pair.b), samples_text(pair), comparison::name(pair.verdict), pair.row().id);
+    if (!pair.reason.empty()) fmt::print("        {}\n", pair.reason);
+  }
+}
+
+void print_summary(const std::vector<Pair>& pairs) {
+  const comparison::Summary summary = comparison::summarize(pairs);
+  std::string text = fmt::format("{} {} compared", summary.compared, summary.compared == 1 ? "row" : "rows");
+  if (summary.compared > 0) text += fmt::format(": geometric mean of B / A {:.3f}", summary.geometric_mean);
+  for (std::size_t verdict = 0; verdict < summary.counts.size(); ++verdict) {
+    if (summary.counts[verdict] == 0) continue;
+    text += fmt::format("; {} {}", summary.counts[verdict], comparison::name(static_cast<Verdict>(verdict)));
+  }
+  fmt::print("{}\n", text);
+  if (summary.counts[static_cast<std::size_t>(Verdict::too_few)] > 0) {
+    fmt::print("An interval takes {} samples of either run: timing: min_samples in the configuration\n",
+               comparison::kMinSamples);
+  }
+}
+
+/// One line for each pair, numbers in full precision.
+void write_csv(const std::string& path, const std::vector<Pair>& pairs) {
+  report::Table table;
+  table.records.fields = {"row",   "config",    "label",      "variant",   "type",
+                          "pass",  "samples_a", "samples_b",  "seconds_a", "seconds_b",
+                          "ratio", "ratio_low", "ratio_high", "verdict",   "reason"};
+  for (const Pair& pair : pairs) {
+    const store::Row& row = pair.row();
+    const auto samples = [](const store::Row* r) { return r == nullptr ? "" : report::exact(std::ssize(r->samples)); };
+    const auto seconds = [](const store::Row* r) {
+      return is_timed(r) ? report::exact(store::median(r->samples)) : "";
+    };
+    const comparison::Interval* const interval = pair.interval();
+    table.records.lines.push_back(
+        {row.id, row.config, row.label, row.variant, row.type, row.pass, samples(pair.a), samples(pair.b),
+         seconds(pair.a), seconds(pair.b), pair.ratio ? report::exact(pair.ratio->value) : "",
+         interval ? report::exact(interval->low) : "", interval ? report::exact(interval->high) : "",
+         comparison::name(pair.verdict), pair.reason});
+  }
+  store::NewFile(path).commit(report::to_csv(table));
+}
+
+int run(const Options& options) {
+  const store::Results a = store::read_results(options.a);
+  const store::Results b = store::read_results(options.b);
+  const std::vector<Pair> pairs = comparison::compare(a, b);
+  if (!options.csv.empty()) write_csv(options.csv, pairs);
+  fmt::print("A: {}\nB: {}\n", a.path, b.path);
+  for (const std::string& warning : comparison::warnings(a, b)) fmt::print("warning: {}\n", warning);
+  print_table(pairs);
+  print_summary(pairs);
+  if (!options.fail_above) return 0;
+  const auto failing = std::ranges::count_if(pairs, [&](const Pair& p) { return fails(p, *options.fail_above); });
+  fmt::print("{} {} slower by more than {} % or with a wrong result\n", failing, failing == 1 ? "row is" : "rows are",
+             *options.fail_above);
+  return failing > 0 ? 1 : 0;
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("compare",
+                         "Compare two results files row by row: the ratio of the median times, B over A, with a 95 % "
+                         "interval that assumes no "
+                         "distribution of the samples. It is made of order statistics of both runs and takes " +
+                             std::to_string(comparison::kMinSamples) + " samples of each.");
+  auto options = std::make_shared<Options>();
+  command->add_option("A.h5", options->a, "Results before")->required();
+  command->add_option("B.h5", options->b, "Results after")->required();
+  command
+      ->add_option("--fail-above", options->fail_above,
+                   "PERCENT: exit with 1 where the whole interval of a row lies above 1 + PERCENT / 100, or where B "
+                   "has a wrong result that A has not; rows with too few samples for an interval do not count")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--csv", options->csv, "File to write the table to, numbers in full precision");
+  command->callback([options, &exit_code] { exit_code = run(*options); });
+}
+
+}  // namespace nalab::cli

@@ -1,0 +1,86 @@
+#include "experiments/plan/shard.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+#include "core/error.h"
+#include "experiments/plan/estimate.h"
+
+namespace nalab::plan {
+
+namespace {
+
+constexpr int64_t kMostShards = 100'000;
+/// One thread of an ordinary machine; only proportions matter.
+constexpr double kFlopsPerSecond = 10e9;
+
+/// What a row costs, whatever the machine. FLOPs that a variant executes and memory that it needs are left out: they
+/// may follow from caches and threads.
+double cost_seconds(const Row& row, const config::Settings& settings) {
+  const bool both = row.pass == config::RowPass::forward_backward;
+  if (row.useful_flops == 0) return 0;  // an invalid problem
+  if (row.variant->supports(row.problem, Pass::forward)) return 0;
+  if (both && row.variant->supports(row.problem, Pass::backward)) return 0;
+  double oracle = oracle_seconds(row.problem, row.total_queries);
+  if (both) oracle += gradient_oracle_seconds(row.problem);
+  const double call =
+      row.variant->name == "reference" ? oracle : static_cast<double>(row.useful_flops) / kFlopsPerSecond;
+  return std::min(oracle, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
+}
+
+/// Whole microseconds: their sums do not depend on the order.
+int64_t cost(const Group& group) {
+  int64_t microseconds = 0;
+  for (const Row& row : group.rows) microseconds += std::llround(1e6 * cost_seconds(row, group.settings));
+  return microseconds;
+}
+
+/// The shard of each group, counted from 0.
+std::vector<std::size_t> shards_of(const std::vector<Group>& groups, std::size_t count) {
+  std::vector<int64_t> costs;
+  for (const Group& group : groups) costs.push_back(cost(group));
+  std::vector<std::size_t> order(groups.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::ranges::greater(), [&costs](std::size_t group) { return costs[group]; });
+
+  std::vector<std::size_t> shards(groups.size());
+  std::vector<int64_t> load(count);
+  for (const std::size_t group : order) {
+    const auto least = std::ranges::min_element(load);
+    *least += costs[group];
+    shards[group] = static_cast<std::size_t>(least - load.begin());
+  }
+  return shards;
+}
+
+}  // namespace
+
+store::Shard parse_shard(const std::string& text) {
+  store::Shard shard;
+  const char* const end = text.data() + text.size();
+  const auto index = std::from_chars(text.data(), end, shard.index);
+  const bool has_slash = index.ec == std::errc{} && index.ptr != end && *index.ptr == '/';
+  const auto count = has_slash ? std::from_chars(index.ptr + 1, end, shard.count) : index;
+  const bool whole = has_slash && count.ec == std::errc{} && count.ptr == end;
+  if (!whole || shard.index < 1 || shard.index > shard.count || shard.count > kMostShards) {
+    throw Error("shard '" + text + "' must be I/N, the I-th of N shards, with 1 <= I <= N <= 100000");
+  }
+  return shard;
+}
+
+void take_shard(Plan& plan, const store::Shard& shard) {
+  const auto mine = static_cast<std::size_t>(shard.index - 1);
+  const std::vector<std::size_t> shards = shards_of(plan.groups, static_cast<std::size_t>(shard.count));
+  std::vector<Group> kept;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    if (shards[i] == mine) kept.push_back(std::move(plan.groups[i]));
+  }
+  plan.groups = std::move(kept);
+  if (mine != 0) plan.simulations.clear();
+}
+
+}  // namespace nalab::plan

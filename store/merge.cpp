@@ -1,0 +1,151 @@
+#include "store/merge.h"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "core/error.h"
+#include "store/differences.h"
+
+namespace nalab::store {
+
+namespace {
+
+/// Where complaints go: those that the caller lets through become warnings, the others end the merge.
+class Complaints {
+ public:
+  explicit Complaints(std::vector<std::string>& warnings) : warnings_(warnings) {}
+
+  void add(bool allowed, const std::string& sentence, const std::string& option) {
+    if (!allowed) throw Error(sentence + " (" + option + " merges all the same)");
+    warnings_.push_back(sentence);
+  }
+
+ private:
+  std::vector<std::string>& warnings_;
+};
+
+/// "cpu is 'B', there 'A'"
+std::string mixed_sentence(const Difference& d) {
+  if (!d.second) return d.what + " is only there";
+  if (!d.first) return d.what + " is only here";
+  return d.what + " is '" + *d.second + "', there '" + *d.first + "'";
+}
+
+void refuse_mixture(const std::vector<Results>& files, bool allowed, Complaints& complaints) {
+  const Results& first = files.front();
+  for (const Results& file : files) {
+    std::vector<Difference> found = differences(first.environment, file.environment);
+    std::ranges::move(differences(first.configs, file.configs), std::back_inserter(found));
+    std::string sentence;
+    for (const Difference& d : found) sentence += (sentence.empty() ? "" : "; ") + mixed_sentence(d);
+    if (sentence.empty()) continue;
+    complaints.add(allowed, file.path + ": differs from " + first.path + ": " + sentence, "--allow-mixed");
+  }
+}
+
+/// Throws Error unless the files are shards of one division, or no shards at all.
+void require_one_division(const std::vector<Results>& files) {
+  const Results& first = files.front();
+  const auto division = [](const Results& file) {
+    return file.shard ? "one of " + std::to_string(file.shard->count) + " shards" : std::string("no shard");
+  };
+  std::map<int64_t, std::string> paths;
+  for (const Results& file : files) {
+    const std::string where = file.path + ": cannot be merged with " + first.path + ": it is ";
+    if (division(file) != division(first)) throw Error(where + division(file) + " and that is " + division(first));
+    if (!file.shard) continue;
+    if (file.shard->filter != first.shard->filter) {
+      throw Error(where + "of filter '" + file.shard->filter + "' and that is of '" + first.shard->filter + "'");
+    }
+    const auto [other, is_new] = paths.emplace(file.shard->index, file.path);
+    if (!is_new) throw Error("shard " + shard_text(*file.shard) + " is in both " + other->second + " and " + file.path);
+  }
+}
+
+void refuse_gaps(const std::vector<Results>& files, bool allowed, Complaints& complaints) {
+  if (!files.front().shard) return;
+  std::set<int64_t> there;
+  for (const Results& file : files) {
+    there.insert(file.shard->index);
+    const int64_t rows = std::ssize(file.rows) + std::ssize(file.simulations);
+    if (rows == file.shard->rows) continue;
+    complaints.add(allowed,
+                   file.path + ": is unfinished, with " + std::to_string(rows) + " of " +
+                       std::to_string(file.shard->rows) + " rows",
+                   "nalab run --resume goes on with it, --allow-missing");
+  }
+  const int64_t count = files.front().shard->count;
+  std::string missing;
+  for (int64_t index = 1; index <= count; ++index) {
+    if (!there.contains(index)) missing += (missing.empty() ? "" : ", ") + std::to_string(index);
+  }
+  if (missing.empty()) return;
+  const char* const noun = std::ssize(there) + 1 == count ? "shard " : "shards ";
+  complaints.add(allowed, noun + missing + " of " + std::to_string(count) + " missing", "--allow-missing");
+}
+
+/// Throws Error where two files have a row or simulation of the same id.
+void require_different_ids(const std::vector<Results>& files) {
+  std::map<std::string, std::string> paths;
+  const auto require_new = [&paths](const std::string& id, const std::string& path) {
+    const auto [other, is_new] = paths.emplace(id, path);
+    if (!is_new) throw Error("row " + id + " is in both " + other->second + " and " + path);
+  };
+  for (const Results& file : files) {
+    for (const Row& row : file.rows) require_new(row.id, file.path);
+    for (const SimulationRow& simulation : file.simulations) require_new(simulation.id, file.path);
+  }
+}
+
+std::vector<StoredConfig> all_configs(const std::vector<Results>& files) {
+  std::vector<StoredConfig> configs;
+  std::set<std::string> names;
+  for (const Results& file : files) {
+    for (const StoredConfig& config : file.configs) {
+      if (names.insert(config.name).second) configs.push_back(config);
+    }
+  }
+  return configs;
+}
+
+/// All rows with their tensors, by configuration and in the order of its plan.
+std::vector<FinishedRow> all_rows(const std::vector<Results>& files, const std::vector<StoredConfig>& configs) {
+  std::vector<FinishedRow> rows;
+  for (const Results& file : files) std::ranges::move(read_finished_rows(file.path), std::back_inserter(rows));
+  std::ranges::stable_sort(rows, {}, [&configs](const FinishedRow& finished) {
+    const auto config = std::ranges::find(configs, finished.row.config, &StoredConfig::name);
+    return std::tuple(config - configs.begin(), finished.row.position);
+  });
+  return rows;
+}
+
+}  // namespace
+
+MergeSummary merge_results(const std::vector<std::string>& paths, const std::string& output,
+                           const MergeOptions& options) {
+  std::vector<Results> files;
+  for (const std::string& path : paths) files.push_back(read_results(path));
+  std::ranges::stable_sort(files, {}, [](const Results& file) { return file.shard ? file.shard->index : 0; });
+
+  MergeSummary summary;
+  Complaints complaints(summary.warnings);
+  require_one_division(files);
+  refuse_mixture(files, options.allow_mixed, complaints);
+  refuse_gaps(files, options.allow_missing, complaints);
+  require_different_ids(files);
+
+  Results merged;
+  merged.environment = files.front().environment;
+  merged.configs = all_configs(files);
+  for (const Results& file : files) std::ranges::copy(file.simulations, std::back_inserter(merged.simulations));
+  const std::vector<FinishedRow> rows = all_rows(files, merged.configs);
+  write_results(output, merged, rows);
+  summary.rows = std::ssize(rows);
+  summary.simulations = std::ssize(merged.simulations);
+  return summary;
+}
+
+}  // namespace nalab::store
