@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 
 #include "store/results.h"
 #include "tests/cli/run_nalab.h"
@@ -36,6 +38,46 @@ TEST(ReportCommand, FormatsAndBaselineAreChosen) {
   EXPECT_EQ(outcome.out, folder.file("out/report.md") + "\n");
   EXPECT_THAT(bytes_of(folder.file("out/report.md")),
               testing::HasSubstr("Speedups are over naive on the same problem."));
+}
+
+TEST(ReportCommand, TheSameFileGivesTheSameBytes) {
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder);
+  for (const char* out : {"first", "second"}) {
+    const Outcome outcome = run_nalab(folder, {"report", sample, "-o", folder.file(out), "--png"});
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  }
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.file("first"))) {
+    ++files;
+    const std::string name = entry.path().filename();
+    EXPECT_EQ(bytes_of(entry.path()), bytes_of(folder.file("second/" + name))) << name;
+    EXPECT_NE(bytes_of(entry.path()), "") << name;
+  }
+  EXPECT_GE(files, 6u);
+}
+
+TEST(ReportCommand, WithoutGnuplotThereAreNoPlots) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"report", sample_file(folder), "-o", folder.file("out"), "--png"},
+                                    "PATH=" + folder.path().string());
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "nalab: plots are left out: gnuplot is not installed\n");
+  EXPECT_THAT(outcome.out, testing::Not(testing::HasSubstr(".png")));
+  const std::string page = bytes_of(folder.file("out/index.html"));
+  EXPECT_THAT(page, testing::HasSubstr("Plots are left out"));
+  EXPECT_THAT(page, testing::HasSubstr("small_case: overview"));
+}
+
+TEST(ReportCommand, AGnuplotThatFailsIsNamed) {
+  const TemporaryFolder folder;
+  std::ofstream(folder.file("gnuplot")) << "#!/bin/sh\nexit 3\n";
+  std::filesystem::permissions(folder.file("gnuplot"), std::filesystem::perms::owner_all);
+  const Outcome outcome =
+      run_nalab(folder, {"report", sample_file(folder), "-o", folder.file("out")}, "PATH=" + folder.path().string());
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: gnuplot cannot make the plot small_case_speedup_f32_forward\n");
+  EXPECT_FALSE(std::filesystem::exists(folder.file("out/index.html")));
 }
 
 TEST(ReportCommand, SimulationsGoFromConfigurationToTables) {
