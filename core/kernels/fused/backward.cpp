@@ -216,7 +216,7 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   void HWY_ATTR Run(const Super& super) {
     Base::Place(super);
     own_keys_ = Base::keys_of(super);
-    task_.pass(Base::line({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
+    task_.pass(Base::place({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
     packed_ = 0;
     keys_finite_ = true;
     PrefetchQueries(0);
@@ -388,7 +388,7 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
   }
 
   /// Adds dk and dv of the block, after all earlier tasks that add to them.
-  void HWY_ATTR BlockVisited(int64_t next_line) {
+  void HWY_ATTR BlockVisited(int64_t next) {
     task_.wait_for_earlier([&](int64_t earlier) { return Required(call_.supers.at(call_.order(earlier))); });
     for (const Segment& segment : Base::segments()) {
       WithSums(segment, [&](const TokenView<float>& view, const Token& first, int64_t step, const Rows& block,
@@ -399,24 +399,25 @@ class BackwardSuperTile : public Walk<FloatArithmetic<Lanes>, BackwardSuperTile<
         }
       });
     }
-    task_.pass(next_line);
+    task_.pass(next);
     keys_finite_ = true;
   }
 
-  /// The line that an earlier super tile must have come to before this one may add the block.
+  /// The place in the order of keys that an earlier super tile must have come to before this one may add the block.
   int64_t Required(const Super& other) const {
     if (other.batch != super_.batch || other.head_kv != super_.head_kv || geometry::size(other.queries) == 0) {
       return OrderedTasks::kStart;
     }
     const Segment& first = Base::segments().front();
     const Segment& last = Base::segments().back();
-    if (last.x1 < 0) return Base::line(last) + last.x3.size();
+    const int64_t end = Base::place(last) + last.x3.size();
+    if (last.x1 < 0) return end;
     if (other.group != super_.group) return OrderedTasks::kStart;
     const geometry::Box keys = Base::keys_of(other);
     const bool apart = geometry::intersect(keys[0], {first.x1, last.x1 + 1}).empty() ||
                        geometry::intersect(keys[1], own_keys_[1]).empty() ||
                        geometry::intersect(keys[2], own_keys_[2]).empty();
-    return apart ? OrderedTasks::kStart : Base::line(last) + 1;
+    return apart ? OrderedTasks::kStart : end;
   }
 
   /// Calls f(where sums are, coordinates of a segment's first key, distance of its keys, the block's part, factor) for

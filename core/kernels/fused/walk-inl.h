@@ -69,8 +69,8 @@ struct KeyRows {
 /// One walk. What is done on the way is the pass's, the derived class's:
 ///   void PackRows(const KeyRows<T>& rows)             packs keys from row used() of the block on
 ///   void Visit(int64_t i, const KeyList& list)        micro tile i visits the packed block
-///   void BlockVisited(int64_t next_line)              all micro tiles have visited the block; keys of lines before the
-///                                                     next one do not come again
+///   void BlockVisited(int64_t next)                   all micro tiles have visited the block; no key comes again whose
+///                                                     place() is before the next one's
 template <class Arithmetic, class Derived>
 class Walk {
   static constexpr int Lanes = Arithmetic::kLanes;
@@ -113,12 +113,13 @@ class Walk {
     return keys;
   }
 
-  /// Where keys stand in the order of every walk over this dilation group: by lines along the last axis. Extra tokens
-  /// come last, each a line of its own in the order of all groups.
-  int64_t line(const Segment& segment) const {
-    return segment.x1 < 0 ? kExtraLine + segment.x3.begin : segment.x1 * mask_[1].length + segment.x2;
+  /// Where the first key of a segment stands in the order of every walk over this dilation group, its size away from
+  /// the first key after it. Extra tokens come last, in one order for all groups.
+  int64_t place(const Segment& segment) const {
+    const int64_t run = segment.x1 < 0 ? kExtraPlace : (segment.x1 * mask_[1].length + segment.x2) * mask_[2].length;
+    return run + segment.x3.begin;
   }
-  static constexpr int64_t kExtraLine = int64_t{1} << 62;
+  static constexpr int64_t kExtraPlace = int64_t{1} << 62;
 
   /// Packs and visits all keys of the placed queries.
   void HWY_ATTR VisitKeys() {
@@ -256,7 +257,7 @@ class Walk {
       if (list.count > 0) static_cast<Derived*>(this)->Visit(i, list);
     }
     static_cast<Derived*>(this)->BlockVisited(cursor_.done() ? std::numeric_limits<int64_t>::max()
-                                                             : line(cursor_.next()));
+                                                             : place(cursor_.next()));
   }
 
   /// The keys of the block that lie in a micro tile's box, with the lanes that attend to them.
