@@ -94,10 +94,8 @@ void add_attend(CLI::App& app, int&) {
   command->add_option("--variant", options->variant, "Variant; default: for each case the fastest that computes it");
   command->add_option("--dtype", options->type, "Element type: f32, bf16 or f16")->capture_default_str();
   command->add_option("--isa", options->isa, "Instruction set; default: NALAB_ISA, else the best of this CPU");
-  command->add_flag(
-      "--backward", options->backward,
-      "Compute the gradients too; every case must have dout. They come from the reference where no faster "
-      "variant has a backward pass");
+  command->add_flag("--backward", options->backward,
+                    "Compute the gradients too, with the same variant; every case must have dout");
   command->add_option("--cases", options->cases, "Only cases with a match of this regular expression in their name");
   command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
       ->check(CLI::Range(1, 1024));

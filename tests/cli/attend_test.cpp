@@ -36,12 +36,19 @@ double max_abs(const std::vector<double>& values) {
   return greatest;
 }
 
-TEST(Attend, WritesWhatIsExpected) {
+class AttendVariant : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Attend, AttendVariant, testing::Values("reference", "naive", "gemm", "fused", ""),
+                         [](const auto& test) { return *test.param == 0 ? "chosen" : std::string(test.param); });
+
+TEST_P(AttendVariant, WritesWhatIsExpected) {
   const TemporaryFolder folder;
   const std::string path = folder.file("out.h5");
-  const Outcome run = run_nalab(folder, {"attend", kSmallCases, path, "--variant", "reference", "--backward"});
+  std::vector<std::string> arguments{"attend", kSmallCases, path, "--backward"};
+  const std::string variant = GetParam();
+  if (!variant.empty()) arguments.insert(arguments.end(), {"--variant", variant});
+  const Outcome run = run_nalab(folder, arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("14 with reference"));
+  EXPECT_THAT(run.out, HasSubstr("14 with " + (variant.empty() ? "fused" : variant)));
   EXPECT_EQ(store::read_schema(path), "nalab.outputs/1");
   EXPECT_EQ(children(open_file(path), H5O_TYPE_GROUP), store::case_names(kSmallCases));
   for (const std::string& name : store::case_names(kSmallCases)) {
@@ -58,6 +65,22 @@ TEST(Attend, WritesWhatIsExpected) {
       const auto comparison = compare(read_values<float>(dataset), expected, tolerance(ElementType::f32, kind, 100),
                                       max_abs(c.expected.at("dv")));
       EXPECT_TRUE(comparison.ok) << name << ' ' << tensor << ": " << comparison.to_string();
+    }
+  }
+}
+
+TEST(Attend, BackwardGivesTheSameBytesForEveryThreadCount) {
+  for (const char* variant : {"naive", "gemm", "fused"}) {
+    const TemporaryFolder folder;
+    for (const char* threads : {"1", "3"}) {
+      const Outcome run = run_nalab(folder, {"attend", kSmallCases, folder.file(threads), "--backward", "--variant",
+                                             variant, "--threads", threads});
+      ASSERT_EQ(run.exit_code, 0) << run.err;
+    }
+    for (const std::string& name : store::case_names(kSmallCases)) {
+      for (const char* tensor : {"dq", "dk", "dv"}) {
+        EXPECT_EQ(output(folder.file("1"), name, tensor), output(folder.file("3"), name, tensor)) << variant << name;
+      }
     }
   }
 }

@@ -72,6 +72,24 @@ TEST(Classify, EveryPairOfRangesAlongOneAxis) {
   }
 }
 
+TEST(QueriesOfAny, AreThoseThatAttendToSomeKeyOfTheRange) {
+  for (int64_t length = 1; length <= 10; ++length) {
+    test::for_every_axis(length, [length](const Axis& axis) {
+      if (axis.dilation > 1) return;
+      const AxisMask mask = axis.group_mask(0);
+      const Mask expected = definition(mask);
+      for_every_range(length, [&](Range keys) {
+        const Range queries = mask.queries_of_any(keys);
+        for (int64_t q = 0; q < length; ++q) {
+          ASSERT_EQ(queries.contains(q), pairs_in(expected, {q, q + 1}, keys) > 0)
+              << "length " << length << " window " << mask.window << " stride " << mask.stride << " causal "
+              << mask.causal << " query " << q << " keys " << keys.begin << " to " << keys.end;
+        }
+      });
+    });
+  }
+}
+
 /// Random masks and boxes over the last `rank` axes; the leading ones have one token.
 class ClassifyBoxes : public ::testing::TestWithParam<int> {
  protected:

@@ -4,72 +4,52 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/reference.h"
 #include "tests/core/definition.h"
-#include "tests/core/kernels/problems.h"
-#include "tests/core/kernels/support.h"
+#include "tests/core/kernels/backward.h"
 
 namespace nalab {
 namespace {
 
-using test::GuardedTensor;
+using test::kGradients;
+using test::run_backward;
 using test::Setting;
 
-constexpr int kGradients = 5;
-constexpr std::array kNames{"dq", "dk", "dv", "dextra_k", "dextra_v"};
+constexpr auto& kNames = test::kGradientNames;
 
-/// dq, dk, dv, dextra_k, dextra_v; the last two are empty without extra tokens.
-std::vector<GuardedTensor> run_backward(const Variant& variant, const Problem& problem, const test::Data& data,
-                                        const Setting& setting) {
-  const auto forward = reference::forward(problem, data.inputs());
-  Tensor out(setting.out_type, out_shape(problem));
-  Tensor lse(ElementType::f32, lse_shape(problem));
-  for (int64_t i = 0; i < out.elements(); ++i) test::set(out, i, forward.out[static_cast<std::size_t>(i)]);
-  for (int64_t i = 0; i < lse.elements(); ++i) test::set(lse, i, forward.lse[static_cast<std::size_t>(i)]);
-  std::vector<GuardedTensor> results;
-  for (const TokenShape& shape :
-       {q_shape(problem), k_shape(problem), v_shape(problem), extra_k_shape(problem), extra_v_shape(problem)}) {
-    results.emplace_back(setting.out_type, shape);
+/// A problem with inputs and what is expected of them.
+struct Case {
+  explicit Case(const Problem& p) : problem(p), data(p, 41) {
+    forward = reference::forward(problem, data.inputs());
+    expected = test::expected_gradients(problem, data);
   }
-  const bool extra = problem.extra_tokens > 0;
-  const Gradients gradients{results[0].view(), results[1].view(), results[2].view(),
-                            extra ? results[3].view() : TensorView{}, extra ? results[4].view() : TensorView{}};
-  test::with_workspace(variant, problem, Pass::backward, setting, [&](const Execution& execution) {
-    variant.backward(problem, data.inputs(), {out.view(), lse.view(), data.dout.view()}, gradients, execution);
-  });
-  for (int i = 0; i < kGradients; ++i) EXPECT_TRUE(results[i].intact()) << "wrote outside " << kNames[i];
-  return results;
-}
+  Problem problem;
+  test::Data data;
+  reference::Forward forward;
+  std::array<std::vector<double>, kGradients> expected;
+};
 
-std::array<std::vector<double>, kGradients> expected_gradients(const Problem& problem, const test::Data& data) {
-  auto g = reference::backward(problem, data.inputs(), data.dout.view());
-  return {std::move(g.dq), std::move(g.dk), std::move(g.dv), std::move(g.dextra_k), std::move(g.dextra_v)};
-}
+/// Cases by problem, so that variants share the reference's work.
+class Cases {
+ public:
+  const Case& of(const Problem& problem) { return cases_.try_emplace(problem.id(), problem).first->second; }
 
-/// Calls f(variant, problem) for all that support the backward pass of the problem, or of self attention in its place.
-template <class F>
-void for_every_variant(const Problem& given, F f) {
-  for (const Variant& variant : variants()) {
-    const Problem problem = test::problem_of(variant, given);
-    if (!variant.supports(problem, Pass::backward)) f(variant, problem);
-  }
-}
+ private:
+  std::map<std::string, Case> cases_;
+};
 
-void run_and_check(const Variant& variant, const Problem& problem, const Setting& setting) {
-  SCOPED_TRACE(std::string(variant.name) + " " + problem.id() + " " + setting.text());
-  const test::Data data(problem, 41);
-  const auto expected = expected_gradients(problem, data);
-  auto results = run_backward(variant, problem, data, setting);
-  const double max_abs_score = reference::forward(problem, data.inputs()).max_abs_score;
-  const Tolerance bound = tolerance(problem.type, TensorKind::gradient, max_abs_score);
+void run_and_check(const Variant& variant, const Case& c, const Setting& setting) {
+  SCOPED_TRACE(std::string(variant.name) + " " + c.problem.id() + " " + setting.text());
+  auto results = run_backward(variant, c.problem, c.data, c.forward, setting);
+  const Tolerance bound = tolerance(c.problem.type, TensorKind::gradient, c.forward.max_abs_score);
   for (int i = 0; i < kGradients; ++i) {
     const std::vector<double> values = results[i].values();
-    const Comparison errors = compare(std::span(values), std::span(expected[i]), bound, test::max_abs(expected[2]));
+    const Comparison errors = compare(std::span(values), std::span(c.expected[i]), bound, test::max_abs(c.expected[2]));
     EXPECT_TRUE(errors.ok) << kNames[i] << ": " << errors.to_string();
   }
 }
@@ -77,12 +57,14 @@ void run_and_check(const Variant& variant, const Problem& problem, const Setting
 class AwkwardBackward : public ::testing::TestWithParam<test::Awkward> {};
 
 TEST_P(AwkwardBackward, EveryVariantTypeAndInstructionSet) {
+  Cases cases;
   for (ElementType type : test::kElementTypes) {
     Problem given = GetParam().problem;
     given.type = type;
-    for_every_variant(given, [type](const Variant& variant, const Problem& problem) {
+    test::for_every_backward(given, [&](const Variant& variant, const Problem& problem) {
       for (Isa isa : test::supported_isas()) {
-        run_and_check(variant, problem, {.isa = isa, .out_type = isa == Isa::baseline ? ElementType::f32 : type});
+        run_and_check(variant, cases.of(problem),
+                      {.isa = isa, .out_type = isa == Isa::baseline ? ElementType::f32 : type});
       }
     });
   }
@@ -97,8 +79,10 @@ TEST(RandomBackward, EveryVariantOnTwoHundred) {
   for (std::size_t i = 0; i < 200 && !::testing::Test::HasFailure(); ++i) {
     const Problem given = problems.next();
     const Setting setting{.isa = isas[i % isas.size()], .threads = static_cast<int>(problems.pick(1, 3))};
-    for_every_variant(
-        given, [&](const Variant& variant, const Problem& problem) { run_and_check(variant, problem, setting); });
+    Cases cases;
+    test::for_every_backward(given, [&](const Variant& variant, const Problem& problem) {
+      run_and_check(variant, cases.of(problem), setting);
+    });
   }
 }
 
@@ -113,7 +97,7 @@ TEST(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
         .head_dim_v = 24,
         .extra_tokens = 3,
         .type = type};
-    for_every_variant(given, [type](const Variant& variant, const Problem& problem) {
+    test::for_every_backward(given, [type](const Variant& variant, const Problem& problem) {
       const test::Data data(problem, 5);
       for (Isa isa : test::supported_isas()) {
         auto one = run_backward(variant, problem, data, {isa, type, 1});
@@ -138,7 +122,7 @@ TEST(NonFiniteBackward, KeyOrValueReachesNothingBeyondTheQueriesThatAttendToIt) 
                       .heads_kv = 2,
                       .head_dim = 6,
                       .head_dim_v = 5};
-  for_every_variant(given, [](const Variant& variant, const Problem& problem) {
+  test::for_every_backward(given, [](const Variant& variant, const Problem& problem) {
     const auto mask = test::mask_of(problem.axes[0]);
     const int64_t tokens = problem.tokens();
     test::Data data(problem, 43);

@@ -9,7 +9,7 @@
 #include "core/compare.h"
 #include "core/kernels/fused/fused.h"
 #include "core/kernels/reference.h"
-#include "tests/core/kernels/support.h"
+#include "tests/core/kernels/backward.h"
 
 namespace nalab {
 namespace {
@@ -101,12 +101,49 @@ TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
   }
 }
 
+TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
+  const Variant& gemm = find_variant("gemm");
+  for (Problem problem : problems()) {
+    for (ElementType type : test::kElementTypes) {
+      problem.type = type;
+      const test::Data data(problem, 5);
+      auto forward = test::run_forward(gemm, problem, data.inputs(), {.isa = best_isa()});
+      const SavedForBackward saved{forward.out.view(), forward.lse.view(), data.dout.view()};
+      const auto queries = sample(problem, 40);
+      std::vector<reference::Query> key_rows;
+      std::vector<reference::Key> keys;
+      for (const reference::Query& q : queries) {
+        const int64_t head_kv = q.head * problem.heads_kv / problem.heads;
+        key_rows.push_back({q.batch, q.token, head_kv});
+        keys.push_back({q.batch, q.token, head_kv});
+      }
+      const auto dq = reference::backward_queries(problem, data.inputs(), data.dout.view(), queries);
+      const auto of_keys = reference::backward_keys(problem, data.inputs(), saved, keys);
+      const Tolerance bound = tolerance(type, TensorKind::gradient, 10);
+      for (Isa isa : test::supported_isas()) {
+        SCOPED_TRACE(problem.id() + " " + std::string(name(isa)));
+        auto results = test::run_backward(gemm, problem, data, saved, {.isa = isa});
+        const auto check = [&](int i, const std::vector<reference::Query>& rows, const std::vector<double>& expected) {
+          const auto values = rows_of(results[static_cast<std::size_t>(i)].values(),
+                                      test::gradient_shapes(problem)[static_cast<std::size_t>(i)], rows);
+          const Comparison errors = compare(std::span(values), std::span(expected), bound, 1);
+          EXPECT_TRUE(errors.ok) << test::kGradientNames[static_cast<std::size_t>(i)] << ": " << errors.to_string();
+        };
+        check(0, queries, dq);
+        check(1, key_rows, of_keys.dk);
+        check(2, key_rows, of_keys.dv);
+      }
+    }
+  }
+}
+
 TEST(Gemm, StoresTheWeightsAndExecutesWhatItsTilesVisit) {
   const Variant& gemm = find_variant("gemm");
   for (const Problem& problem : problems()) {
     EXPECT_EQ(gemm.executed_flops(problem, Pass::forward), fused::executed_flops(problem, Pass::forward));
     const int64_t weights = problem.batch * problem.tokens() * problem.heads * problem.keys_per_query();
     EXPECT_GE(gemm.workspace_bytes(problem, Pass::forward, 1), 4 * weights);
+    EXPECT_GE(gemm.workspace_bytes(problem, Pass::backward, 1), 8 * weights);
   }
 }
 
