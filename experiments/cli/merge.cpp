@@ -21,9 +21,8 @@ struct Options {
 void run(const Options& options) {
   const store::MergeSummary summary = store::merge_results(options.paths, options.output, options.merge);
   for (const std::string& warning : summary.warnings) fmt::print("warning: {}\n", warning);
-  const std::string simulations =
-      summary.simulations > 0 ? fmt::format(" and {} simulations", summary.simulations) : "";
-  fmt::print("{}: {} rows{} of {} files\n", options.output, summary.rows, simulations, options.paths.size());
+  fmt::print("{}: {} rows and {} simulations of {} files\n", options.output, summary.rows, summary.simulations,
+             options.paths.size());
 }
 
 }  // namespace
