@@ -31,4 +31,17 @@ std::vector<Section> speedup_sections(const store::Results& results, const Optio
 /// a verdict on each row.
 std::vector<Section> simulation_sections(const store::Results& results, const Options& options);
 
+// The published tables, each beside the rows of the configurations that name it as their table.
+
+/// Faster NA, figure 1 and tables 1 to 4.
+std::vector<Section> faster_na_sections(const store::Results& results, const Options& options);
+/// Generalized NA, figure 4, and the charts of NATTEN: operator level.
+std::vector<Section> generalized_na_sections(const store::Results& results, const Options& options);
+/// Generalized NA, tables 2 to 6: projections from operator level.
+std::vector<Section> end_to_end_sections(const store::Results& results, const Options& options);
+/// The samples of NATTEN's profiler.
+std::vector<Section> profiler_sections(const store::Results& results, const Options& options);
+/// The layers of cosmos-predict2.
+std::vector<Section> cosmos_predict2_sections(const store::Results& results, const Options& options);
+
 }  // namespace nalab::report

@@ -1,0 +1,324 @@
+// NVIDIA cosmos-predict2: the neighborhood attention of each layer, and what it gives the stack of layers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "report/format.h"
+#include "report/modules.h"
+#include "report/papers/lookup.h"
+#include "report/papers/published.h"
+
+namespace nalab::report {
+namespace {
+
+using Extents = std::vector<int64_t>;
+
+constexpr const char* kCosmos = "cosmos_predict2";
+struct Model {
+  const char* name;
+  const char* key;
+
+  /// Published, from and to.
+  std::vector<double> end_to_end() const {
+    return published(kCosmos)["speedup_end_to_end"][name].as<std::vector<double>>();
+  }
+};
+constexpr Model kModels[] = {{"2B", "video2world_2b"}, {"14B", "video2world_14b"}};
+
+/// What was measured at one number of frames in one type.
+struct Setting {
+  int64_t frames = 0;
+  std::string type;
+
+  std::string name() const { return fmt::format("{}_frames_{}", frames, type); }
+  std::string text() const { return fmt::format("{} frames, {}", frames, type); }
+};
+
+Case problem_of(const YAML::Node& pattern, int64_t frames) {
+  Extents layout = published(kCosmos)["layout_hw"].as<Extents>();
+  layout.insert(layout.begin(), frames);
+  Extents window = pattern["window"].as<Extents>();
+  for (std::size_t i = 0; i < window.size(); ++i) {
+    if (window[i] == -1) window[i] = layout[i];
+  }
+  return {layout, window, pattern["stride"].as<Extents>(), pattern["dilation"].as<Extents>()};
+}
+
+/// All frames and types of the configurations' rows that are 44 x 80 tokens a frame.
+std::vector<Setting> settings_of(const store::Results& results, const std::set<std::string>& configs) {
+  const std::string suffix = "x" + extents_text(published(kCosmos)["layout_hw"].as<Extents>());
+  std::vector<Setting> settings;
+  for (const std::string& type : types_of(results, configs)) {
+    std::set<int64_t> frames;
+    for (const store::Row& row : results.rows) {
+      if (configs.contains(row.config) && row.type == type && row.layout.ends_with(suffix))
+        frames.insert(std::stoll(row.layout));
+    }
+    for (const int64_t count : frames) settings.push_back({count, type});
+  }
+  return settings;
+}
+
+/// The patterns at one setting by name, in the order of the publication.
+struct Patterns {
+  std::vector<std::string> names;
+  std::map<std::string, Case> problems;
+  std::map<std::string, Measured> measured;
+  std::vector<const store::Row*> rows;
+
+  Patterns(const store::Results& results, const std::set<std::string>& configs, const Setting& setting) {
+    for (const auto& entry : published(kCosmos)["patterns"]) {
+      names.push_back(entry.first.as<std::string>());
+      const Case problem = problem_of(entry.second, setting.frames);
+      const Measured found = find_measured(results, configs, problem, setting.type);
+      if (found) rows.insert(rows.end(), {found.fused, found.dense});
+      problems.emplace(names.back(), problem);
+      measured.emplace(names.back(), found);
+    }
+  }
+};
+
+/// A stretch of layers with the same pattern; none where it keeps self attention.
+struct Layers {
+  int64_t first = 0, last = 0;
+  std::optional<std::string> pattern;
+  int64_t count() const { return last - first + 1; }
+};
+
+std::vector<Layers> layers_of(const Model& model) {
+  std::vector<Layers> list;
+  for (const YAML::Node& entry : published(kCosmos)[model.key]) {
+    Layers layers{entry[0].as<int64_t>(), entry[1].as<int64_t>(), {}};
+    if (!entry[2].IsNull()) layers.pattern = entry[2].as<std::string>();
+    list.push_back(std::move(layers));
+  }
+  return list;
+}
+
+/// Attention of all layers of a model, over self attention in all of them.
+struct Stack {
+  double speedup = 0, simulated = 0, flop_wise = 0;
+  std::string why_not;  ///< empty where all patterns were measured
+};
+
+Stack stack_of(const Model& model, const Patterns& patterns) {
+  double layers = 0, time = 0, simulated = 0, flop_wise = 0;
+  for (const Layers& stretch : layers_of(model)) {
+    const auto count = static_cast<double>(stretch.count());
+    layers += count;
+    if (!stretch.pattern) {
+      time += count, simulated += count, flop_wise += count;
+      continue;
+    }
+    const Measured& measured = patterns.measured.at(*stretch.pattern);
+    if (!measured) return {0, 0, 0, *stretch.pattern + ": " + measured.why_not};
+    time += count / measured.speedup();
+    simulated += count / measured.simulated();
+    flop_wise += count / measured.flop_wise();
+  }
+  return {layers / time, layers / simulated, layers / flop_wise, {}};
+}
+
+std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
+
+/// Sparsity, bounds, time and speedup of one pattern.
+std::vector<Cell> figure_cells(Table& table, const Measured& measured) {
+  if (!measured) return std::vector<Cell>(6, missing(table, measured.why_not));
+  return {{percent(1 - 1 / measured.flop_wise())},
+          {speedup_text(measured.flop_wise())},
+          {speedup_text(measured.simulated())},
+          {significant(measured.seconds() * 1e3, 4)},
+          {speedup_text(measured.speedup())},
+          {fmt::format("{:.1f}", measured.speedup() / measured.simulated() * 100)}};
+}
+
+void add_figure_columns(Table& table) {
+  table.columns.push_back({"sparsity", "here", true});
+  for (const char* heading : {"FLOP-wise", "simulated, our tiles"}) table.columns.push_back({heading, "bound", true});
+  for (const char* heading : {"ms", "speedup", "efficiency %"}) table.columns.push_back({heading, "here", true});
+}
+
+std::string heads_sentence(const Patterns& patterns) {
+  std::set<std::string> heads;
+  for (const store::Row* row : patterns.rows) heads.insert(exact(row->heads));
+  return heads.empty() ? "Nothing was measured."
+                       : fmt::format("Times are of {} head{} of 128 channels in one layer.", enumerate(heads),
+                                     heads == std::set<std::string>{"1"} ? "" : "s");
+}
+
+Table patterns_table(const store::Results& results, const Setting& setting, const Patterns& patterns) {
+  Table table;
+  table.name = "cosmos_predict2_patterns_" + setting.name();
+  table.title = fmt::format("Patterns of the layers, {}", setting.text());
+  table.caption = caption_of(results, patterns.rows);
+  table.caption.push_back(heads_sentence(patterns) +
+                          " Speedups are over self attention; the simulated bound counts the FLOPs that the kernels "
+                          "execute, and efficiency is the speedup in % of it.");
+  for (const char* heading : {"pattern", "window", "stride", "dilation"}) table.columns.push_back({heading, "", false});
+  for (const Model& model : kModels) table.columns.push_back({model.name, "layers", true});
+  table.columns.push_back({"sparsity", "published", true});
+  add_figure_columns(table);
+  table.records.fields = {"frames",
+                          "type",
+                          "pattern",
+                          "window",
+                          "stride",
+                          "dilation",
+                          "published_sparsity",
+                          "sparsity",
+                          "flop_wise",
+                          "simulated",
+                          "seconds",
+                          "self_attention_seconds",
+                          "speedup"};
+  for (const std::string& name : patterns.names) {
+    const Case& problem = patterns.problems.at(name);
+    const Measured& measured = patterns.measured.at(name);
+    std::vector<Cell> cells{
+        {name}, {extents_text(problem.window)}, {extents_text(problem.stride)}, {extents_text(problem.dilation)}};
+    for (const Model& model : kModels) {
+      int64_t count = 0;
+      for (const Layers& stretch : layers_of(model)) count += stretch.pattern == name ? stretch.count() : 0;
+      cells.push_back({exact(count)});
+    }
+    const double sparsity = published(kCosmos)["patterns"][name]["sparsity_percent"].as<double>() / 100;
+    cells.push_back({fmt::format("{:.0f} %", sparsity * 100)});
+    for (Cell& cell : figure_cells(table, measured)) cells.push_back(std::move(cell));
+    table.rows.push_back(std::move(cells));
+    std::vector<std::string> line{exact(setting.frames),
+                                  setting.type,
+                                  name,
+                                  extents_text(problem.window),
+                                  extents_text(problem.stride),
+                                  extents_text(problem.dilation),
+                                  exact(sparsity)};
+    if (measured) {
+      line.insert(line.end(),
+                  {exact(1 - 1 / measured.flop_wise()), exact(measured.flop_wise()), exact(measured.simulated()),
+                   exact(measured.seconds()), exact(measured.dense_seconds()), exact(measured.speedup())});
+    } else {
+      line.resize(line.size() + 6);
+    }
+    table.records.lines.push_back(std::move(line));
+  }
+  return table;
+}
+
+Table layers_table(const store::Results& results, const Setting& setting, const Patterns& patterns,
+                   const Model& model) {
+  Table table;
+  table.name = fmt::format("cosmos_predict2_{}_{}", model.name, setting.name());
+  table.title = fmt::format("{}: layers and stack, {}", model.name, setting.text());
+  table.caption = caption_of(results, patterns.rows);
+  table.caption.push_back(
+      fmt::format("Speedup of attention over self attention, layer by layer; the stack is all layers together. "
+                  "Published: {:.1f}x to {:.1f}x "
+                  "end to end, which includes all that is not attention.",
+                  model.end_to_end()[0], model.end_to_end()[1]));
+  table.columns = {{"layers", "", false}, {"pattern", "", false}};
+  for (const char* heading : {"FLOP-wise bound", "simulated bound", "speedup here"})
+    table.columns.push_back({heading, "", true});
+  const auto add = [&](const std::string& layers, const std::string& pattern, const std::string& why_not,
+                       double flop_wise, double simulated, double speedup) {
+    std::vector<Cell> cells{{layers}, {pattern}};
+    for (const double value : {flop_wise, simulated, speedup}) {
+      cells.push_back(why_not.empty() ? Cell{speedup_text(value)} : missing(table, why_not));
+    }
+    table.rows.push_back(std::move(cells));
+  };
+  for (const Layers& stretch : layers_of(model)) {
+    const std::string which =
+        stretch.first == stretch.last ? exact(stretch.first) : fmt::format("{} to {}", stretch.first, stretch.last);
+    if (!stretch.pattern) {
+      add(which, "self attention", "", 1, 1, 1);
+      continue;
+    }
+    const Measured& measured = patterns.measured.at(*stretch.pattern);
+    const bool known = static_cast<bool>(measured);
+    add(which, *stretch.pattern, measured.why_not, known ? measured.flop_wise() : 0, known ? measured.simulated() : 0,
+        known ? measured.speedup() : 0);
+  }
+  const Stack stack = stack_of(model, patterns);
+  add("stack", "all", stack.why_not, stack.flop_wise, stack.simulated, stack.speedup);
+  return table;
+}
+
+Plot plot_of(const store::Results& results, const Setting& setting, const Patterns& patterns) {
+  Plot plot;
+  plot.name = "cosmos_predict2_speedup_" + setting.name();
+  plot.title = fmt::format("Speedup of attention, {}", setting.text());
+  plot.caption = caption_of(results, patterns.rows);
+  plot.x = {"pattern of the layer, stack of the model", false};
+  plot.y = {"speedup over self attention, x", false};
+  Series ours{"here", Role::kOurs, Mark::kBars, {}};
+  Series simulated{"simulated, our tiles", Role::kBound, Mark::kPoints, {}};
+  Series flop_wise{"FLOP-wise bound", Role::kBound, Mark::kPoints, {}};
+  const auto add = [&](const std::string& name, double speedup, double bound, double flops) {
+    const auto x = static_cast<double>(plot.categories.size());
+    plot.categories.push_back(name);
+    ours.points.push_back({x, speedup});
+    simulated.points.push_back({x, bound});
+    flop_wise.points.push_back({x, flops});
+  };
+  for (const std::string& name : patterns.names) {
+    const Measured& measured = patterns.measured.at(name);
+    if (measured) add(name, measured.speedup(), measured.simulated(), measured.flop_wise());
+  }
+  for (const Model& model : kModels) {
+    const Stack stack = stack_of(model, patterns);
+    if (stack.why_not.empty())
+      add(fmt::format("{} stack", model.name), stack.speedup, stack.simulated, stack.flop_wise);
+  }
+  plot.series = {ours, simulated, flop_wise};
+  return plot;
+}
+
+Claim claim(const Setting& setting, const Patterns& patterns, const std::string& table) {
+  const Model& model = kModels[0];
+  const Stack stack = stack_of(model, patterns);
+  Claim claim;
+  claim.statement =
+      "cosmos-predict2 2B gets up to 2.6x faster end to end; here attention alone, which must gain at least as much.";
+  claim.source = "cosmos-predict2, 720p Video2World";
+  claim.published = model.end_to_end()[1] - 1;
+  claim.published_text = fmt::format("up to {:.1f}x end to end (H100, B200)", model.end_to_end()[1]);
+  claim.table = table;
+  claim.why_not = stack.why_not;
+  if (stack.why_not.empty()) {
+    claim.ours = stack.speedup - 1;
+    claim.ours_text =
+        fmt::format("{} for the attention of all layers, {}", speedup_text(stack.speedup), setting.text());
+  }
+  return claim;
+}
+
+}  // namespace
+
+std::vector<Section> cosmos_predict2_sections(const store::Results& results, const Options&) {
+  const std::set<std::string> configs = configs_of(results, kCosmos);
+  const std::vector<Setting> settings = settings_of(results, configs);
+  if (settings.empty()) return {};
+  Section section;
+  section.name = kCosmos;
+  section.title = "cosmos-predict2: up to 2.6x";
+  section.about = {"Each layer of the video models has a window, stride and dilation of its own, over all frames."};
+  section.sources = {published(kCosmos)["source"].as<std::string>() + "; " +
+                     published(kCosmos)["notes"][1].as<std::string>()};
+  for (const Setting& setting : settings) {
+    const Patterns patterns(results, configs, setting);
+    section.plots.push_back(plot_of(results, setting, patterns));
+    section.tables.push_back(patterns_table(results, setting, patterns));
+    for (const Model& model : kModels) section.tables.push_back(layers_table(results, setting, patterns, model));
+    if (section.claims.empty())
+      section.claims = {
+          claim(setting, patterns, fmt::format("cosmos_predict2_{}_{}", kModels[0].name, setting.name()))};
+  }
+  return {section};
+}
+
+}  // namespace nalab::report

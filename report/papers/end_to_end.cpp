@@ -1,0 +1,212 @@
+// Generalized Neighborhood Attention (2504.16922), tables 2 to 6: end-to-end speedups. Ours are projections: the
+// speedup of attention that was measured here, put through the published share of attention by Amdahl's law.
+#include <fmt/format.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/simulator/simulator.h"
+#include "report/format.h"
+#include "report/modules.h"
+#include "report/papers/generalized_na.h"
+#include "report/papers/published.h"
+
+namespace nalab::report {
+namespace {
+
+using Extents = std::vector<int64_t>;
+
+/// One of the published tables.
+struct Publication {
+  std::string name;   ///< "table2_flux"
+  std::string model;  ///< "FLUX.1-dev (4K)"
+  YAML::Node rows;
+  YAML::Node use_case;
+  int64_t dense_steps = 0;             ///< of a table that does not list them
+  std::optional<double> seconds = {};  ///< of self attention throughout, end to end
+
+  /// "Table 2: FLUX.1-dev (4K)"
+  std::string title() const { return fmt::format("Table {}: {}, end to end", name.at(5), model); }
+  std::string file_name() const { return "gna_end_to_end_" + name; }
+
+  Case problem(const YAML::Node& row) const {
+    return {use_case["layout"].as<Extents>(),
+            row["window"].as<Extents>(),
+            row["stride"].as<Extents>(),
+            {},
+            use_case["head_dim"].as<int64_t>()};
+  }
+  simulator::Application application(const YAML::Node& row) const {
+    return {use_case["attention_share_e2e"].as<double>(), use_case["steps"].as<int64_t>(),
+            row["sa_steps"].as<int64_t>(dense_steps)};
+  }
+  double project(const YAML::Node& row, double speedup) const {
+    return simulator::end_to_end_speedup(speedup, application(row));
+  }
+};
+
+std::vector<Publication> publications() {
+  const YAML::Node& paper = published("gna2025");
+  std::vector<Publication> list;
+  for (const auto& [name, model] : kGnaTables) {
+    const YAML::Node& node = paper[name];
+    Publication publication{name, model, node.IsSequence() ? node : node["rows"], paper["use_cases"][model]};
+    if (node.IsMap()) {
+      publication.seconds = node["self_attention_seconds"].as<double>();
+      publication.dense_steps = node["sa_steps"].as<int64_t>(0);
+    }
+    list.push_back(std::move(publication));
+  }
+  return list;
+}
+
+Table table_of(const store::Results& results, const Publication& publication, const std::vector<std::string>& types) {
+  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  Table table;
+  table.name = publication.file_name();
+  table.title = publication.title();
+  table.columns = {{"window", "", false}, {"stride", "", false}, {"steps of self attention", "", true}};
+  for (const char* heading : {"FLOP-wise", "simulated", "actual"})
+    table.columns.push_back({heading, "published, B200", true});
+  if (publication.seconds) table.columns.push_back({"seconds", "published, B200", true});
+  for (const std::string& type : types) {
+    table.columns.push_back({"attention", "here, " + type, true});
+    table.columns.push_back({"end to end, projected", "here, " + type, true});
+  }
+  table.records.fields = {"window",
+                          "stride",
+                          "steps",
+                          "dense_steps",
+                          "attention_share",
+                          "published_flop_wise",
+                          "published_simulated",
+                          "published_actual",
+                          "type",
+                          "attention_speedup",
+                          "projected_speedup"};
+  std::vector<const store::Row*> used;
+  for (const YAML::Node& row : publication.rows) {
+    const Case problem = publication.problem(row);
+    const simulator::Application application = publication.application(row);
+    std::vector<Cell> cells{{extents_text(problem.window)},
+                            {extents_text(problem.stride)},
+                            {fmt::format("{} of {}", application.dense_steps, application.steps)}};
+    std::vector<std::string> shared{extents_text(problem.window), extents_text(problem.stride),
+                                    exact(application.steps), exact(application.dense_steps),
+                                    exact(application.attention_share)};
+    for (const char* key : {"flops", "simulated", "actual"}) {
+      cells.push_back({speedup_text(row[key].as<double>())});
+      shared.push_back(exact(row[key].as<double>()));
+    }
+    if (publication.seconds) cells.push_back({fmt::format("{:.0f}", row["seconds"].as<double>())});
+    for (const std::string& type : types) {
+      const Measured ours = find_measured(results, configs, problem, type);
+      std::vector<std::string> line = shared;
+      line.push_back(type);
+      if (ours) {
+        used.insert(used.end(), {ours.fused, ours.dense});
+        const double projected = publication.project(row, ours.speedup());
+        cells.push_back({speedup_text(ours.speedup())});
+        cells.push_back({speedup_text(projected)});
+        line.insert(line.end(), {exact(ours.speedup()), exact(projected)});
+      } else {
+        cells.resize(cells.size() + 2, missing(table, ours.why_not));
+        line.resize(line.size() + 2);
+      }
+      table.records.lines.push_back(std::move(line));
+    }
+    table.rows.push_back(std::move(cells));
+  }
+  table.caption = caption_of(results, used);
+  table.caption.push_back(
+      fmt::format("End to end here is a projection, no model was run: the speedup of attention that was measured here, "
+                  "put through Amdahl's law "
+                  "with the published share of attention, {:.1f} % of the run time on a B200, in all but the steps of "
+                  "self attention.",
+                  publication.use_case["attention_share_e2e"].as<double>() * 100));
+  if (publication.seconds) {
+    table.caption.push_back(
+        fmt::format("Published seconds are of the whole application; with self attention throughout it takes {:.0f} s.",
+                    *publication.seconds));
+  }
+  return table;
+}
+
+/// Actual against projected speedups of the rows without steps of self attention.
+Plot plot_of(const store::Results& results, const Publication& publication, const std::string& type) {
+  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  Plot plot;
+  plot.name = publication.file_name() + "_" + type;
+  plot.title = publication.title();
+  plot.x = {"window and stride", false};
+  plot.y = {"end-to-end speedup, x", false};
+  std::vector<Series> series{{"B200, published", Role::kPublished, Mark::kBars, {}},
+                             {"here, projected", Role::kOurs, Mark::kBars, {}},
+                             {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
+  std::vector<const store::Row*> used;
+  for (const YAML::Node& row : publication.rows) {
+    if (publication.application(row).dense_steps > 0) continue;
+    const Case problem = publication.problem(row);
+    const auto x = static_cast<double>(plot.categories.size());
+    plot.categories.push_back(extents_text(problem.window) + " / " + extents_text(problem.stride));
+    series[0].points.push_back({x, row["actual"].as<double>()});
+    series[2].points.push_back({x, row["flops"].as<double>()});
+    const Measured ours = find_measured(results, configs, problem, type);
+    if (!ours) continue;
+    used.insert(used.end(), {ours.fused, ours.dense});
+    series[1].points.push_back({x, publication.project(row, ours.speedup())});
+  }
+  plot.series = std::move(series);
+  plot.caption = caption_of(results, used);
+  plot.caption.push_back(
+      fmt::format("All steps sparse; ours is a projection from the speedup of attention in {}.", type));
+  return plot;
+}
+
+/// The greatest speedup of table 4.
+Claim claim(const store::Results& results, const Publication& publication, const std::string& type) {
+  YAML::Node best;
+  for (const YAML::Node& row : publication.rows) {
+    if (!best.IsMap() || row["actual"].as<double>() > best["actual"].as<double>()) best.reset(row);
+  }
+  const Measured ours = find_measured(results, configs_of(results, kGnaOpLevel), publication.problem(best), type);
+  Claim claim;
+  const std::string stride = extents_text(publication.problem(best).stride);
+  claim.statement = fmt::format("{} gets faster end to end with stride {}.", publication.model, stride);
+  claim.source = "Generalized NA (arXiv:2504.16922), table 4";
+  claim.published = best["actual"].as<double>() - 1;
+  claim.published_text = fmt::format("{} (B200)", speedup_text(best["actual"].as<double>()));
+  claim.table = publication.file_name();
+  claim.why_not = ours.why_not;
+  if (ours) {
+    const double projected = publication.project(best, ours.speedup());
+    claim.ours = projected - 1;
+    claim.ours_text = fmt::format("{}, projected from attention alone ({})", speedup_text(projected), type);
+  }
+  return claim;
+}
+
+}  // namespace
+
+std::vector<Section> end_to_end_sections(const store::Results& results, const Options&) {
+  const std::vector<std::string> types = types_of(results, configs_of(results, kGnaOpLevel));
+  if (types.empty()) return {};
+  Section section;
+  section.name = "gna_end_to_end";
+  section.title = "Generalized Neighborhood Attention: end to end, projected";
+  section.about = {
+      "Nothing was run end to end here: the speedups of attention above are put through the published shares of "
+      "attention."};
+  section.sources = {published("gna2025")["source"].as<std::string>() + ", tables 2 to 6; " +
+                     published("gna2025")["device"].as<std::string>()};
+  for (const Publication& publication : publications()) {
+    section.tables.push_back(table_of(results, publication, types));
+    if (publication.seconds) continue;  // tables 5 and 6 have rows of 2 and 4 again
+    section.plots.push_back(plot_of(results, publication, types.front()));
+    if (publication.name == "table4_hunyuan") section.claims = {claim(results, publication, types.front())};
+  }
+  return {section};
+}
+
+}  // namespace nalab::report

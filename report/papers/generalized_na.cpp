@@ -1,0 +1,285 @@
+// Generalized Neighborhood Attention (2504.16922), figure 4 and the charts of NATTEN's documentation: the speedup over
+// self attention of each published window and stride, beside its bounds.
+#include "report/papers/generalized_na.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/simulator/simulator.h"
+#include "report/figures.h"
+#include "report/format.h"
+#include "report/modules.h"
+#include "report/papers/published.h"
+
+namespace nalab::report {
+namespace {
+
+using Extents = std::vector<int64_t>;
+
+constexpr const char* kSpeedups = "gna_op_level_speedup";
+/// The charts of NATTEN's documentation, by machine.
+constexpr std::pair<const char*, const char*> kCharts[] = {{"H100", "chart_hopper_h100"},
+                                                           {"B200", "chart_blackwell_b200"}};
+constexpr const char* kNotInCharts =
+    "NATTEN's charts have stride 1 and the block-sparse stride of three of the windows only";
+
+bool is_ones(const Extents& extents) { return std::count(extents.begin(), extents.end(), 1) == std::ssize(extents); }
+
+/// Speedups of a chart: actual, without token permutation, simulated.
+std::optional<std::vector<double>> charted(const char* chart, const Case& wanted) {
+  const YAML::Node& docs = published("natten_docs");
+  for (const auto& entry : docs["chart_cases"]) {
+    const YAML::Node& parameters = entry.second;
+    if (parameters["layout"].as<Extents>() != wanted.layout || parameters["window"].as<Extents>() != wanted.window)
+      continue;
+    const YAML::Node& speedups = docs[chart][entry.first.as<std::string>()];
+    if (is_ones(wanted.stride)) return speedups["na"].as<std::vector<double>>();
+    if (parameters["gna_stride"].as<Extents>() == wanted.stride) return speedups["gna"].as<std::vector<double>>();
+  }
+  return std::nullopt;
+}
+
+/// With the tiles that the paper used, or that reproduce its figures.
+double simulated_with_published_tiles(const GnaCase& c) {
+  const YAML::Node& tiles = published("gna2025")["tiles_blackwell"][c.model + " " + extents_text(c.problem.window)];
+  Problem problem;
+  for (std::size_t i = 0; i < c.problem.layout.size(); ++i) {
+    problem.axes.push_back(
+        {.extent = c.problem.layout[i], .window = c.problem.window[i], .stride = c.problem.stride[i]});
+  }
+  return simulator::simulate(problem, {tiles["q"].as<Extents>(), tiles["kv"].as<Extents>()}).speedup_worst();
+}
+
+Table speedup_table(const store::Results& results, const std::vector<GnaCase>& cases) {
+  Table table;
+  table.name = kSpeedups;
+  table.title = "Speedup over self attention (figure 4, charts)";
+  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  std::vector<const store::Row*> rows;
+  for (const char* heading : {"use case", "window", "stride", "type"}) table.columns.push_back({heading, "", false});
+  table.columns.push_back({"heads", "", true});
+  for (const char* heading : {"FLOP-wise", "simulated, the paper's tiles", "simulated, our tiles"}) {
+    table.columns.push_back({heading, "bound", true});
+  }
+  for (const char* heading : {"ms", "actual", "without packing", "efficiency %", "peak %"})
+    table.columns.push_back({heading, "here", true});
+  for (const auto& [machine, chart] : kCharts) {
+    for (const char* heading : {"actual", "without permutation"}) table.columns.push_back({heading, machine, true});
+  }
+  table.records.fields = {"use_case",
+                          "window",
+                          "stride",
+                          "type",
+                          "heads",
+                          "flop_wise",
+                          "simulated_published_tiles",
+                          "simulated_own_tiles",
+                          "seconds",
+                          "self_attention_seconds",
+                          "packing_seconds",
+                          "speedup",
+                          "speedup_without_packing",
+                          "efficiency",
+                          "peak_share",
+                          "published_h100",
+                          "published_h100_without_permutation",
+                          "published_b200",
+                          "published_b200_without_permutation"};
+
+  for (const std::string& type : types_of(results, configs)) {
+    for (const GnaCase& c : cases) {
+      const Measured ours = find_measured(results, configs, c.problem, type);
+      const double theirs = simulated_with_published_tiles(c);
+      std::vector<Cell> cells{{c.model}, {extents_text(c.problem.window)}, {extents_text(c.problem.stride)}, {type}};
+      std::vector<std::string> line{c.model, extents_text(c.problem.window), extents_text(c.problem.stride), type};
+      if (ours) {
+        rows.insert(rows.end(), {ours.fused, ours.dense});
+        const std::optional<double> unpacked = ours.speedup_without_packing();
+        const std::optional<double> share = figures_of(results.environment, *ours.fused).peak_share;
+        const double efficiency = ours.speedup() / ours.simulated();
+        for (Cell& cell :
+             std::vector<Cell>{{exact(ours.fused->heads)},
+                               {speedup_text(ours.flop_wise())},
+                               {speedup_text(theirs)},
+                               {speedup_text(ours.simulated())},
+                               {significant(ours.seconds() * 1e3, 4)},
+                               {speedup_text(ours.speedup())},
+                               cell_or(table, unpacked, speedup_text, "the packing of this row was not timed"),
+                               {fmt::format("{:.1f}", efficiency * 100)},
+                               cell_or(
+                                   table, share, [](double x) { return fmt::format("{:.1f}", x * 100); },
+                                   "the peak was not measured with this instruction set and number of threads")}) {
+          cells.push_back(std::move(cell));
+        }
+        line.insert(line.end(), {exact(ours.fused->heads), exact(ours.flop_wise()), exact(theirs),
+                                 exact(ours.simulated()), exact(ours.seconds()), exact(ours.dense_seconds()),
+                                 exact(ours.fused->packing_seconds), exact(ours.speedup()),
+                                 unpacked ? exact(*unpacked) : "", exact(efficiency), share ? exact(*share) : ""});
+      } else {
+        cells.resize(10, missing(table, ours.why_not));
+        cells.resize(13, missing(table, ours.why_not));
+        cells[6] = {speedup_text(theirs)};
+        line.resize(15);
+        line[6] = exact(theirs);
+      }
+      for (const auto& [machine, chart] : kCharts) {
+        const auto speedups = charted(chart, c.problem);
+        for (const std::size_t i : {0, 1}) {
+          cells.push_back(speedups ? Cell{fmt::format("{:.1f}x", (*speedups)[i])} : missing(table, kNotInCharts));
+          line.push_back(speedups ? exact((*speedups)[i]) : "");
+        }
+      }
+      table.rows.push_back(std::move(cells));
+      table.records.lines.push_back(std::move(line));
+    }
+  }
+  table.caption = caption_of(results, rows);
+  table.caption.emplace_back(
+      "Speedups are over self attention of the same tensors. Bounds: FLOP-wise by the pairs that are attended to; "
+      "simulated with the "
+      "paper's tiles by the KV tiles that the worst query tile visits; with our tiles by the FLOPs that the kernels "
+      "execute. "
+      "Efficiency: actual speedup in % of the one simulated with our tiles. Without packing: the time that goes into "
+      "copying keys and "
+      "values into panels, timed by itself, is taken off; token permutation is its counterpart on GPUs.");
+  return table;
+}
+
+/// The bars of the charts: stride 1 and the block-sparse stride of each use case.
+Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, const std::string& type) {
+  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  Plot plot;
+  plot.name = "gna_op_level_chart_" + type;
+  plot.title = fmt::format("Speedup over self attention, {}", type);
+  plot.x = {"use case and stride", false};
+  plot.y = {"speedup over self attention, x", false};
+  std::vector<Series> series{{"H100, published", Role::kPublished, Mark::kBars, {}},
+                             {"B200, published", Role::kPublished, Mark::kBars, {}},
+                             {"here", Role::kOurs, Mark::kBars, {}},
+                             {"simulated, our tiles", Role::kBound, Mark::kPoints, {}},
+                             {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
+  std::vector<const store::Row*> rows;
+  for (const GnaCase& c : cases) {
+    if (!charted(kCharts[0].second, c.problem)) continue;
+    const auto x = static_cast<double>(plot.categories.size());
+    plot.categories.push_back(fmt::format("{} {}", c.model, extents_text(c.problem.stride)));
+    for (const std::size_t i : {0, 1}) series[i].points.push_back({x, charted(kCharts[i].second, c.problem)->at(0)});
+    const Measured ours = find_measured(results, configs, c.problem, type);
+    if (!ours) continue;
+    rows.insert(rows.end(), {ours.fused, ours.dense});
+    series[2].points.push_back({x, ours.speedup()});
+    series[3].points.push_back({x, ours.simulated()});
+    series[4].points.push_back({x, ours.flop_wise()});
+  }
+  plot.series = std::move(series);
+  plot.caption = caption_of(results, rows);
+  plot.caption.emplace_back("In the manner of the charts of NATTEN's documentation, which are in fp16 or bf16.");
+  return plot;
+}
+
+/// Speedup against stride of one window, with its bounds as lines.
+Plot against_stride(const store::Results& results, const std::vector<GnaCase>& cases, const GnaCase& like,
+                    const std::string& type) {
+  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  Plot plot;
+  plot.name = fmt::format("gna_op_level_strides_{}_{}", extents_text(like.problem.window), type);
+  plot.title =
+      fmt::format("{}, window {}: speedup against stride, {}", like.model, extents_text(like.problem.window), type);
+  plot.x = {"stride", false};
+  plot.y = {"speedup over self attention, x", false};
+  std::vector<Series> series{{"here", Role::kOurs, Mark::kBars, {}},
+                             {"simulated, our tiles", Role::kBound, Mark::kLineAndPoints, {}},
+                             {"simulated, the paper's tiles", Role::kPublished, Mark::kLineAndPoints, {}}};
+  std::vector<const store::Row*> rows;
+  for (const GnaCase& c : cases) {
+    if (c.model != like.model || c.problem.window != like.problem.window) continue;
+    const auto x = static_cast<double>(plot.categories.size());
+    plot.categories.push_back(extents_text(c.problem.stride));
+    series[2].points.push_back({x, simulated_with_published_tiles(c)});
+    const Measured ours = find_measured(results, configs, c.problem, type);
+    if (!ours) continue;
+    rows.insert(rows.end(), {ours.fused, ours.dense});
+    series[0].points.push_back({x, ours.speedup()});
+    series[1].points.push_back({x, ours.simulated()});
+  }
+  plot.series = std::move(series);
+  plot.caption = caption_of(results, rows);
+  return plot;
+}
+
+Claim claim(const store::Results& results, const GnaCase& c, const std::string& type, const std::string& statement) {
+  Claim claim;
+  claim.statement = statement;
+  claim.source = "Generalized NA (arXiv:2504.16922), NATTEN's chart of the B200";
+  const double speedup = charted(kCharts[1].second, c.problem)->at(0);
+  claim.published = speedup - 1;
+  claim.published_text = fmt::format("{:.1f}x (B200)", speedup);
+  claim.table = kSpeedups;
+  const Measured ours = find_measured(results, configs_of(results, kGnaOpLevel), c.problem, type);
+  claim.why_not = ours.why_not;
+  if (ours) {
+    claim.ours = ours.speedup() - 1;
+    claim.ours_text = fmt::format("{} ({}), {:.0f} % of the bound with our tiles", speedup_text(ours.speedup()), type,
+                                  ours.speedup() / ours.simulated() * 100);
+  }
+  return claim;
+}
+
+}  // namespace
+
+std::vector<GnaCase> gna_cases() {
+  const YAML::Node& paper = published("gna2025");
+  std::vector<GnaCase> cases;
+  for (const auto& [table, model] : kGnaTables) {
+    const YAML::Node& node = paper[table];
+    const YAML::Node& use_case = paper["use_cases"][model];
+    for (const YAML::Node& row : node.IsSequence() ? node : node["rows"]) {
+      GnaCase c{model,
+                {use_case["layout"].as<Extents>(),
+                 row["window"].as<Extents>(),
+                 row["stride"].as<Extents>(),
+                 {},
+                 use_case["head_dim"].as<int64_t>()}};
+      if (std::find(cases.begin(), cases.end(), c) == cases.end()) cases.push_back(std::move(c));
+    }
+  }
+  std::stable_sort(cases.begin(), cases.end(), [](const GnaCase& a, const GnaCase& b) {
+    return std::tie(a.model, a.problem.window) < std::tie(b.model, b.problem.window);
+  });
+  return cases;
+}
+
+std::vector<Section> generalized_na_sections(const store::Results& results, const Options&) {
+  const std::vector<std::string> types = types_of(results, configs_of(results, kGnaOpLevel));
+  if (types.empty()) return {};
+  const std::vector<GnaCase> cases = gna_cases();
+  const auto find_case = [&](const char* window, const char* stride) {
+    return *std::find_if(cases.begin(), cases.end(), [&](const GnaCase& c) {
+      return extents_text(c.problem.window) == window && extents_text(c.problem.stride) == stride;
+    });
+  };
+  const GnaCase hunyuan = find_case("18x24x24", "1x1x1"), block_sparse = find_case("18x24x24", "16x8x8");
+  Section section;
+  section.name = kGnaOpLevel;
+  section.title = "Generalized Neighborhood Attention: operator level";
+  section.about = {
+      "Self attention, neighborhood attention and its strides on the token layouts of three generative models."};
+  section.sources = {published("gna2025")["source"].as<std::string>() + ", figure 4; " +
+                         published("gna2025")["device"].as<std::string>(),
+                     published("natten_docs")["source"].as<std::string>() + "; H100 and B200"};
+  section.claims = {
+      claim(results, hunyuan, types.front(),
+            "Neighborhood attention of HunyuanVideo (window 18x24x24) is faster than self attention."),
+      claim(results, block_sparse, types.front(), "With stride 16x8x8, which is block-sparse, it is faster still.")};
+  for (const std::string& type : types) section.plots.push_back(chart(results, cases, type));
+  section.plots.push_back(against_stride(results, cases, hunyuan, types.front()));
+  section.tables = {speedup_table(results, cases)};
+  return {section};
+}
+
+}  // namespace nalab::report

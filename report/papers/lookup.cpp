@@ -1,0 +1,105 @@
+#include "report/papers/lookup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "report/caption.h"
+#include "report/statistics.h"
+
+namespace nalab::report {
+
+namespace {
+
+/// The row of self attention that a row is held against: of the same configuration where there are several.
+const store::Row* find_dense(const store::Results& results, const store::Row& row) {
+  const store::Row* found = nullptr;
+  for (const store::Row& other : results.rows) {
+    if (other.problem != row.baseline || other.variant != "dense" || other.pass != row.pass) continue;
+    if (found == nullptr || (other.config == row.config && found->config != row.config)) found = &other;
+  }
+  return found;
+}
+
+}  // namespace
+
+std::set<std::string> configs_of(const store::Results& results, const std::string& table) {
+  std::set<std::string> names;
+  for (const store::StoredConfig& config : results.configs) {
+    if (config.table == table) names.insert(config.name);
+  }
+  return names;
+}
+
+std::string extents_text(const std::vector<int64_t>& extents) { return fmt::format("{}", fmt::join(extents, "x")); }
+
+bool Case::is_of(const store::Row& row) const {
+  const std::vector<int64_t> none(layout.size(), 1);
+  return row.layout == extents_text(layout) && row.window == extents_text(window) &&
+         row.stride == extents_text(stride) && row.dilation == extents_text(dilation.empty() ? none : dilation) &&
+         row.causal.find('1') == std::string::npos && row.batch == 1 && row.extra_tokens == 0 &&
+         row.heads_kv == row.heads && row.head_dim == head_dim && row.head_dim_v == head_dim;
+}
+
+double Measured::seconds() const { return median(fused->samples); }
+
+double Measured::dense_seconds() const { return median(dense->samples); }
+
+std::optional<double> Measured::speedup_without_packing() const {
+  const double left = seconds() - fused->packing_seconds;
+  return fused->packing_seconds > 0 && left > 0 ? std::optional(dense_seconds() / left) : std::nullopt;
+}
+
+double Measured::simulated() const {
+  return static_cast<double>(dense->executed_flops) / static_cast<double>(fused->executed_flops);
+}
+
+double Measured::flop_wise() const {
+  return static_cast<double>(dense->useful_flops) / static_cast<double>(fused->useful_flops);
+}
+
+Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
+                       const std::string& type) {
+  const auto rank = [&](const Measured& m) {
+    return std::tuple(m.why_not.empty(), preferred.contains(m.fused->config), m.fused->heads);
+  };
+  Measured best;
+  for (const store::Row& row : results.rows) {
+    if (row.variant != "fused" || row.pass != "forward" || row.type != type || !wanted.is_of(row)) continue;
+    Measured found{&row, find_dense(results, row), {}};
+    if (!is_measured(row)) {
+      found.why_not = why_not_measured(row);
+    } else if (found.dense == nullptr) {
+      found.why_not = "self attention was not asked for, or the run ended before it";
+    } else if (!is_measured(*found.dense)) {
+      found.why_not = why_not_measured(*found.dense);
+    }
+    if (best.fused == nullptr || rank(found) > rank(best)) best = found;
+  }
+  if (best.fused == nullptr)
+    best.why_not = "not among the results: no configuration asked for it, or the run ended before it";
+  return best;
+}
+
+std::vector<std::string> types_of(const store::Results& results, const std::set<std::string>& configs) {
+  std::vector<std::string> types;
+  for (const char* type : {"f32", "bf16", "f16"}) {
+    const bool found = std::any_of(results.rows.begin(), results.rows.end(), [&](const store::Row& row) {
+      return row.type == type && row.variant == "fused" && row.pass == "forward" && configs.contains(row.config);
+    });
+    if (found) types.emplace_back(type);
+  }
+  return types;
+}
+
+std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows) {
+  if (rows.empty()) return {"Nothing of this was measured."};
+  return machine_caption(results.environment, rows);
+}
+
+std::string speedup_text(double speedup) { return fmt::format("{:.2f}x", speedup); }
+
+Cell missing(Table& table, const std::string& why) { return {"n/a", table.footnote(why)}; }
+
+}  // namespace nalab::report

@@ -1,0 +1,74 @@
+// Finding the rows that a published figure is held against. Shared by the modules of the published tables.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "report/figures.h"
+#include "report/table.h"
+#include "store/schema.h"
+
+namespace nalab::report {
+
+/// Names of the configurations that say that they reproduce a published table.
+std::set<std::string> configs_of(const store::Results& results, const std::string& table);
+
+/// "30x48x80"
+std::string extents_text(const std::vector<int64_t>& extents);
+
+/// A problem as publications give it. Batch 1, no extra tokens, no causal axis; any number of heads.
+struct Case {
+  std::vector<int64_t> layout, window, stride;
+  std::vector<int64_t> dilation = {};  ///< empty: none
+  int64_t head_dim = 128;
+
+  bool is_of(const store::Row& row) const;
+  bool operator==(const Case&) const = default;
+};
+
+/// What was measured of a case: fused, and self attention of the same tensors. Both, or a sentence on why not.
+struct Measured {
+  const store::Row* fused = nullptr;
+  const store::Row* dense = nullptr;
+  std::string why_not;  ///< empty where both have times
+
+  explicit operator bool() const { return why_not.empty(); }
+  // What follows requires both.
+  double seconds() const;        ///< of fused
+  double dense_seconds() const;  ///< of self attention
+  double speedup() const { return dense_seconds() / seconds(); }
+  /// With the time that fused spends on packing taken off; none where it was not timed.
+  std::optional<double> speedup_without_packing() const;
+  /// The bound by the tiles that the kernels really use: what they execute.
+  double simulated() const;
+  /// The FLOP-wise bound.
+  double flop_wise() const;
+};
+
+/// The forward rows of a case in a type. Where several were measured, those of the preferred configurations, then
+/// those with the most heads.
+Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
+                       const std::string& type);
+
+/// Those of f32, bf16 and f16 in which the configurations have forward rows of fused.
+std::vector<std::string> types_of(const store::Results& results, const std::set<std::string>& configs);
+
+/// The machine's caption of the rows used, or a sentence that there are none.
+std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows);
+
+/// "2.35x"
+std::string speedup_text(double speedup);
+
+/// A cell that stands for a figure that is not there, with the reason.
+Cell missing(Table& table, const std::string& why);
+
+/// Of an optional figure.
+template <class Text>
+Cell cell_or(Table& table, std::optional<double> value, Text text, const std::string& why_not) {
+  return value ? Cell{text(*value)} : missing(table, why_not);
+}
+
+}  // namespace nalab::report

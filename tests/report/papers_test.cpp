@@ -1,0 +1,254 @@
+// The modules of the published tables, on small made-up results: the exact tables, plots and claims.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "report/modules.h"
+#include "report/render.h"
+#include "tests/report/golden.h"
+#include "tests/report/sample_results.h"
+
+namespace nalab::report {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+/// What a made-up row is of. The window of dense is the layout.
+struct Made {
+  std::string layout, window, stride, dilation;
+  std::string type = "f32", pass = "forward";
+  int64_t heads = 1;
+};
+
+/// A row that is done, with FLOPs that count its pairs.
+store::Row made(const std::string& config, const Made& m, const std::string& variant, std::vector<double> samples,
+                int64_t useful, int64_t executed) {
+  const bool dense = variant == "dense";
+  store::Row row = sample_row("made up", 3, variant, m.type, std::move(samples));
+  row.config = config;
+  row.layout = m.layout;
+  row.window = dense ? m.layout : m.window;
+  row.stride = m.stride;
+  row.dilation = m.dilation;
+  row.causal = "0";
+  row.heads = row.heads_kv = m.heads;
+  row.head_dim = row.head_dim_v = 128;
+  row.pass = m.pass;
+  row.baseline = fmt::format("{}_self_h{}_{}", m.layout, m.heads, m.type);
+  row.problem = dense ? row.baseline
+                      : fmt::format("{}_w{}_s{}_d{}_h{}_{}", m.layout, m.window, m.stride, m.dilation, m.heads, m.type);
+  row.id = row.problem + "." + variant + "." + m.pass;
+  row.useful_flops = useful;
+  row.executed_flops = executed;
+  return row;
+}
+
+store::Results with_config(const std::string& name, const std::string& table) {
+  store::Results results;
+  results.environment = sample_environment();
+  results.configs = {{name, "", "", table, "dense"}};
+  return results;
+}
+
+std::string text_of(const Plot& plot) {
+  std::string text = fmt::format("\nplot {}: {}\nx: {}{}\ny: {}\n", plot.name, plot.title, plot.x.label,
+                                 plot.x.is_logarithmic ? " (log)" : "", plot.y.label);
+  text += fmt::format("categories: {}\n", fmt::join(plot.categories, " | "));
+  for (const Series& series : plot.series) {
+    text += series.name + ":";
+    for (const Point& point : series.points) text += fmt::format(" ({:g}, {:g})", point.x, point.y);
+    text += "\n";
+  }
+  for (const std::string& sentence : plot.caption) text += sentence + "\n";
+  return text;
+}
+
+std::string text_of(const Section& section) {
+  std::string text = fmt::format("# {}: {}\n\n{}\n{}\n", section.name, section.title, fmt::join(section.about, "\n"),
+                                 fmt::join(section.sources, "\n"));
+  if (!section.claims.empty()) {
+    const Table claims = claims_table(section.claims);
+    text += "\n" + to_markdown(claims) + "\n" + to_csv(claims);
+  }
+  for (const Plot& plot : section.plots) text += text_of(plot);
+  for (const Table& table : section.tables) text += "\n" + to_markdown(table) + "\n" + to_csv(table);
+  return text;
+}
+
+/// Expects the only section to be the text of data/golden/papers/NAME.md.
+void expect_section(const std::vector<Section>& sections, const std::string& name) {
+  ASSERT_EQ(sections.size(), 1u);
+  for (const Table& table : sections[0].tables) {
+    for (const auto& row : table.rows) {
+      EXPECT_EQ(row.size(), table.columns.size()) << table.name;
+      for (const Cell& cell : row) EXPECT_FALSE(cell.text.empty()) << table.name;
+    }
+    for (const auto& line : table.records.lines) EXPECT_EQ(line.size(), table.records.fields.size()) << table.name;
+  }
+  for (const Claim& claim : sections[0].claims) {
+    EXPECT_TRUE(std::any_of(sections[0].tables.begin(), sections[0].tables.end(), [&](const Table& table) {
+      return table.name == claim.table;
+    })) << claim.table;
+  }
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("nalab_papers_test_" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  const std::filesystem::path file = folder / (name + ".md");
+  std::ofstream(file, std::ios::binary) << text_of(sections[0]);
+  expect_golden({file.string()}, "papers");
+  std::filesystem::remove_all(folder);
+}
+
+/// Naive, gemm, fused and dense take so many milliseconds; 0: the row is not there.
+void add_sweep(store::Results& results, const Made& problem, double naive, double gemm, double fused, double dense) {
+  const std::pair<const char*, double> rows[] = {{"dense", dense}, {"naive", naive}, {"gemm", gemm}, {"fused", fused}};
+  for (const auto& [variant, milliseconds] : rows) {
+    if (milliseconds == 0) continue;
+    results.rows.push_back(made("fna_small", problem, variant, {milliseconds / 1e3}, 1'000'000, 1'000'000));
+  }
+}
+
+store::Results sweep() {
+  store::Results results = with_config("fna_small", "faster_na");
+  // Improvements of gemm over naive: 300 %, 0 %, -50 %; of fused over naive: 900 %, 100 %, 0 %.
+  for (const char* type : {"f32", "f16"}) {
+    add_sweep(results, {"64", "3", "1", "1", type}, 10, 2.5, 1, 4);
+    add_sweep(results, {"64", "5", "1", "1", type}, 10, 10, 5, 0);  // its self attention is that of the first
+    add_sweep(results, {"96", "7", "1", "2", type}, 1, 2, 1, 1.015);
+  }
+  add_sweep(results, {"8x8", "3x3", "1x1", "1x1", "bf16", "forward_backward"}, 6, 3, 1.5, 2);
+  add_sweep(results, {"4x4x4", "3x3x3", "1x1x1", "1x1x1", "f16"}, 6, 3, 1, 2);
+  store::Row failed = made("fna_small", {"128", "9", "1", "1", "f16"}, "gemm", {1}, 1, 1);
+  results.rows.push_back(without_times(failed, "failed", "frobenius 1.0e-01 (bound 2.0e-03)"));
+  results.rows.push_back(made("fna_small", {"128", "9", "1", "1", "f16"}, "naive", {0.5}, 1, 1));
+  // Rows of other configurations do not count.
+  results.configs.push_back({"other", "", "", "generic", "dense"});
+  results.rows.push_back(made("other", {"32", "9", "1", "1", "f16"}, "naive", {100}, 1, 1));
+  results.rows.push_back(made("other", {"32", "9", "1", "1", "f16"}, "fused", {0.001}, 1, 1));
+  return results;
+}
+
+TEST(FasterNa, GivesTheExpectedSection) { expect_section(faster_na_sections(sweep(), {}), "faster_na"); }
+
+TEST(FasterNa, AFailedRowGivesNoImprovement) {
+  store::Results results = with_config("fna_small", "faster_na");
+  add_sweep(results, {"64", "3", "1", "1", "f16"}, 10, 0, 1, 4);
+  results.rows.push_back(
+      without_times(made("fna_small", {"64", "3", "1", "1", "f16"}, "gemm", {}, 1, 1), "failed", "wrong"));
+  results.rows.back().samples = {1e-9};
+  const std::vector<Section> sections = faster_na_sections(results, {});
+  const std::vector<Claim>& claims = sections.at(0).claims;
+  EXPECT_EQ(claims.at(0).ours, std::nullopt);
+  EXPECT_EQ(claims.at(0).why_not, "gemm gave a wrong result: wrong");
+  EXPECT_EQ(claims.at(2).ours, 9.0);
+}
+
+store::Results use_cases(const std::string& table) {
+  store::Results results = with_config("small", table);
+  const auto add = [&](const Made& problem, const std::string& variant, std::vector<double> samples, int64_t useful,
+                       int64_t executed) -> store::Row& {
+    results.rows.push_back(made("small", problem, variant, std::move(samples), useful, executed));
+    return results.rows.back();
+  };
+  const Made hunyuan{"30x48x80", "18x24x24", "1x1x1", "1x1x1"};
+  Made block_sparse = hunyuan;
+  block_sparse.stride = "16x8x8";
+  add(hunyuan, "dense", {22, 20, 24}, 1'111'000'000'000, 1'111'000'000'000);
+  add(hunyuan, "fused", {2.75}, 100'000'000'000, 120'000'000'000).packing_seconds = 0.25;
+  add(block_sparse, "fused", {2.2}, 100'000'000'000, 100'000'000'000);
+  // Another configuration's rows are not preferred, however many heads they have.
+  results.configs.push_back({"other", "", "", "generic", "dense"});
+  Made heads = hunyuan;
+  heads.heads = 24;
+  results.rows.push_back(made("other", heads, "fused", {1}, 1, 1));
+  results.rows.push_back(made("other", heads, "dense", {100}, 1, 1));
+  const Made flux{"256x256", "80x80", "16x16", "1x1"};
+  add(flux, "dense", {7}, 700'000'000'000, 700'000'000'000);
+  store::Row& failed = add(flux, "fused", {0.001}, 70'000'000'000, 70'000'000'000);
+  failed = without_times(failed, "failed", "frobenius 1.0e-01 (bound 2.0e-06)");
+  const Made cosmos{"16x44x80", "16x24x16", "1x8x16", "1x1x1"};
+  add(cosmos, "fused", {0.6}, 90'000'000'000, 90'000'000'000);
+  return results;
+}
+
+TEST(GeneralizedNa, GivesTheExpectedSection) {
+  expect_section(generalized_na_sections(use_cases("gna_op_level"), {}), "generalized_na");
+}
+
+TEST(EndToEnd, GivesTheExpectedSection) {
+  expect_section(end_to_end_sections(use_cases("gna_op_level"), {}), "end_to_end");
+}
+
+TEST(EndToEnd, AtTheFlopWiseBoundTheProjectionIsThePublishedBound) {
+  store::Results results = with_config("small", "gna_op_level");
+  const Made block_sparse{"30x48x80", "18x24x24", "16x8x8", "1x1x1"};
+  results.rows = {made("small", block_sparse, "dense", {11.1}, 111, 111),
+                  made("small", block_sparse, "fused", {1}, 10, 10)};
+  const Claim claim = end_to_end_sections(results, {}).at(0).claims.at(0);
+  ASSERT_TRUE(claim.ours.has_value());
+  EXPECT_NEAR(*claim.ours, 1.23, 0.005);
+  EXPECT_EQ(judge(claim), Verdict::kHolds);
+}
+
+TEST(Profiler, GivesTheExpectedSection) {
+  store::Results results = use_cases("natten_profiler");
+  const Made line{"32768", "2048", "256", "1", "f32"};
+  results.rows.push_back(made("small", line, "dense", {1.6}, 1600, 1600));
+  results.rows.push_back(made("small", line, "fused", {0.1}, 100, 100));
+  expect_section(profiler_sections(results, {}), "natten_profiler");
+}
+
+store::Results cosmos(bool whole) {
+  store::Results results = with_config("small", "cosmos_predict2");
+  const struct {
+    Made problem;
+    double seconds;
+    int64_t flops;
+  } patterns[] = {{{"8x44x80", "8x4x16", "1x1x1", "1x11x5"}, 0.05, 20},
+                  {{"8x44x80", "8x12x16", "1x4x1", "1x1x5"}, 0.1, 50},
+                  {{"8x44x80", "8x12x24", "1x4x8", "1x1x1"}, 0.125, 80},
+                  {{"8x44x80", "8x20x40", "1x4x8", "1x1x1"}, 0.25, 230},
+                  {{"8x44x80", "8x28x56", "1x4x8", "1x1x1"}, 0.5, 450}};
+  for (const auto& [problem, seconds, flops] : patterns) {
+    results.rows.push_back(made("small", problem, "fused", {seconds}, flops, flops));
+  }
+  results.rows.push_back(made("small", patterns[0].problem, "dense", {1}, 1000, 1000));
+  if (!whole) results.rows[3] = without_times(results.rows[3], "refused", "needs 99 GB, the machine has 8 GB");
+  return results;
+}
+
+TEST(CosmosPredict2, GivesTheExpectedSection) {
+  expect_section(cosmos_predict2_sections(cosmos(true), {}), "cosmos_predict2");
+}
+
+TEST(CosmosPredict2, TheStackIsTheHarmonicMeanOfItsLayers) {
+  // 2B: layers by pattern 2, 3, 2 + 4 + 1, 12 + 3 and 1; each takes the seconds above, and 1 second with self
+  // attention.
+  const Claim claim = cosmos_predict2_sections(cosmos(true), {}).at(0).claims.at(0);
+  ASSERT_TRUE(claim.ours.has_value());
+  EXPECT_NEAR(*claim.ours + 1, 28 / (2 * 0.05 + 3 * 0.1 + 7 * 0.125 + 15 * 0.25 + 1 * 0.5), 1e-12);
+}
+
+TEST(CosmosPredict2, AStackWithoutOneOfItsPatternsIsNotMeasured) {
+  const Section section = cosmos_predict2_sections(cosmos(false), {}).at(0);
+  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotMeasured);
+  EXPECT_THAT(section.claims[0].why_not, HasSubstr("local_77: fused was not run: needs 99 GB, the machine has 8 GB"));
+}
+
+TEST(Papers, HaveNothingToSayOfOtherResults) {
+  for (const auto sections : {faster_na_sections, generalized_na_sections, end_to_end_sections, profiler_sections,
+                              cosmos_predict2_sections}) {
+    EXPECT_THAT(sections(sample_results(), {}), IsEmpty());
+    EXPECT_THAT(sections(use_cases("generic"), {}), IsEmpty());
+  }
+}
+
+}  // namespace
+}  // namespace nalab::report
