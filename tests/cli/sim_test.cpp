@@ -144,7 +144,8 @@ TEST(Sim, RefusesBadRequestsInOneLine) {
       {kHunyuan + " --recommend 90", "sparsity 90.000000 must be from 0 to 1"},
       {kHunyuan + " --sweep stride --tiling single", "sweeps and recommendations need multi-dimensional tiling"},
       {kHunyuan + " --plot a.svg", "--plot requires --sweep"},
-      {kHunyuan + " --sweep stride --plot /no/such/folder/a.svg", "/no/such/folder/a.svg: cannot be written: No such file or directory"},
+      {kHunyuan + " --sweep stride --plot /no/such/folder/a.svg",
+       "/no/such/folder/a.svg: cannot be written: No such file or directory"},
   };
   for (const auto& [options, sentence] : table) {
     const Outcome run = sim(options);
