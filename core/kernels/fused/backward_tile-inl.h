@@ -87,6 +87,17 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64
   }
 }
 
+/// scores[n][lane]: products of queries and keys, for all n up to a multiple of kRows. Apart from WeightsFromLse: with
+/// the constants of the exponential in registers g++ 12 spills in the products' loop.
+template <int Lanes>
+HWY_NOINLINE void KeyScores(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
+                            float* HWY_RESTRICT scores) {
+  constexpr int kStep = Lanes / RegisterTile<Lanes>::kVectors;
+  KeyProducts<Lanes>(queries, keys, dim, list, [&](int64_t n, int v, VF score) HWY_ATTR {
+    hn::Store(score, Floats(), scores + n * Lanes + v * kStep);
+  });
+}
+
 /// weights[n][lane] = 2^(exponent_scale * score - lse2), scores being the products of queries and keys; lse2 [Lanes] is
 /// the log-sum-exp of the scaled scores in base 2. 0 where a lane does not attend.
 template <int Lanes>
@@ -96,10 +107,7 @@ HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& 
   constexpr int kStep = Lanes / kVectors;
   const Floats d;
   const VF scale = hn::Set(d, exponent_scale);
-  // Not straight from registers: with the constants of the exponential there, g++ 12 spills in the products' loop.
-  KeyProducts<Lanes>(queries, keys, dim, list, [&](int64_t n, int v, VF score) HWY_ATTR {
-    hn::Store(score, d, weights + n * Lanes + v * kStep);
-  });
+  KeyScores<Lanes>(queries, keys, dim, list, weights);
   for (int64_t n = 0; n < list.count; ++n) {
     const bool masked = !list.all_attend && list.lanes[n] != kAllLanes<Lanes>;
 #pragma GCC unroll 32
