@@ -343,21 +343,6 @@ Plot figure(const Sweep& sweep, const std::string& pass, const std::string& type
   return plot;
 }
 
-std::optional<Plot> distribution(const Sweep& sweep, const Group& group) {
-  std::vector<Sample> samples;
-  for (const Pair& pair : kPairs) {
-    std::vector<double> speedups = sweep.improvement(group, pair).speedups;
-    if (!speedups.empty()) samples.push_back({pair.text(), Role::kOurs, std::move(speedups)});
-  }
-  if (samples.empty()) return std::nullopt;
-  Plot plot = histogram(fmt::format("faster_na_histogram_{}d_{}_{}", group.rank, group.pass, group.type),
-                        fmt::format("{} problems, {}, {}", group.rank_text(), group.pass_text(), group.type), "speedup",
-                        samples);
-  plot.caption = sweep.caption({group});
-  plot.caption.emplace_back("How many problems gain how much; below 1 a variant is the slower one.");
-  return plot;
-}
-
 /// A figure of figure 1 as a claim.
 Claim claim(const Sweep& sweep, const Group& group, const char* variant) {
   const Improvement ours = sweep.improvement(group, {variant, "naive"});
@@ -388,8 +373,7 @@ Claim claim(const Sweep& sweep, const Group& group, const char* variant) {
 
 std::vector<Section> faster_na_sections(const Results& results, const Options&) {
   const Sweep sweep(results);
-  const std::vector<Group> groups = sweep.groups();
-  if (groups.empty()) return {};
+  if (sweep.groups().empty()) return {};
   Section section;
   section.name = kTable;
   section.title = "Faster Neighborhood Attention: operator level";
@@ -404,10 +388,6 @@ std::vector<Section> faster_na_sections(const Results& results, const Options&) 
       claim(sweep, {1, "forward", "f16"}, "fused"), claim(sweep, {2, "forward", "f16"}, "fused"),
       claim(sweep, {3, "forward", "f16"}, "fused"), claim(sweep, {2, "forward_backward", "bf16"}, "fused")};
   section.plots = {figure(sweep, "forward", "f16"), figure(sweep, "forward_backward", "bf16")};
-  for (const Group& group : groups) {
-    if (group.pass != "forward" || group.type != "f32") continue;
-    if (std::optional<Plot> plot = distribution(sweep, group)) section.plots.push_back(std::move(*plot));
-  }
   section.tables = {improvement_table(sweep), matches_table(sweep)};
   return {section};
 }
