@@ -1,0 +1,69 @@
+// Where the backward pass of fused sums dk and dv, and in which order.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "core/kernels/fused/supers.h"
+#include "core/parallel.h"
+
+namespace nalab::fused {
+
+/// dk, dv and those of the extra tokens, in float: the tensors themselves, or a workspace where they are not float.
+struct KeyGradients {
+  TokenView<float> dk, dv, dextra_k, dextra_v;
+};
+
+/// Calls body(batch, token) for every token of every batch entry, in parallel.
+template <class Body>
+void for_each_token(const TokenShape& shape, Workers& workers, const Body& body) {
+  constexpr int64_t kTokens = 64;
+  const int64_t tokens = shape.batch * shape.tokens();
+  workers.for_each(geometry::ceil_div(tokens, kTokens), [&](int64_t task, int) {
+    for (int64_t i = task * kTokens; i < std::min((task + 1) * kTokens, tokens); ++i) {
+      body(i / shape.tokens(), token_at(shape.layout, i % shape.tokens()));
+    }
+  });
+}
+
+/// All rows of a tensor become 0, in parallel.
+inline void set_to_zero(const TokenView<float>& view, Workers& workers) {
+  for_each_token(view.shape, workers, [&](int64_t batch, const Token& token) {
+    for (int64_t h = 0; h < view.shape.heads; ++h) {
+      std::fill_n(view.row(batch, token[0], token[1], token[2], h), view.shape.dim, 0.0f);
+    }
+  });
+}
+
+/// Rounds sums to the element type of a tensor and stores them, in parallel.
+inline void store(const TokenView<float>& sums, const TensorView& target, Workers& workers) {
+  for_each_token(sums.shape, workers, [&](int64_t batch, const Token& token) {
+    for (int64_t h = 0; h < sums.shape.heads; ++h) {
+      store_row(target, batch, token, h, sums.row(batch, token[0], token[1], token[2], h));
+    }
+  });
+}
+
+/// The order in which the super tiles add to a key. It depends on the problem alone, never on the machine or the thread
+/// count.
+class BackwardOrder {
+ public:
+  BackwardOrder(const Supers& supers, const Tiles& tiles) : of_group_(supers.of_group()) {
+    const Super typical = supers.at(of_group_ / 2);
+    const int64_t keys = geometry::size(geometry::keys_of_any(supers.mask(typical.group), typical.queries));
+    if (keys < kBlocks * tiles.block_keys) spaces_ = supers.count() / of_group_;
+  }
+
+  /// The number of the super tile that comes i-th.
+  int64_t operator()(int64_t i) const { return spaces_ == 0 ? i : i % spaces_ * of_group_ + i / spaces_; }
+
+ private:
+  /// Tasks of this many blocks follow each other over the same keys, which they find in the third-level cache. Shorter
+  /// ones would wait for each other: those of other heads, batch entries and dilation groups come between them.
+  static constexpr int64_t kBlocks = 8;
+
+  int64_t of_group_;
+  int64_t spaces_ = 0;
+};
+
+}  // namespace nalab::fused
