@@ -71,7 +71,7 @@ struct Row {
   std::string isa;
   int64_t threads = 0;
   std::string status;                         ///< done, failed (a wrong result) or refused (not run)
-  std::string reason;                         ///< a sentence where the status is not done
+  std::string reason;                         ///< a sentence where the status is not done, or on what was not verified
   int64_t verified_queries = 0;               ///< rows of out compared with the oracle
   int64_t total_queries = 0;                  ///< rows of out
   double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms

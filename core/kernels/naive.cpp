@@ -2,10 +2,10 @@
 //
 // Operators, one after the other over the whole problem, with their results for all queries stored between them.
 // Forward: PN ("pointwise-neighborhood", the scores), softmax, and NN ("neighborhood-neighborhood", the weighted sum of
-// values). Backward: PN again for the scores, softmax; PN of dout and values for the gradients of the weights; those of
-// the scores from both; NN with the keys for dq; and IN ("inverse-neighborhood") for dk and dv, where each key gathers
-// from the queries that attend to it: no two tasks write to the same row. Rows are used where they lie; a token's
-// neighbors are reached by a list of offsets that all heads share.
+// values). Backward: PN again for the scores, and of dout and values for the gradients of the weights; softmax and its
+// derivative; NN with the keys for dq; and IN ("inverse-neighborhood") for dk and dv, where each key gathers from the
+// queries that attend to it: no two tasks write to the same row. Rows are used where they lie; a token's neighbors are
+// reached by a list of offsets that all heads share.
 //
 // The backward pass makes the weights from their own scores again rather than from the saved lse: so they add up to one
 // but for a rounding, and a single weight is one exactly.

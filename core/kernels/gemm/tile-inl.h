@@ -80,7 +80,7 @@ class Tile {
   }
 
   /// sums[c][lanes] += sum over the listed rows of the block of value[c] * weight, with the weights of mine_.tile.
-  /// Calls lanes() before the lanes of the list are looked at.
+  /// Calls list_lanes() before the lanes of the list are looked at.
   template <class ListLanes>
   void HWY_ATTR AddValues(const products::KeyList& list, int64_t dim, const ListLanes& list_lanes, float* sums) {
     const int64_t panels = geometry::ceil_div(dim, Arithmetic::kRows);

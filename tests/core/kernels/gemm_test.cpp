@@ -104,12 +104,12 @@ TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
 TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
   const Variant& gemm = find_variant("gemm");
   for (Problem problem : problems()) {
-    for (ElementType type : test::kElementTypes) {
+    for (ElementType type : {ElementType::f32, ElementType::bf16}) {
       problem.type = type;
       const test::Data data(problem, 5);
       auto forward = test::run_forward(gemm, problem, data.inputs(), {.isa = best_isa()});
       const SavedForBackward saved{forward.out.view(), forward.lse.view(), data.dout.view()};
-      const auto queries = sample(problem, 40);
+      const auto queries = sample(problem, 20);
       std::vector<reference::Query> key_rows;
       std::vector<reference::Key> keys;
       for (const reference::Query& q : queries) {
@@ -119,8 +119,10 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
       }
       const auto dq = reference::backward_queries(problem, data.inputs(), data.dout.view(), queries);
       const auto of_keys = reference::backward_keys(problem, data.inputs(), saved, keys);
-      const Tolerance bound = tolerance(type, TensorKind::gradient, 10);
+      const Tolerance bound = tolerance(type, TensorKind::gradient);
       for (Isa isa : test::supported_isas()) {
+        // The scalar one takes long; it is tested on smaller problems.
+        if (isa == Isa::baseline && type != ElementType::f32) continue;
         SCOPED_TRACE(problem.id() + " " + std::string(name(isa)));
         auto results = test::run_backward(gemm, problem, data, saved, {.isa = isa});
         const auto check = [&](int i, const std::vector<reference::Query>& rows, const std::vector<double>& expected) {
