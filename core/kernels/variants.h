@@ -20,6 +20,6 @@ Variant variant();
 namespace fused {
 Variant variant();
 Variant static_variant();
-}
+}  // namespace fused
 
 }  // namespace nalab
