@@ -25,6 +25,10 @@ BasicTensorView<Void> flat(BasicTensorView<Void> view) {
   return view;
 }
 
+bool in_a_row(const Inputs& in) { return in_a_row(in.q) && in_a_row(in.k) && in_a_row(in.v); }
+
+Inputs flat(const Inputs& in) { return {flat(in.q), flat(in.k), flat(in.v), in.extra_k, in.extra_v}; }
+
 Problem flat(const Problem& problem) {
   Problem row = problem;
   const int64_t tokens = problem.tokens();
@@ -33,21 +37,28 @@ Problem flat(const Problem& problem) {
 }
 
 void forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
-  if (in_a_row(in.q) && in_a_row(in.k) && in_a_row(in.v) && in_a_row(out.out) && in_a_row(out.lse)) {
-    fused::forward(flat(problem), {flat(in.q), flat(in.k), flat(in.v), in.extra_k, in.extra_v},
-                   {flat(out.out), flat(out.lse)}, execution);
+  if (in_a_row(in) && in_a_row(out.out) && in_a_row(out.lse)) {
+    fused::forward(flat(problem), flat(in), {flat(out.out), flat(out.lse)}, execution);
   } else {
     fused::forward(problem, in, out, execution);
   }
 }
 
+/// The packing of forward() into outputs that lie in a row where the inputs do.
+void pack(const Problem& problem, const Inputs& in, const Execution& execution) {
+  if (in_a_row(in)) {
+    fused::pack(flat(problem), flat(in), execution);
+  } else {
+    fused::pack(problem, in, execution);
+  }
+}
+
 void backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
               const Execution& execution) {
-  if (in_a_row(in.q) && in_a_row(in.k) && in_a_row(in.v) && in_a_row(saved.out) && in_a_row(saved.lse) &&
-      in_a_row(saved.dout) && in_a_row(gradients.dq) && in_a_row(gradients.dk) && in_a_row(gradients.dv)) {
+  if (in_a_row(in) && in_a_row(saved.out) && in_a_row(saved.lse) && in_a_row(saved.dout) && in_a_row(gradients.dq) &&
+      in_a_row(gradients.dk) && in_a_row(gradients.dv)) {
     fused::backward(
-        flat(problem), {flat(in.q), flat(in.k), flat(in.v), in.extra_k, in.extra_v},
-        {flat(saved.out), flat(saved.lse), flat(saved.dout)},
+        flat(problem), flat(in), {flat(saved.out), flat(saved.lse), flat(saved.dout)},
         {flat(gradients.dq), flat(gradients.dk), flat(gradients.dv), gradients.dextra_k, gradients.dextra_v},
         execution);
   } else {
@@ -79,6 +90,7 @@ Variant variant() {
       .executed_flops = [](const Problem& problem, Pass pass) { return fused::executed_flops(flat(problem), pass); },
       .forward = forward,
       .backward = backward,
+      .pack = pack,
   };
 }
 
