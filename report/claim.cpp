@@ -12,7 +12,7 @@ Verdict judge(const Claim& claim) {
   if (!claim.ours) return Verdict::kNotMeasured;
   // As a share of the published improvement: negative where the signs differ.
   const double share = *claim.ours / claim.published;
-  if (share >= 0.5) return Verdict::kHolds;
+  if (share >= claim.share_needed) return Verdict::kHolds;
   return share > 0 ? Verdict::kHoldsInPart : Verdict::kDoesNotHold;
 }
 
@@ -32,7 +32,8 @@ std::string text_of(Verdict verdict) {
 
 std::string rule() {
   return "The improvement is speedup - 1. A claim holds where our improvement has the sign of the published one and at "
-         "least half its size; it holds in part where it has the sign alone; else it does not hold.";
+         "least half its size (all of it where attention alone is held against an end-to-end figure); it holds in part "
+         "where it has the sign alone; else it does not hold.";
 }
 
 std::string improvement_text(double improvement) {

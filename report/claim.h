@@ -15,6 +15,7 @@ struct Claim {
   std::string source;          ///< "Faster NA (arXiv:2403.04690), figure 1"
   double published = 0;        ///< improvement; not 0
   std::optional<double> ours;  ///< improvement; none where nothing was measured
+  double share_needed = 0.5;   ///< share of the published improvement from which on the claim holds
   std::string published_text;  ///< the figure as published: "+1759 % on average"
   std::string ours_text = {};  ///< ours in the same form; empty where not measured
   std::string why_not = {};    ///< a sentence where ours is none
@@ -23,8 +24,8 @@ struct Claim {
 
 enum class Verdict { kHolds, kHoldsInPart, kDoesNotHold, kNotMeasured };
 
-/// "holds" where our improvement has the sign of the published one and at least half its size, "holds in part" where it
-/// has the sign alone, else "does not hold".
+/// "holds" where our improvement has the sign of the published one and at least the share of its size that the claim
+/// needs, "holds in part" where it has the sign alone, else "does not hold".
 Verdict judge(const Claim& claim);
 
 /// "holds", "holds in part", "does not hold", "not measured"

@@ -35,7 +35,7 @@ std::vector<Section> simulation_sections(const store::Results& results, const Op
 
 /// Faster NA, figure 1 and tables 1 to 4.
 std::vector<Section> faster_na_sections(const store::Results& results, const Options& options);
-/// Generalized NA, figure 4, and the charts of NATTEN: operator level.
+/// Generalized NA, windows and strides of tables 2 to 6, and the charts of NATTEN's documentation: operator level.
 std::vector<Section> generalized_na_sections(const store::Results& results, const Options& options);
 /// Generalized NA, tables 2 to 6: projections from operator level.
 std::vector<Section> end_to_end_sections(const store::Results& results, const Options& options);

@@ -48,7 +48,9 @@ double Measured::dense_seconds() const { return median(dense->samples); }
 
 std::optional<double> Measured::speedup_without_packing() const {
   const double left = seconds() - fused->packing_seconds;
-  return fused->packing_seconds > 0 && left > 0 ? std::optional(dense_seconds() / left) : std::nullopt;
+  const double dense_left = dense_seconds() - dense->packing_seconds;
+  const bool timed = fused->packing_seconds > 0 && dense->packing_seconds > 0;
+  return timed && left > 0 && dense_left > 0 ? std::optional(dense_left / left) : std::nullopt;
 }
 
 double Measured::simulated() const {
@@ -62,7 +64,7 @@ double Measured::flop_wise() const {
 Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
                        const std::string& type) {
   const auto rank = [&](const Measured& m) {
-    return std::tuple(m.why_not.empty(), preferred.contains(m.fused->config), m.fused->heads);
+    return std::tuple(preferred.contains(m.fused->config), m.why_not.empty(), m.fused->heads);
   };
   Measured best;
   for (const store::Row& row : results.rows) {

@@ -40,7 +40,7 @@ struct Measured {
   double seconds() const;        ///< of fused
   double dense_seconds() const;  ///< of self attention
   double speedup() const { return dense_seconds() / seconds(); }
-  /// With the time that fused spends on packing taken off; none where it was not timed.
+  /// With the time that each of the two spends on packing taken off; none where it was not timed.
   std::optional<double> speedup_without_packing() const;
   /// The bound by the tiles that the kernels really use: what they execute.
   double simulated() const;
@@ -48,7 +48,8 @@ struct Measured {
   double flop_wise() const;
 };
 
-/// The forward rows of a case in a type. Where several were measured, those of the preferred configurations, then
+/// The forward rows of a case in a type. Where there are several, those of the preferred configurations, measured or
+/// not: no other configuration's time takes the place of a failed row of theirs. Among these the measured ones, then
 /// those with the most heads.
 Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
                        const std::string& type);
