@@ -77,10 +77,28 @@ Images draw_all(const Report& report, std::optional<std::string> (*draw)(const P
   return images;
 }
 
+/// The claims of each machine that has any: its verdicts are its own. Where there are several, each table names its.
+std::vector<Table> claims_tables(const Report& report) {
+  std::vector<Table> tables;
+  std::set<std::string> names;
+  for (const Chapter& chapter : report.chapters) {
+    std::vector<Claim> claims;
+    for (const Section& section : chapter.sections) {
+      claims.insert(claims.end(), section.claims.begin(), section.claims.end());
+    }
+    if (claims.empty()) continue;
+    Table table = claims_table(claims);
+    table.name = unique_name(kClaims, names);
+    if (report.chapters.size() > 1) table.caption.insert(table.caption.begin(), chapter.origin.machine + ".");
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
 std::string markdown_document(const Report& report, bool has_images) {
   std::string text = "# Report\n";
-  const std::vector<Table> tables = tables_of(report);
-  if (!tables.empty() && tables.front().name == kClaims) text += "\n" + to_markdown(tables.front());
+  // Those of claims stand first.
+  for (const Table& table : claims_tables(report)) text += "\n" + to_markdown(table);
   for (const Chapter& chapter : report.chapters) {
     for (const Section& section : chapter.sections) {
       for (const Plot& plot : section.plots) {
@@ -106,8 +124,10 @@ Report make_report(const std::vector<store::Results>& results, const Options& op
                             fmt::join(variants, ", ")));
   }
   Report report;
-  std::set<std::string> section_names, file_names{kClaims, "index", "report"};
-  for (Folded& folded : fold(results)) {
+  std::set<std::string> section_names, file_names{"index", "report"};
+  std::vector<Folded> machines = fold(results);
+  for (std::size_t i = 0; i < machines.size(); ++i) unique_name(kClaims, file_names);  // keeps them for claims_tables()
+  for (Folded& folded : machines) {
     Chapter chapter{std::move(folded.origin), {}};
     for (const Module& module : modules()) {
       for (Section& section : module.sections(folded.results, options)) {
@@ -121,15 +141,12 @@ Report make_report(const std::vector<store::Results>& results, const Options& op
 }
 
 std::vector<Table> tables_of(const Report& report) {
-  std::vector<Table> tables;
-  std::vector<Claim> claims;
+  std::vector<Table> tables = claims_tables(report);
   for (const Chapter& chapter : report.chapters) {
     for (const Section& section : chapter.sections) {
-      claims.insert(claims.end(), section.claims.begin(), section.claims.end());
       tables.insert(tables.end(), section.tables.begin(), section.tables.end());
     }
   }
-  if (!claims.empty()) tables.insert(tables.begin(), claims_table(claims));
   return tables;
 }
 

@@ -33,7 +33,7 @@ struct Report {
 /// Throws Error where a file has neither rows nor simulations, or no row is of the baseline that was asked for.
 Report make_report(const std::vector<store::Results>& results, const Options& options);
 
-/// The tables in the order of the report: that of the claims first, where there are any.
+/// The tables in the order of the report: those of the claims first, one for each chapter that has any.
 std::vector<Table> tables_of(const Report& report);
 
 struct Written {

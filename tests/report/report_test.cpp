@@ -79,6 +79,33 @@ TEST_F(ReportFiles, TablesHaveNamesOfTheirOwn) {
                                    "small_case_overview_2", "small_case_2"));
 }
 
+TEST_F(ReportFiles, EachMachineHasATableOfItsClaims) {
+  const auto chapter = [](const std::string& machine, double ours) {
+    Section section;
+    section.claims = {
+        {.statement = "A is faster than B.", .source = "s", .published = 1, .ours = ours, .published_text = "+100 %"}};
+    return Chapter{{machine, {}}, {section}};
+  };
+  const Chapter one = chapter("one", 2), without{{"without claims", {}}, {}}, two = chapter("two", -0.5);
+  const std::vector<Table> alone = tables_of({{one}});
+  ASSERT_EQ(alone.size(), 1u);
+  EXPECT_EQ(alone[0].caption.size(), 1u) << "the rule alone";
+  const Report report{{one, without, two}};
+  EXPECT_THAT(table_names(report), testing::ElementsAre("claims", "claims_2"));
+  EXPECT_EQ(tables_of(report)[0].caption[0], "one.");
+  EXPECT_EQ(tables_of(report)[1].caption[0], "two.");
+  write_report(report, folder_.string(), {.html = false});
+  const auto text_of = [this](const std::string& name) {
+    std::ifstream file(folder_ / name);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_THAT(text_of("report.md"),
+              testing::ContainsRegex("one\\.(.|\n)*holds \\|(.|\n)*two\\.(.|\n)*does not hold \\|"));
+  EXPECT_THAT(text_of("claims.csv"), testing::HasSubstr(",2,holds,"));
+  EXPECT_THAT(text_of("claims_2.csv"), testing::HasSubstr(",-0.5,does not hold,"));
+  EXPECT_THAT(text_of("claims_2.tex"), testing::HasSubstr("two."));
+}
+
 std::string refusal(const std::function<void()>& body) {
   try {
     body();
