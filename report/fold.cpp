@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "report/format.h"
@@ -26,18 +27,26 @@ Folded start_machine(const store::Results& first) {
   return machine;
 }
 
+/// Whether a row takes the place of the same row of an earlier file: no time hides a wrong result.
+bool overrides(const store::Row& later, const store::Row& earlier) {
+  return later.status == "failed" && earlier.status != "failed";
+}
+bool overrides(const store::SimulationRow&, const store::SimulationRow&) { return false; }
+
 /// Adds the rows, or simulations, that are not there yet. Gives the number of the others.
 template <class R>
 int64_t add(std::vector<R>& all, const std::vector<R>& more) {
-  std::set<std::pair<std::string, std::string>> seen;
-  for (const R& row : all) seen.emplace(row.config, row.id);
+  std::map<std::pair<std::string, std::string>, std::size_t> places;
+  for (std::size_t i = 0; i < all.size(); ++i) places.try_emplace({all[i].config, all[i].id}, i);
   int64_t repeated = 0;
   for (const R& row : more) {
-    if (seen.contains({row.config, row.id})) {
-      ++repeated;
-    } else {
+    const auto place = places.find({row.config, row.id});
+    if (place == places.end()) {
       all.push_back(row);
+      continue;
     }
+    ++repeated;
+    if (R& earlier = all[place->second]; overrides(row, earlier)) earlier = row;
   }
   return repeated;
 }

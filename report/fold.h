@@ -21,8 +21,9 @@ struct File {
 struct Origin {
   std::string machine;  ///< "Example CPU 9000, avx2, 2 threads"
   std::vector<File> files;
-  int64_t repeated =
-      0;  ///< rows and simulations left out because an earlier file has the same of the same configuration
+  /// Rows and simulations left out because another file has the same of the same configuration: the first file counts,
+  /// but a failed row always stands.
+  int64_t repeated = 0;
 };
 
 struct Folded {

@@ -225,9 +225,10 @@ std::string files_html(const Report& report) {
                             {exact(file.samples)}});
     }
     if (origin.repeated > 0) {
-      table.caption.push_back(fmt::format("{} of {} {} in more than one file and shown as the first of them has it.",
-                                          plural(origin.repeated, "row"), origin.machine,
-                                          origin.repeated == 1 ? "is" : "are"));
+      table.caption.push_back(
+          fmt::format("{} of {} {} in more than one file and shown as the first of them has it, or as wrong "
+                      "where any of them has it so.",
+                      plural(origin.repeated, "row"), origin.machine, origin.repeated == 1 ? "is" : "are"));
     }
   }
   return "<section id=\"files\">\n<h2>Files</h2>\n" + table_html(table) + "</section>\n";

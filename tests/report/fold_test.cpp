@@ -45,6 +45,21 @@ TEST(Fold, TheFirstFileOfARowIsShown) {
   EXPECT_EQ(fold({first, second})[0].results.rows.size(), 14u);
 }
 
+TEST(Fold, AFailureIsNeverHiddenBehindATime) {
+  store::Results good = sample_results(), bad = sample_results();
+  good.rows[2] = sample_row("A_1", 3, "fused", "f32", {0.1});
+  ASSERT_EQ(bad.rows[2].status, "failed");
+  ASSERT_EQ(bad.rows[2].id, good.rows[2].id);
+  for (const auto& files : {std::vector{good, bad}, std::vector{bad, good}, std::vector{good, bad, good}}) {
+    const Folded machine = fold(files)[0];
+    EXPECT_EQ(machine.results.rows.size(), 7u);
+    EXPECT_EQ(machine.origin.repeated, 7 * (std::ssize(files) - 1));
+    EXPECT_EQ(machine.results.rows[2].status, "failed");
+    EXPECT_EQ(machine.results.rows[2].reason, bad.rows[2].reason);
+    EXPECT_THAT(machine.results.rows[2].samples, testing::IsEmpty());
+  }
+}
+
 TEST(Fold, MachinesStayApart) {
   store::Results cpu = sample_results(), isa = sample_results(), threads = sample_results();
   cpu.environment.cpu = "Another CPU";
