@@ -89,16 +89,17 @@ class Script {
 
   std::string text(const std::string& terminal, bool titled) {
     script_ = fmt::format("set encoding utf8\nset terminal {} size {},{} font 'sans-serif,13' noenhanced\n", terminal,
-                          kWidth, height());
-    if (titled) script_ += fmt::format("set title {} textcolor rgb '{}'\n", quoted(plot_.title), hex(kFrame[2].light));
+                          kWidth, height(titled));
     script_ += fmt::format(
         "set border 3 linecolor rgb '{0}'\nset tics nomirror scale 0.5 textcolor rgb '{2}'\n"
         "set grid {3} linecolor rgb '{1}' linetype 1, linecolor rgb '{1}' linetype 1\n"
-        "set key above left Left reverse samplen 1.2 width 1 maxrows 4 textcolor rgb '{2}'\n",
+        "set key Left reverse samplen 1.2 width 1 maxrows {4} textcolor rgb '{2}'\n",
         hex(kFrame[0].light), hex(kFrame[1].light), hex(kFrame[2].light),
         plot_.categories.empty() ? "xtics ytics"
         : lies_                  ? "xtics"
-                                 : "ytics");
+                                 : "ytics",
+        key_rows());
+    head(titled);
     script_ += "set style fill solid 1 noborder\n";
     axis(lies_ ? "y" : "x", plot_.x, !plot_.categories.empty());
     axis(lies_ ? "x" : "y", plot_.y, false);
@@ -116,11 +117,30 @@ class Script {
  private:
   static constexpr int kWidth = 760;
 
-  /// Lying bars need room for each; standing ones do not.
-  int height() const {
+  static constexpr int kLine = 20;
+
+  /// Lying bars need room for each, and for the key above them; standing ones do not.
+  int height(bool titled) const {
     if (!lies_) return 420;
     const double group = std::max(22.0, 15.0 * static_cast<double>(bar_series_) + 8);
-    return 110 + static_cast<int>(group * static_cast<double>(plot_.categories.size()));
+    return 80 + kLine * (key_rows() + (titled ? 2 : 0)) +
+           static_cast<int>(group * static_cast<double>(plot_.categories.size()));
+  }
+
+  int key_rows() const { return lies_ ? (static_cast<int>(plot_.series.size()) + 1) / 2 : 4; }
+
+  /// The key and the title. Beside long names little is left of the width: there both go by the image, not the axes.
+  void head(bool titled) {
+    const std::string title = quoted(plot_.title), colour = hex(kFrame[2].light);
+    if (!lies_) {
+      script_ += "set key above left\n";
+      if (titled) script_ += fmt::format("set title {} textcolor rgb '{}'\n", title, colour);
+      return;
+    }
+    script_ +=
+        fmt::format("set key at screen 0.01, screen 1 left top\nset tmargin {}\n", key_rows() + (titled ? 2.5 : 0.5));
+    if (!titled) return;
+    script_ += fmt::format("set label {} at screen 0.5, graph 1 center offset 0,1 textcolor rgb '{}'\n", title, colour);
   }
 
   void axis(const char* name, const Axis& axis, bool has_categories) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 
 #include "tests/report/has_gnuplot.h"
 
@@ -64,6 +65,23 @@ TEST(Draw, SvgFitsIntoAPage) {
   for (const char* value : {">1.5<", ">2.3<", ">3.0<", ">4.0<", ">0.50<"}) EXPECT_EQ(count(svg, value), 1u) << value;
   EXPECT_EQ(count(svg, "id="), count(svg, "id='g-small_case.b-1-") + count(svg, "id=\"g-small_case.b-1-"));
   EXPECT_THAT(svg, Not(HasSubstr("A title"))) << "the page has it";
+}
+
+TEST(Draw, TheKeyOfLyingBarsLiesInTheImage) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  Plot plot = sample_plot();
+  plot.categories[1] = "a name so long that it takes half the width";
+  for (const char* name : {"simulated bound", "FLOP-wise bound", "the last one"}) {
+    plot.series.push_back({name, Role::kBound, Mark::kPoints, {{0, 5}, {1, 6}}});
+  }
+  const std::string svg = draw_svg(plot).value();
+  for (const Series& series : plot.series) {
+    const std::string::size_type text = svg.find(">" + series.name + "<");
+    ASSERT_NE(text, std::string::npos) << series.name;
+    const std::string start = "translate(";
+    const double x = std::stod(svg.substr(svg.rfind(start, text) + start.size()));
+    EXPECT_LT(x + 9.0 * static_cast<double>(series.name.size()), 760) << series.name;
+  }
 }
 
 TEST(Draw, CountsAreWrittenAsSuch) {
