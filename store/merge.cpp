@@ -34,6 +34,20 @@ std::string mixed_sentence(const Difference& d) {
   return d.what + " is '" + *d.second + "', there '" + *d.first + "'";
 }
 
+/// Throws Error where two files have configurations of one name and different texts: rows name their configuration, and
+/// would stand under the text of another.
+void require_one_text_of_each_config(const std::vector<Results>& files) {
+  std::map<std::string, std::pair<StoredConfig, std::string>> known;
+  for (const Results& file : files) {
+    for (const StoredConfig& config : file.configs) {
+      const auto& [other, path] = known.try_emplace(config.name, config, file.path).first->second;
+      for (const Difference& d : differences({other}, {config})) {
+        throw Error(file.path + ": cannot be merged with " + path + ": " + mixed_sentence(d));
+      }
+    }
+  }
+}
+
 void refuse_mixture(const std::vector<Results>& files, bool allowed, Complaints& complaints) {
   const Results& first = files.front();
   for (const Results& file : files) {
@@ -133,6 +147,7 @@ MergeSummary merge_results(const std::vector<std::string>& paths, const std::str
   MergeSummary summary;
   Complaints complaints(summary.warnings);
   require_one_division(files);
+  require_one_text_of_each_config(files);
   refuse_mixture(files, options.allow_mixed, complaints);
   refuse_gaps(files, options.allow_missing, complaints);
   require_different_ids(files);

@@ -9,7 +9,7 @@
 namespace nalab::store {
 
 struct MergeOptions {
-  bool allow_mixed = false;    ///< of other machines, builds or configurations
+  bool allow_mixed = false;    ///< of other machines or builds, or with configurations that other files lack
   bool allow_missing = false;  ///< some of the shards, or some of their rows
 };
 
@@ -22,8 +22,8 @@ struct MergeSummary {
 /// order of the plan, whatever the order of the files, so that all shards of a plan give what one run of it would have
 /// given. The environment is that of the first shard, or of the first file where they are no shards.
 /// Throws Error that names the files, what is wrong and both values: machines, builds or configurations that differ,
-/// shards of different divisions, the same shard or row twice, shards that are missing or unfinished; or where `output`
-/// exists already or cannot be written.
+/// two texts of one configuration, shards of different divisions, the same shard or row twice, shards that are missing
+/// or unfinished; or where `output` exists already or cannot be written.
 MergeSummary merge_results(const std::vector<std::string>& paths, const std::string& output,
                            const MergeOptions& options);
 

@@ -123,8 +123,6 @@ TEST_F(Merge, MixturesAreRefusedByFieldWithBothValues) {
   environment_.revision = "badcafe";
   EXPECT_EQ(sentence(), differs + "revision is 'badcafe', there '" + environment().revision + "'" + hint);
   environment_ = environment();
-  configs_[1].resolved = "name: second\ntypes: [bf16]\n";
-  EXPECT_EQ(sentence(), differs + "config second: line 2 is 'types: [bf16]', there ''" + hint);
   configs_[1].name = "third";
   EXPECT_EQ(sentence(), differs + "config second is only there; config third is only here" + hint);
 }
@@ -143,6 +141,19 @@ TEST_F(Merge, MixturesMergeOnRequestAndWithAWarning) {
   EXPECT_THAT(ids(merged), ElementsAre("row0", "row1", "row2", "row4"));
   EXPECT_EQ(merged.environment.cpu, environment().cpu);
   EXPECT_EQ(merged.configs.size(), 3u);
+}
+
+TEST_F(Merge, TwoTextsOfAConfigurationAreAlwaysRefused) {
+  const std::string a = write("a.h5", {0});
+  configs_[1].resolved = "name: second\ntypes: [bf16]\n";
+  const std::string b = write("b.h5", {1});
+  const std::string sentence = ": config second: line 2 is 'types: [bf16]', there ''";
+  EXPECT_EQ(refused({a, b}), b + ": cannot be merged with " + a + sentence);
+  EXPECT_EQ(refused({a, b}, {true, true}), b + ": cannot be merged with " + a + sentence);
+  // Nor where the first file has no such configuration.
+  configs_ = {kConfigs[0]};
+  const std::string without = write("without.h5", {2});
+  EXPECT_EQ(refused({without, a, b}, {true, true}), b + ": cannot be merged with " + a + sentence);
 }
 
 TEST_F(Merge, TimesAndPeaksMayDiffer) {
