@@ -17,6 +17,8 @@ store::Shard parse_shard(const std::string& text);
 /// of it, and about as costly as one another: each group in turn, the costliest first, goes to the shard that has least
 /// to do. The cost is made of the configuration alone, never of the machine or of measurements, so that every machine
 /// arrives at the same shards. A shard may be empty.
+/// A baseline that several groups share is run once, in one shard: the speedups of a shard alone may lack it, those of
+/// the merged file have it.
 void take_shard(Plan& plan, const store::Shard& shard);
 
 }  // namespace nalab::plan
