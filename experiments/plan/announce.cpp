@@ -25,7 +25,7 @@ std::string verification_text(const Row& row) {
 }  // namespace
 
 std::string summary(const Plan& plan, double peak_seconds) {
-  int64_t run = 0, sampled = 0, refused = 0, flops = 0, tensors = 0, workspace = 0, memory = 0;
+  int64_t run = 0, sampled = 0, refused = 0, flops = 0, held = 0, workspace = 0, memory = 0;
   double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
   for (const Group& group : plan.groups) {
@@ -38,7 +38,7 @@ std::string summary(const Plan& plan, double peak_seconds) {
       ++run;
       if (row.verified_queries < row.total_queries || row.gradient_sample) ++sampled;
       flops += row.useful_flops;
-      tensors = std::max(tensors, row.tensor_bytes);
+      held = std::max(held, row.memory_bytes - row.workspace_bytes);
       workspace = std::max(workspace, row.workspace_bytes);
       memory = std::max(memory, row.memory_bytes);
       seconds += row.seconds;
@@ -53,8 +53,8 @@ std::string summary(const Plan& plan, double peak_seconds) {
   fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} asked for more than once\n", plan.rows(),
                  plan.groups.size(), refused, plan.repeated);
   fmt::format_to(out, "  work    {} useful, one call of each row\n", flops_text(flops));
-  fmt::format_to(out, "  memory  at most {} at a time (tensors up to {}, workspace up to {})\n", bytes_text(memory),
-                 bytes_text(tensors), bytes_text(workspace));
+  fmt::format_to(out, "  memory  at most {} at a time (tensors and oracle up to {}, workspace up to {})\n",
+                 bytes_text(memory), bytes_text(held), bytes_text(workspace));
   fmt::format_to(out, "  verify  {} rows on all queries, {} on a sample\n", run - sampled, sampled);
   fmt::format_to(out, "  time    very roughly {}\n", seconds_text(seconds));
   for (const auto& [reason, ids] : refusals) {
@@ -73,8 +73,8 @@ std::string listing(const Plan& plan) {
       if (row.refusal) {
         fmt::format_to(out, "refused: {}\n", *row.refusal);
       } else {
-        fmt::format_to(out, "{}, tensors {}, workspace {}, verify {}, about {}\n", flops_text(row.useful_flops),
-                       bytes_text(row.tensor_bytes), bytes_text(row.workspace_bytes), verification_text(row),
+        fmt::format_to(out, "{}, memory {} with workspace {}, verify {}, about {}\n", flops_text(row.useful_flops),
+                       bytes_text(row.memory_bytes), bytes_text(row.workspace_bytes), verification_text(row),
                        seconds_text(row.seconds));
       }
     }

@@ -301,6 +301,20 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
   EXPECT_THAT(plan::summary(both, 2), testing::StartsWith("plan: 3 simulations\nplan: 3 rows in 2 groups, 0 refused"));
 }
 
+TEST(Plan, AnnouncedMemoryIsWhatIsHeld) {
+  Plan plan = make_plan({load_text("name: x\nvariants: reference\npasses: forward_backward\n"
+                                   "problems: [{layout: 8, window: 3}]\n")},
+                        "", kLarge);
+  plan::Row& row = plan.groups.at(0).rows.at(0);
+  row.tensor_bytes = 9'000'000;
+  row.workspace_bytes = 2'000'000;
+  row.memory_bytes = 7'000'000;
+  EXPECT_THAT(plan::summary(plan, 2),
+              HasSubstr("  memory  at most 7.00 MB at a time (tensors and oracle up to 5.00 MB, "
+                        "workspace up to 2.00 MB)\n"));
+  EXPECT_THAT(plan::listing(plan), HasSubstr(", memory 7.00 MB with workspace 2.00 MB, verify "));
+}
+
 TEST(Plan, SummaryGroupsRefusals) {
   const config::Config config = load_text(
       "name: x\nvariants: [reference]\npasses: forward_backward\n"
