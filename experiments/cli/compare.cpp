@@ -2,11 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "experiments/cli/commands.h"
 #include "experiments/comparison/comparison.h"
 #include "experiments/plan/units.h"
@@ -92,7 +94,19 @@ void write_csv(const std::string& path, const std::vector<Pair>& pairs) {
   store::NewFile(path).commit(report::to_csv(table));
 }
 
+/// The last line: what is neither compared nor known to be wrong counts for nothing above.
+void print_unjudged(const std::vector<Pair>& pairs) {
+  const auto unjudged = std::ranges::count_if(
+      pairs, [](const Pair& pair) { return pair.interval() == nullptr && pair.verdict != Verdict::now_failed; });
+  if (unjudged == 0) return;
+  fmt::print("{} {} could not be judged: too few samples, no times, or in one of the files alone\n", unjudged,
+             unjudged == 1 ? "row" : "rows");
+}
+
 int run(const Options& options) {
+  if (const auto& percent = options.fail_above; percent && !(std::isfinite(*percent) && *percent >= 0)) {
+    throw Error(fmt::format("--fail-above: must be a percentage of at least 0, got {}", *percent));
+  }
   const store::Results a = store::read_results(options.a);
   const store::Results b = store::read_results(options.b);
   const std::vector<Pair> pairs = comparison::compare(a, b);
@@ -101,11 +115,15 @@ int run(const Options& options) {
   for (const std::string& warning : comparison::warnings(a, b)) fmt::print("warning: {}\n", warning);
   print_table(pairs);
   print_summary(pairs);
-  if (!options.fail_above) return 0;
-  const auto failing = std::ranges::count_if(pairs, [&](const Pair& p) { return fails(p, *options.fail_above); });
-  fmt::print("{} {} slower by more than {} % or with a wrong result\n", failing, failing == 1 ? "row is" : "rows are",
-             *options.fail_above);
-  return failing > 0 ? 1 : 0;
+  int exit_code = 0;
+  if (options.fail_above) {
+    const auto failing = std::ranges::count_if(pairs, [&](const Pair& p) { return fails(p, *options.fail_above); });
+    fmt::print("{} {} slower by more than {} % or with a wrong result\n", failing, failing == 1 ? "row is" : "rows are",
+               *options.fail_above);
+    if (failing > 0) exit_code = 1;
+  }
+  print_unjudged(pairs);
+  return exit_code;
 }
 
 }  // namespace
@@ -120,11 +138,9 @@ void add_compare(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<Options>();
   command->add_option("A.h5", options->a, "Results before")->required();
   command->add_option("B.h5", options->b, "Results after")->required();
-  command
-      ->add_option("--fail-above", options->fail_above,
-                   "PERCENT: exit with 1 where the whole interval of a row lies above 1 + PERCENT / 100, or where B "
-                   "has a wrong result that A has not; rows with too few samples for an interval do not count")
-      ->check(CLI::NonNegativeNumber);
+  command->add_option("--fail-above", options->fail_above,
+                      "PERCENT: exit with 1 where the whole interval of a row lies above 1 + PERCENT / 100, or where B "
+                      "has a wrong result that A has not; rows with too few samples for an interval do not count");
   command->add_option("--csv", options->csv, "File to write the table to, numbers in full precision");
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -68,13 +68,14 @@ TEST_F(CompareCommand, PrintsATable) {
                 "     -  -                         -            -      0, 0  only in B           new\n"
                 "3 rows compared: geometric mean of B / A 1.145; 1 faster; 1 slower; 1 too few samples; 1 only in A; "
                 "1 only in B\n"
-                "An interval takes 6 samples of either run: timing: min_samples in the configuration\n");
+                "An interval takes 6 samples of either run: timing: min_samples in the configuration\n"
+                "3 rows could not be judged: too few samples, no times, or in one of the files alone\n");
 }
 
 TEST_F(CompareCommand, FailsAboveAPercentage) {
   EXPECT_EQ(compare({a_, b_, "--fail-above", "45"}).exit_code, 1);
   EXPECT_THAT(compare({a_, b_, "--fail-above", "45"}).out,
-              HasSubstr("\n1 row is slower by more than 45 % or with a wrong result\n"));
+              HasSubstr("\n1 row is slower by more than 45 % or with a wrong result\n3 rows could not be judged: "));
   EXPECT_EQ(compare({a_, b_, "--fail-above", "45.2"}).exit_code, 0) << "the interval begins below";
   EXPECT_EQ(compare({b_, a_, "--fail-above", "90"}).exit_code, 1);
   write(folder_.file("wrong.h5"), {row("x", {}, "failed", "off by one")});
@@ -116,7 +117,10 @@ TEST_F(CompareCommand, RefusesInOneLine) {
   EXPECT_EQ(sentence({a_, kSmallCases}),
             "nalab: " + kSmallCases + ": attribute schema is 'nalab.cases/1', must be 'nalab.results/1'\n");
   EXPECT_EQ(sentence({a_, other}), "nalab: " + a_ + " and " + other + " have no row in common\n");
-  EXPECT_THAT(sentence({a_, b_, "--fail-above", "-1"}), testing::StartsWith("nalab: --fail-above: "));
+  for (const std::string percent : {"-1", "nan", "inf"}) {
+    EXPECT_EQ(sentence({a_, b_, "--fail-above", percent}),
+              "nalab: --fail-above: must be a percentage of at least 0, got " + percent + "\n");
+  }
   EXPECT_THAT(sentence({a_, b_, "--csv", folder_.file("no folder/out.csv")}),
               testing::StartsWith("nalab: " + folder_.file("no folder/out.csv") + ": cannot be written"));
 }
