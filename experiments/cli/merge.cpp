@@ -18,24 +18,32 @@ struct Options {
   store::MergeOptions merge;
 };
 
+/// "1 file", "2 files"
+std::string plural(int64_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
 void run(const Options& options) {
   const store::MergeSummary summary = store::merge_results(options.paths, options.output, options.merge);
   for (const std::string& warning : summary.warnings) fmt::print("warning: {}\n", warning);
-  fmt::print("{}: {} rows and {} simulations of {} files\n", options.output, summary.rows, summary.simulations,
-             options.paths.size());
+  fmt::print("{}: {} and {} of {}\n", options.output, plural(summary.rows, "row"),
+             plural(summary.simulations, "simulation"), plural(std::ssize(options.paths), "file"));
 }
 
 }  // namespace
 
 void add_merge(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand(
-      "merge", "Fold results files into one: the shards of nalab run --shard, or files of different rows.");
+      "merge",
+      "Fold results files into one: the shards of nalab run --shard, or files of different rows. Their configurations "
+      "have to be equal.");
   auto options = std::make_shared<Options>();
   command->add_option("RESULTS.h5", options->paths, "Results files; their order does not matter")->required();
   command->add_option("-o,--output", options->output, "Results file to write; must not exist yet")->required();
   command->add_flag("--allow-mixed", options->merge.allow_mixed,
-                    "Merge files of different machines (cpu, isa, threads), builds or configurations: what is said of "
-                    "machine and build is then true of the first file alone");
+                    "Merge files of different machines (cpu, isa, threads) or builds, or with configurations that the "
+                    "others lack: what is said of machine and build is then true of the first file alone. Two texts of "
+                    "one configuration are refused all the same");
   command->add_flag("--allow-missing", options->merge.allow_missing,
                     "Merge although shards or rows of them are missing");
   command->callback([options] { run(*options); });

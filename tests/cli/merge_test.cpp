@@ -76,7 +76,7 @@ TEST(Shards, MergedTheyAreTheRunOfTheWholePlan) {
   EXPECT_FALSE(fs::exists(merged_path));
   outcome = run_nalab(folder, {"merge", paths[2], paths[0], paths[1], "-o", merged_path});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(outcome.out, merged_path + ": 22 rows and 1 simulations of 3 files\n");
+  EXPECT_EQ(outcome.out, merged_path + ": 22 rows and 1 simulation of 3 files\n");
 
   const store::Results merged = store::read_results(merged_path);
   EXPECT_EQ(rows_without_times(merged), rows_without_times(whole));
