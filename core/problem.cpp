@@ -15,17 +15,6 @@ constexpr double kMaxCount = 9e18;
 // Workspaces pad rows to whole cache lines: at most this many times what the elements need.
 constexpr double kMaxPadding = 64;
 
-/// "30x48x80"
-template <class Get>
-std::string joined(const std::vector<Axis>& axes, Get get) {
-  std::string text;
-  for (const Axis& axis : axes) {
-    if (!text.empty()) text += 'x';
-    text += std::to_string(static_cast<int64_t>(get(axis)));
-  }
-  return text;
-}
-
 /// The shortest text that stands for this very number.
 std::string number(double x) {
   char text[32];
@@ -130,10 +119,11 @@ int64_t Problem::attended_pairs() const {
   return pairs + tokens() * extra_tokens;
 }
 
-int64_t Problem::useful_flops(Pass pass) const {
-  const int64_t dims = pass == Pass::forward ? head_dim + head_dim_v : 3 * head_dim + 2 * head_dim_v;
-  return 2 * batch * heads * attended_pairs() * dims;
+int64_t Problem::flops_per_pair(Pass pass) const {
+  return 2 * (pass == Pass::forward ? head_dim + head_dim_v : 3 * head_dim + 2 * head_dim_v);
 }
+
+int64_t Problem::useful_flops(Pass pass) const { return batch * heads * attended_pairs() * flops_per_pair(pass); }
 
 int64_t Problem::tensor_bytes(Pass pass) const {
   const int64_t element = size_of(type);
@@ -161,19 +151,38 @@ Problem Problem::self_attention() const {
 
 std::string Problem::id() const {
   std::string text = layout_text(*this);
-  text += "_w" + joined(axes, [](const Axis& a) { return a.window; });
-  text += "_s" + joined(axes, [](const Axis& a) { return a.stride; });
-  text += "_d" + joined(axes, [](const Axis& a) { return a.dilation; });
-  text += "_c" + joined(axes, [](const Axis& a) { return a.causal; });
+  text += "_w" + extents_text(per_axis(*this, &Axis::window));
+  text += "_s" + extents_text(per_axis(*this, &Axis::stride));
+  text += "_d" + extents_text(per_axis(*this, &Axis::dilation));
+  text += "_c" + extents_text(per_axis(*this, &Axis::causal));
   text += "_b" + std::to_string(batch) + "_h" + std::to_string(heads) + "_kv" + std::to_string(heads_kv);
   text += "_dk" + std::to_string(head_dim) + "_dv" + std::to_string(head_dim_v) + "_e" + std::to_string(extra_tokens);
   if (scale) text += "_scale" + number(*scale);
   return text + "_" + std::string(nalab::name(type));
 }
 
-std::string layout_text(const Problem& problem) {
-  return joined(problem.axes, [](const Axis& a) { return a.extent; });
+std::string extents_text(std::span<const int64_t> extents) {
+  std::string text;
+  for (const int64_t extent : extents) text += (text.empty() ? "" : "x") + std::to_string(extent);
+  return text;
 }
+
+std::vector<int64_t> parse_extents(std::string_view field, std::string_view text) {
+  std::vector<int64_t> extents;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    const auto [stop, code] = std::from_chars(at, end, extents.emplace_back());
+    if (code != std::errc{} || (stop != end && *stop != 'x' && *stop != ',')) {
+      throw Error(std::string(field) + " '" + std::string(text) +
+                  "' must be whole numbers joined by x, such as 30x48x80");
+    }
+    if (stop == end) return extents;
+    at = stop + 1;
+  }
+}
+
+std::string layout_text(const Problem& problem) { return extents_text(per_axis(problem, &Axis::extent)); }
 
 const char* name(Pass pass) { return pass == Pass::forward ? "forward" : "backward"; }
 

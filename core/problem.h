@@ -4,7 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/geometry/tiles.h"
@@ -62,6 +64,8 @@ struct Problem {
   int64_t keys_per_query() const;
   /// Exact number of attended (query, key) pairs of one head of one batch entry, extra tokens included.
   int64_t attended_pairs() const;
+  /// FLOPs that the definition needs for one attended (query, key) pair of one head: 2 for each multiply-add.
+  int64_t flops_per_pair(Pass pass) const;
   /// FLOPs that the definition needs, over batch and heads: 2 for each multiply-add.
   /// forward: the products q k^T and p v. backward: five products (scores again, dp, dq, dk, dv).
   int64_t useful_flops(Pass pass) const;
@@ -78,7 +82,20 @@ struct Problem {
   std::string id() const;
 };
 
+/// A parameter of each axis: per_axis(problem, &Axis::window).
+template <class T>
+std::vector<int64_t> per_axis(const Problem& problem, T Axis::*parameter) {
+  std::vector<int64_t> values;
+  for (const Axis& axis : problem.axes) values.push_back(axis.*parameter);
+  return values;
+}
+
 /// "30x48x80"
+std::string extents_text(std::span<const int64_t> extents);
+/// The numbers of "30x48x80" or "30,48,80", of any sign and at least one. Throws Error that names the field, the text
+/// and the rule if the text is anything else.
+std::vector<int64_t> parse_extents(std::string_view field, std::string_view text);
+/// The layout's extents_text.
 std::string layout_text(const Problem& problem);
 
 const char* name(Pass pass);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -17,15 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 using Extents = std::vector<int64_t>;
-
-std::string text_of(const Extents& extents) { return fmt::format("{}", fmt::join(extents, "x")); }
-
-template <class Get>
-Extents per_axis(const Problem& problem, const Get& get) {
-  Extents values;
-  for (const Axis& axis : problem.axes) values.push_back(std::invoke(get, axis));
-  return values;
-}
 
 Json to_json(const SimRequest& request, const Simulation& s) {
   return {{"speedup_worst", s.speedup_worst()},
@@ -102,17 +92,18 @@ void print_request(const SimRequest& request) {
   const auto varied = [&options](const char* name) { return options.sweep == name; };
   print_line("layout", fmt::format("{}, {} tokens", layout_text(problem), problem.tokens()));
   if (problem.extra_tokens > 0) print_line("extra tokens", std::to_string(problem.extra_tokens));
-  if (!varied("window") && !options.recommend) print_line("window", text_of(per_axis(problem, &Axis::window)));
-  if (!varied("stride") && !options.recommend) print_line("stride", text_of(per_axis(problem, &Axis::stride)));
+  if (!varied("window") && !options.recommend) print_line("window", extents_text(per_axis(problem, &Axis::window)));
+  if (!varied("stride") && !options.recommend) print_line("stride", extents_text(per_axis(problem, &Axis::stride)));
   const Extents dilation = per_axis(problem, &Axis::dilation);
   const Extents causal = per_axis(problem, &Axis::causal);
-  if (std::ranges::any_of(dilation, [](int64_t d) { return d > 1; })) print_line("dilation", text_of(dilation));
-  if (std::ranges::any_of(causal, [](int64_t c) { return c > 0; })) print_line("causal", text_of(causal));
+  if (std::ranges::any_of(dilation, [](int64_t d) { return d > 1; })) print_line("dilation", extents_text(dilation));
+  if (std::ranges::any_of(causal, [](int64_t c) { return c > 0; })) print_line("causal", extents_text(causal));
   if (!varied("q-tile")) {
-    print_line("query tile", fmt::format("{}, {} tokens", text_of(request.tiles.query), request.tiles.query_tokens()));
+    print_line("query tile",
+               fmt::format("{}, {} tokens", extents_text(request.tiles.query), request.tiles.query_tokens()));
   }
   if (!varied("kv-tile")) {
-    print_line("KV tile", fmt::format("{}, {} tokens", text_of(request.tiles.kv), request.tiles.kv_tokens()));
+    print_line("KV tile", fmt::format("{}, {} tokens", extents_text(request.tiles.kv), request.tiles.kv_tokens()));
   }
   print_line("KV tiling", options.kv_tiling + (options.tiling == "single" ? ", over the flattened layout" : ""));
 }
@@ -184,7 +175,7 @@ void print(const SimRequest& request, const std::vector<SweepPoint>& points) {
   fmt::print("\n{:<16}", varied);
   print_row_heading();
   print_rows(request, points, [&](const SweepPoint& point) {
-    fmt::print("{:<16}", text_of(point.value));
+    fmt::print("{:<16}", extents_text(point.value));
     print_row(request, point.simulation);
   });
 }
@@ -204,7 +195,7 @@ void print(const SimRequest& request, const std::vector<Recommendation>& recomme
   fmt::print("\n{:<16}{:<16}{:>9}", "window", "stride", "sparsity");
   print_row_heading();
   print_rows(request, recommendations, [&](const Recommendation& r) {
-    fmt::print("{:<16}{:<16}{:>9.4f}", text_of(r.window), text_of(r.stride), r.simulation.sparsity());
+    fmt::print("{:<16}{:<16}{:>9.4f}", extents_text(r.window), extents_text(r.stride), r.simulation.sparsity());
     print_row(request, r.simulation);
   });
 }

@@ -16,16 +16,14 @@ using simulator::SweepPoint;
 
 namespace {
 
-std::string text_of(const std::vector<int64_t>& extents) { return fmt::format("{}", fmt::join(extents, "x")); }
-
 /// The request without what is varied: "layout 30x48x80, window 18x24x24, query tile 4x8x8, KV tile 2x8x8".
 std::string title(const SimRequest& request) {
   const std::string& varied = request.options.sweep;
   std::string text = "layout " + layout_text(request.problem);
   if (varied != "window") text += ", window " + request.options.window;
   if (varied != "stride") text += ", stride " + request.options.stride;
-  if (varied != "q-tile") text += ", query tile " + text_of(request.tiles.query);
-  if (varied != "kv-tile") text += ", KV tile " + text_of(request.tiles.kv);
+  if (varied != "q-tile") text += ", query tile " + extents_text(request.tiles.query);
+  if (varied != "kv-tile") text += ", KV tile " + extents_text(request.tiles.kv);
   return text;
 }
 
@@ -39,7 +37,7 @@ void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points
     const simulator::Simulation& s = points[i].simulation;
     const std::string speedup = fmt::format("{:.6g}", s.speedup_worst());
     script += fmt::format("{} {:.6g} {} {} {}\n", i, s.speedup_flops(), s.perfectly_block_sparse() ? "NaN" : speedup,
-                          s.perfectly_block_sparse() ? speedup : "NaN", text_of(points[i].value));
+                          s.perfectly_block_sparse() ? speedup : "NaN", extents_text(points[i].value));
   }
   script += "END\n";
   script += "set terminal svg size 960,600 font 'sans,13' background 'white'\n";

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <string_view>
 #include <vector>
@@ -18,25 +17,6 @@ using simulator::Tiling;
 namespace {
 
 using Extents = std::vector<int64_t>;
-
-/// "30x48x80" or "30,48,80"
-Extents parse_extents(const char* option, std::string_view text) {
-  Extents extents;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (true) {
-    int64_t extent = 0;
-    const auto [stop, error] = std::from_chars(at, end, extent);
-    const bool separated = stop != end && (*stop == 'x' || *stop == ',');
-    if (error != std::errc() || !(stop == end || separated)) {
-      throw Error(fmt::format("{} {} is no list of whole numbers such as 30x48x80", option,
-                              text.empty() ? "with nothing" : text));
-    }
-    extents.push_back(extent);
-    if (stop == end) return extents;
-    at = stop + 1;
-  }
-}
 
 /// One value for each axis; a single one stands for all.
 Extents parse_per_axis(const char* option, std::string_view text, const Problem& problem) {

@@ -97,7 +97,7 @@ void require_different_names(const std::vector<config::Config>& configs) {
 /// "table2_flux.256x256_w80x80_..._f32.q16x16_kv16x8_static.share0.518_dense9of28"
 std::string simulation_id(const config::SimulationSettings& s) {
   return fmt::format("{}.{}.q{}_kv{}_{}.share{}_dense{}of{}{}", s.table, s.problem.problem(ElementType::f32).id(),
-                     fmt::join(s.q_tile, "x"), fmt::join(s.kv_tile, "x"), config::name(s.kv_tiling),
+                     extents_text(s.q_tile), extents_text(s.kv_tile), config::name(s.kv_tiling),
                      s.application.attention_share, s.application.dense_steps, s.application.steps,
                      s.round_speedup ? "_rounded" : "");
 }

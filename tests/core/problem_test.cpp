@@ -310,5 +310,34 @@ TEST(Pass, Names) {
   EXPECT_STREQ(name(Pass::backward), "backward");
 }
 
+TEST(Problem, FlopsPerPairAreTwoForEachMultiplyAdd) {
+  const Problem problem = valid();  // head_dim 8, head_dim_v 16
+  EXPECT_EQ(problem.flops_per_pair(Pass::forward), 2 * (8 + 16));
+  EXPECT_EQ(problem.flops_per_pair(Pass::backward), 2 * (3 * 8 + 2 * 16));
+}
+
+TEST(Extents, TextAndNumbersAreInverse) {
+  for (const std::vector<int64_t>& extents : std::vector<std::vector<int64_t>>{
+           {1}, {30, 48, 80}, {0, -3}, {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()}}) {
+    EXPECT_EQ(parse_extents("layout", extents_text(extents)), extents);
+  }
+  EXPECT_EQ(extents_text(std::vector<int64_t>{30, 48, 80}), "30x48x80");
+  EXPECT_EQ(extents_text({}), "");
+  EXPECT_EQ(parse_extents("--layout", "30,48x80"), (std::vector<int64_t>{30, 48, 80}));
+  EXPECT_EQ(per_axis(valid(), &Axis::causal), (std::vector<int64_t>{0, 0, 1}));
+}
+
+TEST(Extents, OtherTextsAreRefused) {
+  for (const char* text :
+       {"", "x", "8x", "x8", "8xx8", "8y8", "8 x8", " 8", "1.5", "+8", "0x1f", "99999999999999999999"}) {
+    try {
+      parse_extents("window", text);
+      ADD_FAILURE() << "'" << text << "' was read";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.what(), "window '" + std::string(text) + "' must be whole numbers joined by x, such as 30x48x80");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace nalab
