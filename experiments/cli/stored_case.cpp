@@ -1,67 +1,19 @@
 #include "experiments/cli/stored_case.h"
 
-#include <charconv>
 #include <map>
 #include <string>
 #include <utility>
 
 #include "core/error.h"
+#include "store/rows.h"
 
 namespace nalab::cli {
-
-namespace {
-
-/// The numbers of "30x48x80".
-std::vector<int64_t> numbers(const char* field, const std::string& text) {
-  std::vector<int64_t> values;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (true) {
-    const auto [stop, code] = std::from_chars(at, end, values.emplace_back());
-    if (code != std::errc{} || (stop != end && *stop != 'x')) {
-      throw Error(std::string(field) + " '" + text + "' must be numbers joined by x");
-    }
-    if (stop == end) return values;
-    at = stop + 1;
-  }
-}
-
-}  // namespace
-
-Problem problem_of(const store::Row& row) {
-  const auto layout = numbers("layout", row.layout);
-  const auto per_axis = [&](const char* field, const std::string& text) {
-    const auto values = numbers(field, text);
-    if (values.size() != layout.size()) {
-      throw Error(std::string(field) + " '" + text + "' must have as many numbers as layout '" + row.layout + "'");
-    }
-    return values;
-  };
-  const auto window = per_axis("window", row.window);
-  const auto stride = per_axis("stride", row.stride);
-  const auto dilation = per_axis("dilation", row.dilation);
-  const auto causal = per_axis("causal", row.causal);
-  Problem problem{.axes = {},
-                  .batch = row.batch,
-                  .heads = row.heads,
-                  .heads_kv = row.heads_kv,
-                  .head_dim = row.head_dim,
-                  .head_dim_v = row.head_dim_v,
-                  .extra_tokens = row.extra_tokens,
-                  .scale = row.scale,
-                  .type = parse_element_type(row.type)};
-  for (std::size_t i = 0; i < layout.size(); ++i) {
-    problem.axes.push_back({layout[i], window[i], stride[i], dilation[i], causal[i] != 0});
-  }
-  problem.validate();
-  return problem;
-}
 
 StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors) {
   StoredCase stored;
   store::Case& inputs = stored.inputs;
   inputs.name = row.id;
-  inputs.problem = problem_of(row);
+  inputs.problem = store::problem_of(row);
   stored.outputs.name = row.id;
 
   std::map<std::string, store::StoredTensor> by_name;

@@ -8,16 +8,14 @@
 
 namespace nalab::cli {
 
-/// The problem of a row. Throws Error where its fields describe no valid problem.
-Problem problem_of(const store::Row& row);
-
 struct StoredCase {
   store::Case inputs;  ///< named after the row; its problem has the row's element type
   store::CaseOutputs outputs;
   bool gradients = false;  ///< whether the outputs have them
 };
 
-/// Throws Error that names the tensor where one is missing or has another shape than the problem says.
+/// Throws Error as store::problem_of, and one that names the tensor if it is missing or has another shape than the
+/// problem says.
 StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors);
 
 }  // namespace nalab::cli

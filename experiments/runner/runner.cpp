@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "core/tensor/buffer.h"
-#include "experiments/runner/describe_layout.h"
 #include "experiments/runner/simulation.h"
 #include "experiments/runner/tensors.h"
 #include "experiments/runner/verification.h"
+#include "store/rows.h"
 #include "store/samples.h"
 
 namespace nalab::runner {
@@ -27,23 +27,14 @@ constexpr int64_t kSampleBytes = 1 << 20;
 
 /// What is known of a row before it runs; refused where the plan says so.
 store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
-  const Problem& p = row.problem;
   store::Row r;
   r.id = row.id;
   r.position = row.position;
   r.config = row.config;
   r.label = row.label;
-  r.problem = p.id();
   r.baseline = row.baseline;
-  describe_layout(p, r);
-  r.batch = p.batch;
-  r.heads = p.heads;
-  r.heads_kv = p.heads_kv;
-  r.head_dim = p.head_dim;
-  r.head_dim_v = p.head_dim_v;
-  r.scale = p.effective_scale();
+  store::describe(row.problem, r);
   r.variant = row.variant->name;
-  r.type = name(p.type);
   r.pass = config::name(row.pass);
   r.isa = name(isa);
   r.threads = threads;

@@ -1,9 +1,7 @@
 #include "experiments/runner/simulation.h"
 
-#include <fmt/format.h>
-
 #include "core/simulator/simulator.h"
-#include "experiments/runner/describe_layout.h"
+#include "store/rows.h"
 
 namespace nalab::runner {
 
@@ -21,9 +19,9 @@ store::SimulationRow simulate(const plan::Simulation& simulation) {
   row.config = simulation.config;
   row.table = settings.table;
   row.label = settings.problem.label;
-  describe_layout(problem, row);
-  row.q_tile = fmt::format("{}", fmt::join(settings.q_tile, "x"));
-  row.kv_tile = fmt::format("{}", fmt::join(settings.kv_tile, "x"));
+  store::describe(problem, row);
+  row.q_tile = extents_text(settings.q_tile);
+  row.kv_tile = extents_text(settings.kv_tile);
   row.tiles_note = settings.tiles_note;
   row.kv_tiling = config::name(settings.kv_tiling);
   row.attention_share = settings.application.attention_share;

@@ -241,7 +241,7 @@ TEST_F(VerifyResults, BadRows) {
   };
   store::Row row = row_;
   row.layout = "6xx8";
-  expect(row, "layout '6xx8' must be numbers joined by x");
+  expect(row, "layout '6xx8' must be whole numbers joined by x, such as 30x48x80");
   row = row_;
   row.window = "3x3";
   expect(row, "window '3x3' must have as many numbers as layout '6x8x8'");

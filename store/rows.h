@@ -1,0 +1,21 @@
+// Rows and the problems that they are about.
+#pragma once
+
+#include "core/problem.h"
+#include "store/schema.h"
+
+namespace nalab::store {
+
+/// Fills in every field of a row that says what problem it is about: problem (the id), layout to causal, batch to
+/// extra_tokens, scale and type.
+void describe(const Problem& problem, Row& row);
+/// The same for what a simulation says of its problem: layout to causal, and extra_tokens.
+void describe(const Problem& problem, SimulationRow& row);
+
+/// The problem that a row is about: the inverse of describe. The scale is unset if the row has the default one and its
+/// id says none. Throws Error that names the field if the fields do not describe a valid problem.
+Problem problem_of(const Row& row);
+/// The same for a simulation: axes and extra tokens, everything else as in Problem{}.
+Problem problem_of(const SimulationRow& row);
+
+}  // namespace nalab::store
