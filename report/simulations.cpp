@@ -129,15 +129,16 @@ Cell verdict_cell(Table& table, const SimulationRow& row) {
 
 Records records_of(const View& view) {
   Records records;
-  store::visit_simulation(*view.rows.front(),
-                          [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
+  store::SimulationRow::visit_fields(
+      *view.rows.front(), [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
   for (const char* name : {"difference_flops", "difference_simulated", "verdict", "revision", "started"}) {
     records.fields.emplace_back(name);
   }
   const auto text = [](std::optional<double> value) { return value ? exact(*value) : std::string(); };
   for (const SimulationRow* row : view.rows) {
     std::vector<std::string> line;
-    store::visit_simulation(*row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
+    store::SimulationRow::visit_fields(
+        *row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
     const Verdict verdict(*row);
     const store::Environment& environment = view.results.environment;
     line.insert(line.end(), {text(verdict.flops), text(verdict.simulated), verdict.text(*row), environment.revision,

@@ -105,8 +105,8 @@ std::vector<Cell> figure_cells(const SpeedupView& view, Table& table, const Row&
 
 Records records_of(const SpeedupView& view) {
   Records records;
-  store::visit_row(view.results.rows.front(),
-                   [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
+  store::Row::visit_fields(view.results.rows.front(),
+                           [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
   for (const char* name : {"median_seconds", "spread", "useful_flops_per_second", "peak_share", "speedup",
                            "speedup_over", "cpu", "revision", "started"}) {
     records.fields.emplace_back(name);
@@ -115,7 +115,7 @@ Records records_of(const SpeedupView& view) {
   for (const Row& row : view.results.rows) {
     if (row.config != view.config) continue;
     std::vector<std::string> line;
-    store::visit_row(row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
+    store::Row::visit_fields(row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
     if (is_measured(row)) {
       const Figures figures = figures_of(view.results.environment, row);
       std::string why;

@@ -12,7 +12,7 @@ constexpr std::array kOfMachineAndBuild{"cpu", "isa", "threads", "compiler", "fl
 
 std::map<std::string, std::string> texts(const Environment& environment) {
   std::map<std::string, std::string> result;
-  visit_environment(environment, [&](const char* name, const auto& field, const char*) {
+  Environment::visit_fields(environment, [&](const char* name, const auto& field, const char*) {
     std::ostringstream text;
     text << field;
     result[name] = text.str();

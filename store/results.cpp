@@ -40,20 +40,11 @@ union Slot {
   void get(double& value) const { value = number; }
 };
 
-template <class R, class Visitor>
-void visit_fields(R& row, Visitor&& visitor) {
-  if constexpr (std::is_same_v<std::remove_const_t<R>, SimulationRow>) {
-    visit_simulation(row, visitor);
-  } else {
-    visit_row(row, visitor);
-  }
-}
-
 template <class R>
 std::size_t field_count() {
   std::size_t count = 0;
   const R none;
-  visit_fields(none, [&](const char*, const auto&, const char*) { ++count; });
+  R::visit_fields(none, [&](const char*, const auto&, const char*) { ++count; });
   return count;
 }
 
@@ -63,7 +54,7 @@ hdf5::Handle compound_type() {
   hdf5::Handle type(H5Tcreate(H5T_COMPOUND, field_count<R>() * sizeof(Slot)), "compound type");
   std::size_t offset = 0;
   const R none;
-  visit_fields(none, [&](const char* name, const auto& field, const char*) {
+  R::visit_fields(none, [&](const char* name, const auto& field, const char*) {
     hdf5::check(H5Tinsert(type, name, offset, hdf5::value_type<std::decay_t<decltype(field)>>()), name);
     offset += sizeof(Slot);
   });
@@ -75,7 +66,7 @@ template <class R>
 void create_compounds(hid_t file, const char* name) {
   const hdf5::Handle list = hdf5::create_list(file, name, compound_type<R>(), kRowsPerChunk);
   const R none;
-  visit_fields(none, [&](const char* field, const auto&, const std::string& unit) {
+  R::visit_fields(none, [&](const char* field, const auto&, const std::string& unit) {
     if (!unit.empty()) hdf5::write_attribute(list, std::string("unit.") + field, unit);
   });
 }
@@ -84,7 +75,7 @@ template <class R>
 void append_compounds(hid_t file, const char* name, std::span<const R> rows) {
   std::vector<Slot> slots;
   for (const R& row : rows) {
-    visit_fields(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
+    R::visit_fields(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
   }
   hdf5::append(hdf5::open_dataset(file, name), compound_type<R>(), slots.data(), static_cast<int64_t>(rows.size()));
 }
@@ -96,7 +87,7 @@ std::vector<R> read_compounds(hid_t file, const char* name) {
   const hdf5::Handle file_type(H5Dget_type(dataset), name);
   if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
   const R none;
-  visit_fields(none, [&](const char* field, const auto&, const char*) {
+  R::visit_fields(none, [&](const char* field, const auto&, const char*) {
     if (H5Tget_member_index(file_type, field) >= 0 || std::ranges::find(kLaterFields, field) != kLaterFields.end())
       return;
     throw Error(what + " has no field " + field);
@@ -110,10 +101,24 @@ std::vector<R> read_compounds(hid_t file, const char* name) {
   hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), what + " cannot be read");
   const Slot* slot = slots.data();
   for (R& row : rows) {
-    visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+    R::visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
   }
   H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
   return rows;
+}
+
+/// One attribute of a group for each field.
+template <class T>
+void write_attributes(hid_t group, const T& object) {
+  T::visit_fields(object,
+                  [&](const char* name, const auto& field, const char*) { hdf5::write_attribute(group, name, field); });
+}
+
+template <class T>
+void read_attributes(hid_t group, T& object) {
+  T::visit_fields(object, [&](const char* name, auto& field, const char*) {
+    field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
+  });
 }
 
 void append_rows(hid_t file, std::span<const FinishedRow> finished) {
@@ -264,18 +269,17 @@ hdf5::Handle compose(const std::string& path, const Environment& environment, co
   hdf5::Handle file = hdf5::create_in_memory(path);
   hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
   const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
-  visit_environment(environment, [&](const char* name, const auto& field, const char*) {
-    hdf5::write_attribute(environment_group, name, field);
-  });
+  write_attributes(environment_group, environment);
   const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
   for (const StoredConfig& config : configs) {
     hdf5::require_link_name(config.name);
     const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
-    visit_config(config, [&](const char* name, const std::string& text) { hdf5::write_text(group, name, text); });
+    StoredConfig::visit_fields(
+        config, [&](const char* field, const std::string& text, const char*) { hdf5::write_text(group, field, text); });
   }
   if (shard) {
     const hdf5::Handle group = hdf5::create_group(file, kShard);
-    visit_shard(*shard, [&](const char* name, const auto& field) { hdf5::write_attribute(group, name, field); });
+    write_attributes(group, *shard);
   }
   create_compounds<Row>(file, kRows);
   const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
@@ -289,9 +293,7 @@ std::optional<Shard> read_shard(hid_t file) {
   const hdf5::Handle group = hdf5::open_group(file, kShard);
   return hdf5::within(std::string("group ") + kShard, [&] {
     Shard shard;
-    visit_shard(shard, [&](const char* name, auto& field) {
-      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
-    });
+    read_attributes(group, shard);
     if (shard.index < 1 || shard.index > shard.count) {
       throw Error("index " + std::to_string(shard.index) + " must be from 1 to " + std::to_string(shard.count) +
                   ", the count");
@@ -358,18 +360,15 @@ Results read_results(const std::string& path) {
     return hdf5::within(path, [&] { return hdf5::open_group(file, name); });
   };
   const hdf5::Handle environment_group = group_of("environment");
-  hdf5::within(path + ": group environment", [&] {
-    visit_environment(results.environment, [&](const char* name, auto& field, const char*) {
-      field = hdf5::read_attribute<std::decay_t<decltype(field)>>(environment_group, name);
-    });
-  });
+  hdf5::within(path + ": group environment", [&] { read_attributes(environment_group, results.environment); });
   const hdf5::Handle all = group_of("configs");
   hdf5::within(path + ": group configs", [&] {
     for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {
       const hdf5::Handle group = hdf5::open_group(all, name);
       StoredConfig& config = results.configs.emplace_back();
       config.name = name;
-      visit_config(config, [&](const char* field, std::string& text) { text = hdf5::read_text(group, field); });
+      StoredConfig::visit_fields(
+          config, [&](const char* field, std::string& text, const char*) { text = hdf5::read_text(group, field); });
     }
   });
   results.rows = hdf5::within(path, [&] { return read_rows(file); });

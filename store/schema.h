@@ -1,5 +1,5 @@
 // The results schema nalab.results/1 as C++ structs: what experiments write and the report reads. Each field is listed
-// once, in a visit function that serves writing, reading and printing. data/README.md documents the file.
+// once, in its struct's visit_fields, which serves writing, reading and printing. data/README.md documents the file.
 #pragma once
 
 #include <cstdint>
@@ -28,32 +28,32 @@ struct Environment {
   double dot_bf16_one_thread = 0, dot_bf16_all_threads = 0;  ///< the same; 0 without native bf16 dot products
   double copy_bandwidth = 0;                                 ///< bytes read plus written per second, all threads
   std::string started;                                       ///< UTC, ISO 8601
-};
 
-/// Calls visitor(name, field, unit) for each field; the unit is "" where there is none.
-template <class E, class Visitor>
-void visit_environment(E& e, Visitor&& visitor) {
-  visitor("cpu", e.cpu, "");
-  visitor("isas", e.isas, "");
-  visitor("isa", e.isa, "");
-  visitor("cores", e.cores, "");
-  visitor("threads", e.threads, "");
-  visitor("l1d_bytes", e.l1d_bytes, "B");
-  visitor("l2_bytes", e.l2_bytes, "B");
-  visitor("l3_bytes", e.l3_bytes, "B");
-  visitor("memory_bytes", e.memory_bytes, "B");
-  visitor("os", e.os, "");
-  visitor("compiler", e.compiler, "");
-  visitor("flags", e.flags, "");
-  visitor("libraries", e.libraries, "");
-  visitor("revision", e.revision, "");
-  visitor("fma_f32_one_thread", e.fma_f32_one_thread, "FLOP/s");
-  visitor("fma_f32_all_threads", e.fma_f32_all_threads, "FLOP/s");
-  visitor("dot_bf16_one_thread", e.dot_bf16_one_thread, "FLOP/s");
-  visitor("dot_bf16_all_threads", e.dot_bf16_all_threads, "FLOP/s");
-  visitor("copy_bandwidth", e.copy_bandwidth, "B/s");
-  visitor("started", e.started, "");
-}
+  /// Calls visitor(name, field, unit) for each attribute; the unit is "" if there is none.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("cpu", self.cpu, "");
+    visitor("isas", self.isas, "");
+    visitor("isa", self.isa, "");
+    visitor("cores", self.cores, "");
+    visitor("threads", self.threads, "");
+    visitor("l1d_bytes", self.l1d_bytes, "B");
+    visitor("l2_bytes", self.l2_bytes, "B");
+    visitor("l3_bytes", self.l3_bytes, "B");
+    visitor("memory_bytes", self.memory_bytes, "B");
+    visitor("os", self.os, "");
+    visitor("compiler", self.compiler, "");
+    visitor("flags", self.flags, "");
+    visitor("libraries", self.libraries, "");
+    visitor("revision", self.revision, "");
+    visitor("fma_f32_one_thread", self.fma_f32_one_thread, "FLOP/s");
+    visitor("fma_f32_all_threads", self.fma_f32_all_threads, "FLOP/s");
+    visitor("dot_bf16_one_thread", self.dot_bf16_one_thread, "FLOP/s");
+    visitor("dot_bf16_all_threads", self.dot_bf16_all_threads, "FLOP/s");
+    visitor("copy_bandwidth", self.copy_bandwidth, "B/s");
+    visitor("started", self.started, "");
+  }
+};
 
 /// One (problem, variant, type, pass). Element of the compound dataset /rows.
 struct Row {
@@ -83,52 +83,52 @@ struct Row {
   int64_t sample_count = 0;
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
-};
 
-/// Calls visitor(name, field, unit) for each field of the compound.
-template <class R, class Visitor>
-void visit_row(R& r, Visitor&& visitor) {
-  visitor("id", r.id, "");
-  visitor("position", r.position, "");
-  visitor("config", r.config, "");
-  visitor("label", r.label, "");
-  visitor("problem", r.problem, "");
-  visitor("baseline", r.baseline, "");
-  visitor("layout", r.layout, "tokens");
-  visitor("window", r.window, "tokens");
-  visitor("stride", r.stride, "tokens");
-  visitor("dilation", r.dilation, "tokens");
-  visitor("causal", r.causal, "");
-  visitor("batch", r.batch, "");
-  visitor("heads", r.heads, "");
-  visitor("heads_kv", r.heads_kv, "");
-  visitor("head_dim", r.head_dim, "");
-  visitor("head_dim_v", r.head_dim_v, "");
-  visitor("extra_tokens", r.extra_tokens, "tokens");
-  visitor("scale", r.scale, "");
-  visitor("variant", r.variant, "");
-  visitor("type", r.type, "");
-  visitor("pass", r.pass, "");
-  visitor("isa", r.isa, "");
-  visitor("threads", r.threads, "");
-  visitor("status", r.status, "");
-  visitor("reason", r.reason, "");
-  visitor("verified_queries", r.verified_queries, "");
-  visitor("total_queries", r.total_queries, "");
-  visitor("error_frobenius", r.error_frobenius, "");
-  visitor("error_max", r.error_max, "");
-  visitor("bound_frobenius", r.bound_frobenius, "");
-  visitor("bound_max", r.bound_max, "");
-  visitor("attended_pairs", r.attended_pairs, "");
-  visitor("useful_flops", r.useful_flops, "FLOP");
-  visitor("executed_flops", r.executed_flops, "FLOP");
-  visitor("tensor_bytes", r.tensor_bytes, "B");
-  visitor("workspace_bytes", r.workspace_bytes, "B");
-  visitor("warmups", r.warmups, "");
-  visitor("packing_seconds", r.packing_seconds, "s");
-  visitor("first_sample", r.first_sample, "");
-  visitor("sample_count", r.sample_count, "");
-}
+  /// The same for each field of the compound.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("id", self.id, "");
+    visitor("position", self.position, "");
+    visitor("config", self.config, "");
+    visitor("label", self.label, "");
+    visitor("problem", self.problem, "");
+    visitor("baseline", self.baseline, "");
+    visitor("layout", self.layout, "tokens");
+    visitor("window", self.window, "tokens");
+    visitor("stride", self.stride, "tokens");
+    visitor("dilation", self.dilation, "tokens");
+    visitor("causal", self.causal, "");
+    visitor("batch", self.batch, "");
+    visitor("heads", self.heads, "");
+    visitor("heads_kv", self.heads_kv, "");
+    visitor("head_dim", self.head_dim, "");
+    visitor("head_dim_v", self.head_dim_v, "");
+    visitor("extra_tokens", self.extra_tokens, "tokens");
+    visitor("scale", self.scale, "");
+    visitor("variant", self.variant, "");
+    visitor("type", self.type, "");
+    visitor("pass", self.pass, "");
+    visitor("isa", self.isa, "");
+    visitor("threads", self.threads, "");
+    visitor("status", self.status, "");
+    visitor("reason", self.reason, "");
+    visitor("verified_queries", self.verified_queries, "");
+    visitor("total_queries", self.total_queries, "");
+    visitor("error_frobenius", self.error_frobenius, "");
+    visitor("error_max", self.error_max, "");
+    visitor("bound_frobenius", self.bound_frobenius, "");
+    visitor("bound_max", self.bound_max, "");
+    visitor("attended_pairs", self.attended_pairs, "");
+    visitor("useful_flops", self.useful_flops, "FLOP");
+    visitor("executed_flops", self.executed_flops, "FLOP");
+    visitor("tensor_bytes", self.tensor_bytes, "B");
+    visitor("workspace_bytes", self.workspace_bytes, "B");
+    visitor("warmups", self.warmups, "");
+    visitor("packing_seconds", self.packing_seconds, "s");
+    visitor("first_sample", self.first_sample, "");
+    visitor("sample_count", self.sample_count, "");
+  }
+};
 
 /// One answer of the simulator, beside the figures published for it. Element of the compound dataset /simulations.
 /// A file without simulations has no such dataset.
@@ -153,47 +153,47 @@ struct SimulationRow {
   double published_actual = 0;                                    ///< measured by the publication; 0 where none is
   std::string
       exception;  ///< a sentence on why the figures may differ from the published ones; empty where they may not
-};
 
-/// Calls visitor(name, field, unit) for each field of the compound.
-template <class S, class Visitor>
-void visit_simulation(S& s, Visitor&& visitor) {
-  visitor("id", s.id, "");
-  visitor("config", s.config, "");
-  visitor("table", s.table, "");
-  visitor("label", s.label, "");
-  visitor("layout", s.layout, "tokens");
-  visitor("window", s.window, "tokens");
-  visitor("stride", s.stride, "tokens");
-  visitor("dilation", s.dilation, "tokens");
-  visitor("causal", s.causal, "");
-  visitor("extra_tokens", s.extra_tokens, "tokens");
-  visitor("q_tile", s.q_tile, "tokens");
-  visitor("kv_tile", s.kv_tile, "tokens");
-  visitor("tiles_note", s.tiles_note, "");
-  visitor("kv_tiling", s.kv_tiling, "");
-  visitor("attention_share", s.attention_share, "");
-  visitor("steps", s.steps, "");
-  visitor("dense_steps", s.dense_steps, "");
-  visitor("round_speedup", s.round_speedup, "");
-  visitor("query_tiles", s.query_tiles, "");
-  visitor("tiles_total", s.tiles_total, "");
-  visitor("tiles_visited_worst", s.tiles_visited_worst, "");
-  visitor("tiles_visited", s.tiles_visited, "");
-  visitor("tiles_full", s.tiles_full, "");
-  visitor("attended_pairs", s.attended_pairs, "");
-  visitor("computed_pairs", s.computed_pairs, "");
-  visitor("all_pairs", s.all_pairs, "");
-  visitor("speedup_flops", s.speedup_flops, "");
-  visitor("speedup_worst", s.speedup_worst, "");
-  visitor("speedup_mean", s.speedup_mean, "");
-  visitor("end_to_end_flops", s.end_to_end_flops, "");
-  visitor("end_to_end_simulated", s.end_to_end_simulated, "");
-  visitor("published_flops", s.published_flops, "");
-  visitor("published_simulated", s.published_simulated, "");
-  visitor("published_actual", s.published_actual, "");
-  visitor("exception", s.exception, "");
-}
+  /// The same for each field of the compound.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("id", self.id, "");
+    visitor("config", self.config, "");
+    visitor("table", self.table, "");
+    visitor("label", self.label, "");
+    visitor("layout", self.layout, "tokens");
+    visitor("window", self.window, "tokens");
+    visitor("stride", self.stride, "tokens");
+    visitor("dilation", self.dilation, "tokens");
+    visitor("causal", self.causal, "");
+    visitor("extra_tokens", self.extra_tokens, "tokens");
+    visitor("q_tile", self.q_tile, "tokens");
+    visitor("kv_tile", self.kv_tile, "tokens");
+    visitor("tiles_note", self.tiles_note, "");
+    visitor("kv_tiling", self.kv_tiling, "");
+    visitor("attention_share", self.attention_share, "");
+    visitor("steps", self.steps, "");
+    visitor("dense_steps", self.dense_steps, "");
+    visitor("round_speedup", self.round_speedup, "");
+    visitor("query_tiles", self.query_tiles, "");
+    visitor("tiles_total", self.tiles_total, "");
+    visitor("tiles_visited_worst", self.tiles_visited_worst, "");
+    visitor("tiles_visited", self.tiles_visited, "");
+    visitor("tiles_full", self.tiles_full, "");
+    visitor("attended_pairs", self.attended_pairs, "");
+    visitor("computed_pairs", self.computed_pairs, "");
+    visitor("all_pairs", self.all_pairs, "");
+    visitor("speedup_flops", self.speedup_flops, "");
+    visitor("speedup_worst", self.speedup_worst, "");
+    visitor("speedup_mean", self.speedup_mean, "");
+    visitor("end_to_end_flops", self.end_to_end_flops, "");
+    visitor("end_to_end_simulated", self.end_to_end_simulated, "");
+    visitor("published_flops", self.published_flops, "");
+    visitor("published_simulated", self.published_simulated, "");
+    visitor("published_actual", self.published_actual, "");
+    visitor("exception", self.exception, "");
+  }
+};
 
 /// A tensor kept on request, float32, in /tensors/<row id>/<name>.
 struct StoredTensor {
@@ -216,16 +216,16 @@ struct StoredConfig {
   std::string resolved;
   std::string table = {};     ///< the published table that it reproduces, or generic
   std::string baseline = {};  ///< the variant that speedups are over
-};
 
-/// Calls visitor(name, field) for each dataset.
-template <class C, class Visitor>
-void visit_config(C& c, Visitor&& visitor) {
-  visitor("text", c.text);
-  visitor("resolved", c.resolved);
-  visitor("table", c.table);
-  visitor("baseline", c.baseline);
-}
+  /// The same for each dataset.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("text", self.text, "");
+    visitor("resolved", self.resolved, "");
+    visitor("table", self.table, "");
+    visitor("baseline", self.baseline, "");
+  }
+};
 
 /// Which share of a plan a results file holds. Attributes of the group /shard, which is only there in the file of a
 /// shard.
@@ -233,16 +233,16 @@ struct Shard {
   int64_t index = 1, count = 1;  ///< the index-th of count shards, 1 <= index <= count
   std::string filter = {};       ///< expression that chose the rows of the plan
   int64_t rows = 0;              ///< rows and simulations of the finished file
-};
 
-/// Calls visitor(name, field) for each attribute.
-template <class S, class Visitor>
-void visit_shard(S& s, Visitor&& visitor) {
-  visitor("index", s.index);
-  visitor("count", s.count);
-  visitor("filter", s.filter);
-  visitor("rows", s.rows);
-}
+  /// The same for each attribute.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("index", self.index, "");
+    visitor("count", self.count, "");
+    visitor("filter", self.filter, "");
+    visitor("rows", self.rows, "");
+  }
+};
 
 /// A whole results file in memory, tensors aside.
 struct Results {

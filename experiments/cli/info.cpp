@@ -46,14 +46,15 @@ std::string label(std::string name) {
 }
 
 void print_lines(const store::Environment& environment) {
-  store::visit_environment(environment, [](const char* name, const auto& value, const char* unit) {
+  store::Environment::visit_fields(environment, [](const char* name, const auto& value, const char* unit) {
     fmt::print("{:<22}{}\n", label(name), readable(value, unit));
   });
 }
 
 void print_json(const store::Environment& environment) {
   nlohmann::ordered_json json;
-  store::visit_environment(environment, [&](const char* name, const auto& value, const char*) { json[name] = value; });
+  store::Environment::visit_fields(environment,
+                                   [&](const char* name, const auto& value, const char*) { json[name] = value; });
   fmt::print("{}\n", json.dump(2));
 }
 

@@ -100,7 +100,7 @@ void emit_fields(YAML::Emitter& out, const S& object);
 
 template <class S>
 requires requires(const S& object) {
-  visit_fields(object, [](const char*, const auto&, const auto&) {});
+  S::visit_fields(object, [](const char*, const auto&, const auto&) {});
 }
 void emit(YAML::Emitter& out, const S& object) {
   out << YAML::Flow << YAML::BeginMap;
@@ -136,7 +136,7 @@ void emit_fields(YAML::Emitter& out, const S& object) {
     out << YAML::Key << key << YAML::Value;
     emit(out, value);
   };
-  visit_fields(object, [&]<class T>(const char* key, const T& value, const auto&) {
+  S::visit_fields(object, [&]<class T>(const char* key, const T& value, const auto&) {
     if constexpr (requires { value.has_value(); }) {
       if (value) emit_entry(key, *value);
     } else if constexpr (kIsList<T>) {

@@ -63,38 +63,37 @@ struct Timing {
   int64_t max_samples = 200;
   double min_seconds = 0.2;  ///< go on until the samples add up to that
   double max_seconds = 10;   ///< no further sample beyond that
-};
 
-template <class T, class Visitor>
-requires std::same_as<std::remove_const_t<T>, Timing>
-void visit_fields(T& t, Visitor&& visitor) {
-  visitor("warmups", t.warmups, AtLeast{1});
-  visitor("min_samples", t.min_samples, AtLeast{1});
-  visitor("max_samples", t.max_samples, AtLeast{1});
-  visitor("min_seconds", t.min_seconds, AtLeast{0});
-  visitor("max_seconds", t.max_seconds, AtLeast{0});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("warmups", self.warmups, AtLeast{1});
+    visitor("min_samples", self.min_samples, AtLeast{1});
+    visitor("max_samples", self.max_samples, AtLeast{1});
+    visitor("min_seconds", self.min_seconds, AtLeast{0});
+    visitor("max_seconds", self.max_seconds, AtLeast{0});
+  }
+};
 
 /// How much of a result is compared with the oracle.
 struct Verify {
   double budget_seconds = 2;     ///< all queries where the oracle is expected to take at most that long
   int64_t sampled_queries = 64;  ///< else about that many, spread over the tensor, its corners included
-};
 
-template <class V, class Visitor>
-requires std::same_as<std::remove_const_t<V>, Verify>
-void visit_fields(V& v, Visitor&& visitor) {
-  visitor("budget_seconds", v.budget_seconds, AtLeast{0});
-  visitor("sampled_queries", v.sampled_queries, AtLeast{1});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("budget_seconds", self.budget_seconds, AtLeast{0});
+    visitor("sampled_queries", self.sampled_queries, AtLeast{1});
+  }
+};
 
 struct Store {
   TensorStorage tensors = TensorStorage::none;
-};
 
-template <class S, class Visitor>
-requires std::same_as<std::remove_const_t<S>, Store>
-void visit_fields(S& s, Visitor&& visitor) { visitor("tensors", s.tensors, Anything{}); }
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("tensors", self.tensors, Anything{});
+  }
+};
 
 /// The keys of a problem, which strata are made of.
 std::vector<std::string> stratum_keys();
@@ -104,15 +103,14 @@ struct Sample {
   int64_t count = 0;                ///< that many problems, or all where there are fewer
   int64_t seed = 1;                 ///< of the choice
   std::vector<std::string> strata;  ///< keys of ProblemSettings; empty: one stratum
-};
 
-template <class S, class Visitor>
-requires std::same_as<std::remove_const_t<S>, Sample>
-void visit_fields(S& s, Visitor&& visitor) {
-  visitor("count", s.count, AtLeast{1});
-  visitor("seed", s.seed, AtLeast{0});
-  visitor("strata", s.strata, OneOf{stratum_keys()});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("count", self.count, AtLeast{1});
+    visitor("seed", self.seed, AtLeast{0});
+    visitor("strata", self.strata, OneOf{stratum_keys()});
+  }
+};
 
 /// Refuses a sample without a count.
 void read(const Field& field, Sample& sample, Anything);
@@ -122,15 +120,18 @@ struct Run {
   std::vector<ElementType> types;  ///< empty: those of the settings
   std::vector<RowPass> passes;     ///< empty: those of the settings
   std::optional<Sample> sample;    ///< unset: all problems
+
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("types", self.types, Anything{});
+    visitor("passes", self.passes, Anything{});
+    visitor("sample", self.sample, Anything{});
+  }
 };
 
-template <class R, class Visitor>
-requires std::same_as<std::remove_const_t<R>, Run>
-void visit_fields(R& r, Visitor&& visitor) {
-  visitor("types", r.types, Anything{});
-  visitor("passes", r.passes, Anything{});
-  visitor("sample", r.sample, Anything{});
-}
+/// Names of the registry's variants, those after `more` first.
+std::vector<std::string> variant_names(std::vector<std::string> more = {});
+inline constexpr const char* kAllVariants = "all";
 
 /// What holds for all problems of a configuration; `quick` may override each key.
 struct Settings {
@@ -143,25 +144,20 @@ struct Settings {
   std::vector<RowPass> passes{RowPass::forward};
   std::vector<Run> runs{Run{}};    ///< one after the other
   std::string baseline = "dense";  ///< the variant that the report compares with
+
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("timing", self.timing, Anything{});
+    visitor("verify", self.verify, Anything{});
+    visitor("store", self.store, Anything{});
+    visitor("seed", self.seed, AtLeast{0});
+    visitor("variants", self.variants, OneOf{variant_names({kAllVariants})});
+    visitor("types", self.types, Anything{});
+    visitor("passes", self.passes, Anything{});
+    visitor("runs", self.runs, Anything{});
+    visitor("baseline", self.baseline, OneOf{variant_names()});
+  }
 };
-
-/// Names of the registry's variants, those after `more` first.
-std::vector<std::string> variant_names(std::vector<std::string> more = {});
-inline constexpr const char* kAllVariants = "all";
-
-template <class S, class Visitor>
-requires std::same_as<std::remove_const_t<S>, Settings>
-void visit_fields(S& s, Visitor&& visitor) {
-  visitor("timing", s.timing, Anything{});
-  visitor("verify", s.verify, Anything{});
-  visitor("store", s.store, Anything{});
-  visitor("seed", s.seed, AtLeast{0});
-  visitor("variants", s.variants, OneOf{variant_names({kAllVariants})});
-  visitor("types", s.types, Anything{});
-  visitor("passes", s.passes, Anything{});
-  visitor("runs", s.runs, Anything{});
-  visitor("baseline", s.baseline, OneOf{variant_names()});
-}
 
 /// A problem as YAML gives it, of any element type. Once loaded, every per-axis list has one value for each axis.
 struct ProblemSettings {
@@ -179,40 +175,38 @@ struct ProblemSettings {
 
   /// Requires the per-axis lists to have one value for each axis. The problem may be invalid.
   Problem problem(ElementType type) const;
-};
 
-template <class P, class Visitor>
-requires std::same_as<std::remove_const_t<P>, ProblemSettings>
-void visit_fields(P& p, Visitor&& visitor) {
-  visitor("label", p.label, Anything{});
-  visitor("layout", p.layout, Anything{});
-  visitor("window", p.window, Anything{});
-  visitor("stride", p.stride, Anything{});
-  visitor("dilation", p.dilation, Anything{});
-  visitor("causal", p.causal, Anything{});
-  visitor("batch", p.batch, Anything{});
-  visitor("heads", p.heads, Anything{});
-  visitor("heads_kv", p.heads_kv, Anything{});
-  visitor("head_dim", p.head_dim, Anything{});
-  visitor("head_dim_v", p.head_dim_v, Anything{});
-  visitor("extra_tokens", p.extra_tokens, Anything{});
-  visitor("scale", p.scale, Anything{});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("label", self.label, Anything{});
+    visitor("layout", self.layout, Anything{});
+    visitor("window", self.window, Anything{});
+    visitor("stride", self.stride, Anything{});
+    visitor("dilation", self.dilation, Anything{});
+    visitor("causal", self.causal, Anything{});
+    visitor("batch", self.batch, Anything{});
+    visitor("heads", self.heads, Anything{});
+    visitor("heads_kv", self.heads_kv, Anything{});
+    visitor("head_dim", self.head_dim, Anything{});
+    visitor("head_dim_v", self.head_dim_v, Anything{});
+    visitor("extra_tokens", self.extra_tokens, Anything{});
+    visitor("scale", self.scale, Anything{});
+  }
+};
 
 /// Figures that a publication gives for an application: its speedup over self attention throughout.
 struct Published {
   std::optional<double> flops;      ///< FLOP-wise bound
   std::optional<double> simulated;  ///< by the tiles that the worst query tile visits
   std::optional<double> actual;     ///< measured
-};
 
-template <class P, class Visitor>
-requires std::same_as<std::remove_const_t<P>, Published>
-void visit_fields(P& p, Visitor&& visitor) {
-  visitor("flops", p.flops, AtLeast{1});
-  visitor("simulated", p.simulated, AtLeast{1});
-  visitor("actual", p.actual, AtLeast{0});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("flops", self.flops, AtLeast{1});
+    visitor("simulated", self.simulated, AtLeast{1});
+    visitor("actual", self.actual, AtLeast{0});
+  }
+};
 
 /// A question to the simulator as YAML gives it. Once loaded, every per-axis list has one value for each axis.
 struct SimulationSettings {
@@ -227,45 +221,43 @@ struct SimulationSettings {
   std::string exception;  ///< a sentence on why the published figures may not be met
 
   simulator::Tiles tiles() const { return {q_tile, kv_tile, kv_tiling}; }
-};
 
-template <class S, class Visitor>
-requires std::same_as<std::remove_const_t<S>, SimulationSettings>
-void visit_fields(S& s, Visitor&& visitor) {
-  visitor("table", s.table, Identifier{});
-  visitor("label", s.problem.label, Anything{});
-  visitor("layout", s.problem.layout, Anything{});
-  visitor("window", s.problem.window, Anything{});
-  visitor("stride", s.problem.stride, Anything{});
-  visitor("dilation", s.problem.dilation, Anything{});
-  visitor("causal", s.problem.causal, Anything{});
-  visitor("extra_tokens", s.problem.extra_tokens, Anything{});
-  visitor("q_tile", s.q_tile, Anything{});
-  visitor("kv_tile", s.kv_tile, Anything{});
-  visitor("kv_tiling", s.kv_tiling, Anything{});
-  visitor("tiles_note", s.tiles_note, Anything{});
-  visitor("attention_share", s.application.attention_share, Anything{});
-  visitor("steps", s.application.steps, Anything{});
-  visitor("dense_steps", s.application.dense_steps, Anything{});
-  visitor("round_speedup", s.round_speedup, Anything{});
-  visitor("published", s.published, Anything{});
-  visitor("exception", s.exception, Anything{});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("table", self.table, Identifier{});
+    visitor("label", self.problem.label, Anything{});
+    visitor("layout", self.problem.layout, Anything{});
+    visitor("window", self.problem.window, Anything{});
+    visitor("stride", self.problem.stride, Anything{});
+    visitor("dilation", self.problem.dilation, Anything{});
+    visitor("causal", self.problem.causal, Anything{});
+    visitor("extra_tokens", self.problem.extra_tokens, Anything{});
+    visitor("q_tile", self.q_tile, Anything{});
+    visitor("kv_tile", self.kv_tile, Anything{});
+    visitor("kv_tiling", self.kv_tiling, Anything{});
+    visitor("tiles_note", self.tiles_note, Anything{});
+    visitor("attention_share", self.application.attention_share, Anything{});
+    visitor("steps", self.application.steps, Anything{});
+    visitor("dense_steps", self.application.dense_steps, Anything{});
+    visitor("round_speedup", self.round_speedup, Anything{});
+    visitor("published", self.published, Anything{});
+    visitor("exception", self.exception, Anything{});
+  }
+};
 
 /// What a configuration is, apart from what it runs.
 struct Title {
   std::string name;               ///< of the results file and its group
   std::string table = "generic";  ///< which published table it reproduces
   std::string about;              ///< one line for people
-};
 
-template <class T, class Visitor>
-requires std::same_as<std::remove_const_t<T>, Title>
-void visit_fields(T& t, Visitor&& visitor) {
-  visitor("name", t.name, Identifier{});
-  visitor("table", t.table, Identifier{});
-  visitor("about", t.about, Anything{});
-}
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("name", self.name, Identifier{});
+    visitor("table", self.table, Identifier{});
+    visitor("about", self.about, Anything{});
+  }
+};
 
 struct Config {
   std::string path;

@@ -1,6 +1,6 @@
 // Strict reading of YAML: every complaint is one line "FILE:LINE:COLUMN: KEY: expected ..., got ...".
 //
-// A struct is read through its visit function, visit_fields(object, visitor), which calls visitor(key, field, rule)
+// A struct is read through its visit function, S::visit_fields(object, visitor), which calls visitor(key, field, rule)
 // once for each field: the same visit that writes it. Keys that are absent leave their field as it is, so reading a
 // second mapping over the same object overrides it.
 #pragma once
@@ -110,7 +110,7 @@ template <class S>
 std::vector<std::string> keys_of() {
   std::vector<std::string> keys;
   S object;
-  visit_fields(object, [&keys](const char* key, auto&, const auto&) { keys.emplace_back(key); });
+  S::visit_fields(object, [&keys](const char* key, auto&, const auto&) { keys.emplace_back(key); });
   return keys;
 }
 
@@ -123,14 +123,14 @@ const Field* find(const std::vector<Field>& entries, std::string_view key);
 /// Reads the fields that the entries hold; other keys are not looked at.
 template <class S>
 void read_fields(const std::vector<Field>& entries, S& object) {
-  visit_fields(object, [&entries](const char* key, auto& value, const auto& rule) {
+  S::visit_fields(object, [&entries](const char* key, auto& value, const auto& rule) {
     if (const Field* field = find(entries, key)) read(*field, value, rule);
   });
 }
 
 template <class S>
 requires requires(S& object) {
-  visit_fields(object, [](const char*, auto&, const auto&) {});
+  S::visit_fields(object, [](const char*, auto&, const auto&) {});
 }
 void read(const Field& field, S& object, Anything) {
   const std::vector<Field> entries = field.entries();

@@ -17,7 +17,7 @@ namespace {
 /// The values of the strata's keys, one after the other.
 std::string stratum_of(const ProblemSettings& problem, const std::vector<std::string>& strata) {
   std::string text;
-  visit_fields(problem, [&]<class T>(const char* key, const T& value, const auto&) {
+  ProblemSettings::visit_fields(problem, [&]<class T>(const char* key, const T& value, const auto&) {
     if (std::find(strata.begin(), strata.end(), key) == strata.end()) return;
     if constexpr (requires { value.has_value(); }) {
       text += value ? fmt::format("{};", *value) : ";";

@@ -34,7 +34,8 @@ std::string without_times(store::Row row) {
   row.first_sample = 0;
   row.packing_seconds = 0;
   std::ostringstream text;
-  visit_row(row, [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
+  store::Row::visit_fields(
+      row, [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
   return text.str();
 }
 

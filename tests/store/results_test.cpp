@@ -340,7 +340,7 @@ TEST(Results, ResumeSaysAllThatDiffers) {
   for (const char* field : {"cpu", "isa", "compiler", "flags", "revision"}) {
     Environment other = environment();
     std::string before;
-    visit_environment(other, [&](const std::string& name, auto& value, const char*) {
+    Environment::visit_fields(other, [&](const std::string& name, auto& value, const char*) {
       if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
         if (name == field) before = std::exchange(value, "other");
       }
@@ -407,7 +407,7 @@ TEST(Results, FieldsThatEarlierBuildsLackReadAsNothing) {
     std::vector<std::string> texts;
     texts.reserve(100);
     const Row full = row("a");
-    visit_row(full, [&](const std::string& name, const auto& field, const char*) {
+    Row::visit_fields(full, [&](const std::string& name, const auto& field, const char*) {
       using Field = std::decay_t<decltype(field)>;
       if (std::find(names.begin(), names.end(), name) != names.end()) return;
       H5Tinsert(type, name.c_str(), offset, hdf5::value_type<Field>());

@@ -15,7 +15,7 @@ namespace nalab::store {
 inline Environment environment() {
   Environment e;
   int n = 0;
-  visit_environment(e, [&](const char* name, auto& field, const char*) {
+  Environment::visit_fields(e, [&](const char* name, auto& field, const char*) {
     ++n;
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       field = std::string(name) + " µ" + std::to_string(n);
@@ -29,7 +29,7 @@ inline Environment environment() {
 inline Row row(const std::string& id, std::vector<double> samples = {}) {
   Row r;
   int n = 0;
-  visit_row(r, [&](const char* name, auto& field, const char*) {
+  Row::visit_fields(r, [&](const char* name, auto& field, const char*) {
     ++n;
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       field = std::string(name) + " of " + id;
@@ -46,7 +46,7 @@ inline Row row(const std::string& id, std::vector<double> samples = {}) {
 inline SimulationRow simulation(const std::string& id) {
   SimulationRow s;
   int n = 0;
-  visit_simulation(s, [&](const char* name, auto& field, const char*) {
+  SimulationRow::visit_fields(s, [&](const char* name, auto& field, const char*) {
     ++n;
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       field = std::string(name) + " of " + id;
@@ -58,21 +58,12 @@ inline SimulationRow simulation(const std::string& id) {
   return s;
 }
 
-template <class T, class Visit>
-std::string text_of(const T& value, const Visit& visit) {
+template <class T>
+std::string text_of(const T& value) {
   std::ostringstream text;
-  visit(value, [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
+  T::visit_fields(value,
+                  [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
   return text.str();
-}
-inline std::string text_of(const Environment& e) {
-  return text_of(e, [](const auto& x, auto&& visitor) { visit_environment(x, visitor); });
-}
-inline std::string text_of(const Row& r) {
-  return text_of(r, [](const auto& x, auto&& visitor) { visit_row(x, visitor); });
-}
-
-inline std::string text_of(const SimulationRow& s) {
-  return text_of(s, [](const auto& x, auto&& visitor) { visit_simulation(x, visitor); });
 }
 
 template <class F>

@@ -18,16 +18,14 @@ TEST(Schema, EveryFieldIsDocumented) {
   const std::string page(std::istreambuf_iterator<char>(file), {});
   const auto require = [&](const std::string& name) { EXPECT_THAT(page, HasSubstr("`" + name + "`")); };
   for (const char* schema : {kResultsSchema, kCasesSchema, kOutputsSchema}) require(schema);
-  const Environment environment;
-  visit_environment(environment, [&](const char* name, const auto&, const char*) { require(name); });
-  const Row row;
-  visit_row(row, [&](const char* name, const auto&, const char*) { require(name); });
-  const SimulationRow simulation;
-  visit_simulation(simulation, [&](const char* name, const auto&, const char*) { require(name); });
-  const Shard shard;
-  visit_shard(shard, [&](const char* name, const auto&) { require(name); });
-  const StoredConfig config;
-  visit_config(config, [&](const char* name, const auto&) { require(name); });
+  const auto require_fields = [&]<class T>(const T& object) {
+    T::visit_fields(object, [&](const char* name, const auto&, const char*) { require(name); });
+  };
+  require_fields(Environment());
+  require_fields(Row());
+  require_fields(SimulationRow());
+  require_fields(Shard());
+  require_fields(StoredConfig());
 }
 
 }  // namespace
