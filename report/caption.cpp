@@ -24,16 +24,23 @@ std::string samples_text(const std::vector<const store::Row*>& rows) {
   return fmt::format("{} to {} samples of each time", least, most);
 }
 
+/// What an arithmetic does, in words where they are known.
+std::string operations_of(const std::string& arithmetic) {
+  if (arithmetic == "f32_fma") return "f32 multiply-adds";
+  if (arithmetic == "bf16_dot") return "bf16 dot products";
+  return arithmetic;
+}
+
 std::string peaks_text(const store::Environment& environment) {
-  if (environment.fma_f32_all_threads == 0) return "Peaks were not measured.";
-  std::string text = fmt::format("Peaks, measured in the same run: {} GFLOP/s of f32 multiply-adds",
-                                 significant(environment.fma_f32_all_threads / 1e9, 4));
-  if (environment.dot_bf16_all_threads > 0) {
-    text += fmt::format(
-        ", {} GFLOP/s of bf16 dot products (bf16 rows that can use them are compared with the greater rate)",
-        significant(environment.dot_bf16_all_threads / 1e9, 4));
+  if (environment.peaks.empty()) return "Peaks were not measured.";
+  std::string text;
+  for (const store::Peak& peak : environment.peaks) {
+    text += fmt::format("{}{} GFLOP/s of {}", text.empty() ? "" : ", ", significant(peak.all_threads / 1e9, 4),
+                        operations_of(peak.name));
   }
-  return text + ".";
+  const bool one = environment.peaks.size() == 1;
+  return fmt::format("Peaks, measured in the same run: {}{}.", text,
+                     one ? "" : " (rows are compared with the peak of their arithmetic)");
 }
 
 }  // namespace

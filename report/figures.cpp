@@ -2,9 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "report/statistics.h"
+#include "store/rows.h"
 
 namespace nalab::report {
 
@@ -17,10 +16,18 @@ std::string why_not_measured(const store::Row& row) {
 
 double peak_of(const store::Environment& environment, const store::Row& row) {
   if (row.isa != environment.isa || row.threads != environment.threads) return 0;
-  const double fma = environment.fma_f32_all_threads;
-  // Only with this instruction set can a row use dot products of bf16; it may still be faster without them.
-  const bool dots = row.type == "bf16" && row.isa == "avx512bf16";
-  return dots ? std::max(fma, environment.dot_bf16_all_threads) : fma;
+  const auto rate_of = [&environment](const std::string& arithmetic) {
+    const store::Peak* peak = store::find_peak(environment, arithmetic);
+    return peak == nullptr ? 0 : peak->all_threads;
+  };
+  const double forward = rate_of(row.arithmetic);
+  if (row.backward_arithmetic.empty() || row.backward_arithmetic == row.arithmetic) return forward;
+  const double backward = rate_of(row.backward_arithmetic);
+  if (forward == 0 || backward == 0) return 0;
+  const Problem problem = store::problem_of(row);
+  const auto forward_flops = static_cast<double>(problem.useful_flops(Pass::forward));
+  const auto backward_flops = static_cast<double>(problem.useful_flops(Pass::backward));
+  return (forward_flops + backward_flops) / (forward_flops / forward + backward_flops / backward);
 }
 
 Figures figures_of(const store::Environment& environment, const store::Row& row) {

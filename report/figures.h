@@ -17,9 +17,9 @@ bool is_measured(const store::Row& row);
 /// Why a row has none: its own reason or status, in a sentence that names the variant.
 std::string why_not_measured(const store::Row& row);
 
-/// The measured peak that a row's rate is compared with, FLOP/s: multiply-adds in f32 for f32 and f16; for bf16 the
-/// faster of these and of native dot products, where the row's ISA has them (on some CPUs they are the slower ones). 0
-/// where the peak was not measured for the row's ISA and threads.
+/// The measured peak that a row's rate is compared with, FLOP/s: that of its arithmetic. Where its two passes have
+/// different ones, the rate of a row that does the useful FLOPs of each pass at that pass's peak. 0 if a peak was not
+/// measured for the row's ISA and threads.
 double peak_of(const store::Environment& environment, const store::Row& row);
 
 /// Figures of a measured row.

@@ -70,10 +70,15 @@ void add(Folded& machine, const store::Results& file) {
   machine.origin.repeated += add(results.rows, file.rows) + add(results.simulations, file.simulations);
 
   Environment& all = results.environment;
-  for (double Environment::*peak :
-       {&Environment::fma_f32_one_thread, &Environment::fma_f32_all_threads, &Environment::dot_bf16_one_thread,
-        &Environment::dot_bf16_all_threads, &Environment::copy_bandwidth}) {
-    all.*peak = std::max(all.*peak, e.*peak);
+  all.copy_bandwidth = std::max(all.copy_bandwidth, e.copy_bandwidth);
+  for (const store::Peak& peak : e.peaks) {
+    const auto there = std::ranges::find(all.peaks, peak.name, &store::Peak::name);
+    if (there == all.peaks.end()) {
+      all.peaks.push_back(peak);
+      continue;
+    }
+    there->one_thread = std::max(there->one_thread, peak.one_thread);
+    there->all_threads = std::max(there->all_threads, peak.all_threads);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <functional>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -258,14 +259,14 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
 /// GFLOP/s against FLOP per byte of tensors, with the lines that bandwidth and multiply-adds draw.
 std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   const store::Environment& environment = view.results.environment;
-  const double peak = environment.fma_f32_all_threads, bandwidth = environment.copy_bandwidth;
-  if (peak <= 0 || bandwidth <= 0) return std::nullopt;
+  const double bandwidth = environment.copy_bandwidth;
+  if (bandwidth <= 0) return std::nullopt;
   std::vector<Series> useful;
   Series executed{"all executed FLOPs", Role::kBaseline, Mark::kPoints, {}};
   Rows shown;
   std::set<const Row*> seen;
-  double least = peak / bandwidth, most = least;
-  bool has_dots = false;
+  std::set<std::string> arithmetics;
+  double least = std::numeric_limits<double>::infinity(), most = 0;
   for (const std::string& variant : view.variants) {
     Series series{variant, variant == view.baseline ? Role::kBaseline : Role::kOurs, Mark::kPoints, {}};
     for (const Row* problem : view.problems) {
@@ -279,13 +280,21 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
       };
       series.points.push_back(point(row->useful_flops));
       if (row->executed_flops > row->useful_flops) executed.points.push_back(point(row->executed_flops));
-      has_dots = has_dots || (row->type == "bf16" && row->isa == "avx512bf16");
+      arithmetics.insert({row->arithmetic, row->backward_arithmetic});
       shown.push_back(row);
     }
     if (!series.points.empty()) useful.push_back(std::move(series));
   }
-  if (shown.size() < kFewestPoints) return std::nullopt;
+  std::vector<store::Peak> peaks = environment.peaks;
+  std::erase_if(peaks, [&](const store::Peak& peak) { return !arithmetics.contains(peak.name); });
+  if (shown.size() < kFewestPoints || peaks.empty()) return std::nullopt;
 
+  double highest = 0;
+  for (const store::Peak& peak : peaks) {
+    highest = std::max(highest, peak.all_threads);
+    least = std::min(least, peak.all_threads / bandwidth);
+  }
+  most = std::max(most, highest / bandwidth);
   least /= 2;
   most *= 2;
   Plot plot;
@@ -293,17 +302,12 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   plot.title = pass == "forward" ? "Roofline, forward" : "Roofline, forward and backward";
   plot.x = {"work per size of the tensors, FLOP/B", true};
   plot.y = {"rate, GFLOP/s", true};
-  const auto level = [&](const std::string& what, double rate) {
-    plot.series.push_back({fmt::format("{} {} GFLOP/s", what, significant(rate / 1e9, 3)),
+  for (const store::Peak& peak : peaks) {
+    const double rate = peak.all_threads;
+    plot.series.push_back({fmt::format("{} peak {} GFLOP/s", peak.name, significant(rate / 1e9, 3)),
                            Role::kBound,
                            Mark::kLine,
                            {{rate / bandwidth, rate / 1e9}, {most, rate / 1e9}}});
-  };
-  double highest = peak;
-  level("f32 peak", peak);
-  if (has_dots && environment.dot_bf16_all_threads > 0) {
-    level("bf16 peak", environment.dot_bf16_all_threads);
-    highest = std::max(peak, environment.dot_bf16_all_threads);
   }
   plot.series.push_back({fmt::format("copy {} GB/s", significant(bandwidth / 1e9, 3)),
                          Role::kBound,
@@ -314,7 +318,7 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   plot.caption = caption_of(
       view, shown,
       "One point for each problem, type and variant, by its useful FLOPs; where the variant executes masked pairs "
-      "too, another point has all its FLOPs. The lines are the measured peak of multiply-adds and "
+      "too, another point has all its FLOPs. The lines are the measured peaks of the arithmetics used and "
       "the bandwidth of copying; what fits the caches can lie above the latter.");
   return plot;
 }

@@ -9,9 +9,11 @@
 #include <type_traits>
 
 #include "core/error.h"
+#include "store/compounds.h"
 #include "store/differences.h"
 #include "store/hdf5.h"
 #include "store/new_file.h"
+#include "store/rows.h"
 
 namespace nalab::store {
 
@@ -19,93 +21,9 @@ namespace {
 
 constexpr const char* kRows = "rows";
 constexpr const char* kSimulations = "simulations";
+constexpr const char* kPeaks = "peaks";
 constexpr const char* kShard = "shard";
-constexpr int64_t kRowsPerChunk = 64;
 constexpr int64_t kSamplesPerChunk = 1024;
-
-/// Fields that files of earlier builds lack; they read as 0.
-constexpr std::array<std::string_view, 2> kLaterFields{"position", "packing_seconds"};
-
-/// A field of a row or simulation in memory: each one takes eight bytes.
-union Slot {
-  const char* text;
-  int64_t integer;
-  double number;
-
-  void set(const std::string& value) { text = value.c_str(); }
-  void set(int64_t value) { integer = value; }
-  void set(double value) { number = value; }
-  void get(std::string& value) const { value = text == nullptr ? "" : text; }
-  void get(int64_t& value) const { value = integer; }
-  void get(double& value) const { value = number; }
-};
-
-template <class R>
-std::size_t field_count() {
-  std::size_t count = 0;
-  const R none;
-  R::visit_fields(none, [&](const char*, const auto&, const char*) { ++count; });
-  return count;
-}
-
-/// The compound of a row or simulation, in memory and in the file: its fields in the order of their visit.
-template <class R>
-hdf5::Handle compound_type() {
-  hdf5::Handle type(H5Tcreate(H5T_COMPOUND, field_count<R>() * sizeof(Slot)), "compound type");
-  std::size_t offset = 0;
-  const R none;
-  R::visit_fields(none, [&](const char* name, const auto& field, const char*) {
-    hdf5::check(H5Tinsert(type, name, offset, hdf5::value_type<std::decay_t<decltype(field)>>()), name);
-    offset += sizeof(Slot);
-  });
-  return type;
-}
-
-/// A new, empty list of compounds, with the units of their fields.
-template <class R>
-void create_compounds(hid_t file, const char* name) {
-  const hdf5::Handle list = hdf5::create_list(file, name, compound_type<R>(), kRowsPerChunk);
-  const R none;
-  R::visit_fields(none, [&](const char* field, const auto&, const std::string& unit) {
-    if (!unit.empty()) hdf5::write_attribute(list, std::string("unit.") + field, unit);
-  });
-}
-
-template <class R>
-void append_compounds(hid_t file, const char* name, std::span<const R> rows) {
-  std::vector<Slot> slots;
-  for (const R& row : rows) {
-    R::visit_fields(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
-  }
-  hdf5::append(hdf5::open_dataset(file, name), compound_type<R>(), slots.data(), static_cast<int64_t>(rows.size()));
-}
-
-template <class R>
-std::vector<R> read_compounds(hid_t file, const char* name) {
-  const std::string what = std::string("dataset ") + name;
-  const hdf5::Handle dataset = hdf5::open_dataset(file, name);
-  const hdf5::Handle file_type(H5Dget_type(dataset), name);
-  if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
-  const R none;
-  R::visit_fields(none, [&](const char* field, const auto&, const char*) {
-    if (H5Tget_member_index(file_type, field) >= 0 || std::ranges::find(kLaterFields, field) != kLaterFields.end())
-      return;
-    throw Error(what + " has no field " + field);
-  });
-
-  const hdf5::Handle type = compound_type<R>();
-  const hdf5::Handle space(H5Dget_space(dataset), name);
-  std::vector<R> rows(static_cast<std::size_t>(hdf5::length(dataset)));
-  std::vector<Slot> slots(rows.size() * field_count<R>());
-  if (rows.empty()) return rows;
-  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), what + " cannot be read");
-  const Slot* slot = slots.data();
-  for (R& row : rows) {
-    R::visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
-  }
-  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
-  return rows;
-}
 
 /// One attribute of a group for each field.
 template <class T>
@@ -172,7 +90,9 @@ std::vector<Row> read_rows(hid_t file) {
   std::vector<Row> rows = read_compounds<Row>(file, kRows);
   const std::vector<double> samples = hdf5::read_values<double>(hdf5::open_dataset(file, "samples"));
   const int64_t sample_total = static_cast<int64_t>(samples.size());
+  const bool infer = !has_field(file, kRows, "arithmetic");
   for (Row& row : rows) {
+    if (infer) infer_arithmetic(row);
     if (row.first_sample < 0 || row.sample_count < 0 || row.first_sample > sample_total - row.sample_count) {
       throw Error("row " + row.id + " has samples from " + std::to_string(row.first_sample) + ", " +
                   std::to_string(row.sample_count) + " of them, but there are " + std::to_string(sample_total));
@@ -270,6 +190,8 @@ hdf5::Handle compose(const std::string& path, const Environment& environment, co
   hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
   const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
   write_attributes(environment_group, environment);
+  create_compounds<Peak>(environment_group, kPeaks);
+  append_compounds<Peak>(environment_group, kPeaks, environment.peaks);
   const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
   for (const StoredConfig& config : configs) {
     hdf5::require_link_name(config.name);
@@ -286,6 +208,32 @@ hdf5::Handle compose(const std::string& path, const Environment& environment, co
   hdf5::write_attribute(samples, "unit", std::string("s"));
   hdf5::create_group(file, "tensors");
   return file;
+}
+
+/// The two peaks that files of earlier builds have as attributes, 0 if not measured.
+std::vector<Peak> read_earlier_peaks(hid_t environment) {
+  std::vector<Peak> peaks;
+  for (const auto& [name, attribute] : {std::pair{"f32_fma", "fma_f32"}, std::pair{"bf16_dot", "dot_bf16"}}) {
+    const auto rate = [&](const char* threads) {
+      return hdf5::read_attribute<double>(environment, std::string(attribute) + threads);
+    };
+    const Peak peak{name, rate("_one_thread"), rate("_all_threads")};
+    if (peak.all_threads > 0) peaks.push_back(peak);
+  }
+  return peaks;
+}
+
+std::vector<Peak> read_peaks(hid_t environment) {
+  if (hdf5::has_attribute(environment, "fma_f32_one_thread")) return read_earlier_peaks(environment);
+  std::vector<Peak> peaks = read_compounds<Peak>(environment, kPeaks);
+  for (const Peak& peak : peaks) {
+    for (const double rate : {peak.one_thread, peak.all_threads}) {
+      if (std::isfinite(rate) && rate > 0) continue;
+      throw Error(std::string("dataset ") + kPeaks + ": peak " + peak.name + " is " + std::to_string(rate) +
+                  " FLOP/s, must be finite and greater than 0");
+    }
+  }
+  return peaks;
 }
 
 std::optional<Shard> read_shard(hid_t file) {
@@ -360,7 +308,10 @@ Results read_results(const std::string& path) {
     return hdf5::within(path, [&] { return hdf5::open_group(file, name); });
   };
   const hdf5::Handle environment_group = group_of("environment");
-  hdf5::within(path + ": group environment", [&] { read_attributes(environment_group, results.environment); });
+  hdf5::within(path + ": group environment", [&] {
+    read_attributes(environment_group, results.environment);
+    results.environment.peaks = read_peaks(environment_group);
+  });
   const hdf5::Handle all = group_of("configs");
   hdf5::within(path + ": group configs", [&] {
     for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {

@@ -80,4 +80,12 @@ Problem problem_of(const SimulationRow& row) {
   return problem;
 }
 
+void infer_arithmetic(Row& row) {
+  const bool is_reference = row.variant == "reference";
+  const bool has_dots = row.variant == "fused" || row.variant == "fused_static" || row.variant == "dense";
+  const std::string others = is_reference ? "f64_scalar" : "f32_fma";
+  row.arithmetic = has_dots && row.type == "bf16" && row.isa == "avx512bf16" ? "bf16_dot" : others;
+  row.backward_arithmetic = row.pass == "forward" ? "" : others;
+}
+
 }  // namespace nalab::store

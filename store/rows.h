@@ -18,4 +18,7 @@ Problem problem_of(const Row& row);
 /// The same for a simulation: axes and extra tokens, everything else as in Problem{}.
 Problem problem_of(const SimulationRow& row);
 
+/// Fills in the arithmetics of a row by its variant, type, ISA and pass: what builds choose that store none.
+void infer_arithmetic(Row& row);
+
 }  // namespace nalab::store

@@ -2,9 +2,11 @@
 // once, in its struct's visit_fields, which serves writing, reading and printing. data/README.md documents the file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace nalab::store {
@@ -13,7 +15,22 @@ inline constexpr const char* kResultsSchema = "nalab.results/1";
 inline constexpr const char* kCasesSchema = "nalab.cases/1";
 inline constexpr const char* kOutputsSchema = "nalab.outputs/1";
 
-/// Where and with what a run was made: everything that `nalab info` prints. Attributes of the group /environment.
+/// What the machine can do at most with an arithmetic, measured. Element of the compound dataset /environment/peaks.
+struct Peak {
+  std::string name;                        ///< of the arithmetic: f32_fma, bf16_dot
+  double one_thread = 0, all_threads = 0;  ///< FLOP/s, with the ISA in use; finite and greater than 0
+
+  /// Calls visitor(name, field, unit) for each field of the compound; the unit is "" if there is none.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("name", self.name, "");
+    visitor("one_thread", self.one_thread, "FLOP/s");
+    visitor("all_threads", self.all_threads, "FLOP/s");
+  }
+};
+
+/// Where and with what a run was made: everything that `nalab info` prints. Attributes of the group /environment, and
+/// the peaks beside them.
 struct Environment {
   std::string cpu;
   std::string isas;  ///< those that the CPU supports, separated by spaces
@@ -23,13 +40,12 @@ struct Environment {
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
   int64_t memory_bytes = 0;
   std::string os, compiler, flags, libraries;
-  std::string revision;  ///< git revision of the build, with "-dirty" where the tree had changes
-  double fma_f32_one_thread = 0, fma_f32_all_threads = 0;    ///< measured peak, FLOP/s, with the ISA in use
-  double dot_bf16_one_thread = 0, dot_bf16_all_threads = 0;  ///< the same; 0 without native bf16 dot products
-  double copy_bandwidth = 0;                                 ///< bytes read plus written per second, all threads
-  std::string started;                                       ///< UTC, ISO 8601
+  std::string revision;       ///< git revision of the build, with "-dirty" where the tree had changes
+  double copy_bandwidth = 0;  ///< bytes read plus written per second, all threads
+  std::string started;        ///< UTC, ISO 8601
+  std::vector<Peak> peaks;    ///< those measured, one for each arithmetic; no attribute
 
-  /// Calls visitor(name, field, unit) for each attribute; the unit is "" if there is none.
+  /// The same for each attribute.
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
     visitor("cpu", self.cpu, "");
@@ -46,14 +62,16 @@ struct Environment {
     visitor("flags", self.flags, "");
     visitor("libraries", self.libraries, "");
     visitor("revision", self.revision, "");
-    visitor("fma_f32_one_thread", self.fma_f32_one_thread, "FLOP/s");
-    visitor("fma_f32_all_threads", self.fma_f32_all_threads, "FLOP/s");
-    visitor("dot_bf16_one_thread", self.dot_bf16_one_thread, "FLOP/s");
-    visitor("dot_bf16_all_threads", self.dot_bf16_all_threads, "FLOP/s");
     visitor("copy_bandwidth", self.copy_bandwidth, "B/s");
     visitor("started", self.started, "");
   }
 };
+
+/// The peak of an arithmetic; null if it was not measured.
+inline const Peak* find_peak(const Environment& environment, std::string_view arithmetic) {
+  const auto found = std::ranges::find(environment.peaks, arithmetic, &Peak::name);
+  return found == environment.peaks.end() ? nullptr : &*found;
+}
 
 /// One (problem, variant, type, pass). Element of the compound dataset /rows.
 struct Row {
@@ -69,6 +87,9 @@ struct Row {
   std::string variant, type;
   std::string pass;  ///< forward, or forward_backward (both, timed together)
   std::string isa;
+  std::string arithmetic;  ///< of the forward pass: f32_fma, bf16_dot, f64_scalar (that of the reference)
+  std::string tiling;      ///< of the forward pass; empty if the variant has none
+  std::string backward_arithmetic, backward_tiling;  ///< likewise of the backward pass; empty where pass is forward
   int64_t threads = 0;
   std::string status;                         ///< done, failed (a wrong result) or refused (not run)
   std::string reason;                         ///< a sentence where the status is not done, or on what was not verified
@@ -109,6 +130,10 @@ struct Row {
     visitor("type", self.type, "");
     visitor("pass", self.pass, "");
     visitor("isa", self.isa, "");
+    visitor("arithmetic", self.arithmetic, "");
+    visitor("tiling", self.tiling, "");
+    visitor("backward_arithmetic", self.backward_arithmetic, "");
+    visitor("backward_tiling", self.backward_tiling, "");
     visitor("threads", self.threads, "");
     visitor("status", self.status, "");
     visitor("reason", self.reason, "");

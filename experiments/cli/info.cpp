@@ -46,15 +46,29 @@ std::string label(std::string name) {
 }
 
 void print_lines(const store::Environment& environment) {
-  store::Environment::visit_fields(environment, [](const char* name, const auto& value, const char* unit) {
-    fmt::print("{:<22}{}\n", label(name), readable(value, unit));
+  const auto print_line = [](const std::string& name, const std::string& text) {
+    fmt::print("{:<22}{}\n", name, text);
+  };
+  store::Environment::visit_fields(environment, [&](const char* name, const auto& value, const char* unit) {
+    print_line(label(name), readable(value, unit));
   });
+  for (const store::Peak& peak : environment.peaks) {
+    print_line("peak " + peak.name, fmt::format("{} on one thread, {} on all", readable(peak.one_thread, "FLOP/s"),
+                                                readable(peak.all_threads, "FLOP/s")));
+  }
+}
+
+template <class T>
+nlohmann::ordered_json to_json(const T& object) {
+  nlohmann::ordered_json json;
+  T::visit_fields(object, [&](const char* name, const auto& value, const char*) { json[name] = value; });
+  return json;
 }
 
 void print_json(const store::Environment& environment) {
-  nlohmann::ordered_json json;
-  store::Environment::visit_fields(environment,
-                                   [&](const char* name, const auto& value, const char*) { json[name] = value; });
+  nlohmann::ordered_json json = to_json(environment);
+  json["peaks"] = nlohmann::ordered_json::array();
+  for (const store::Peak& peak : environment.peaks) json["peaks"].push_back(to_json(peak));
   fmt::print("{}\n", json.dump(2));
 }
 

@@ -111,13 +111,12 @@ store::Environment describe(Isa isa, int threads) {
 
 store::Environment measure(Isa isa, Workers& workers) {
   store::Environment e = describe(isa, workers.threads());
-  const PeakRate fma = measure_fma_f32(isa, workers);
-  e.fma_f32_one_thread = fma.one_thread;
-  e.fma_f32_all_threads = fma.all_threads;
+  const auto add = [&e](const char* arithmetic, const PeakRate& rate) {
+    if (rate.all_threads > 0) e.peaks.push_back({arithmetic, rate.one_thread, rate.all_threads});
+  };
+  add("f32_fma", measure_fma_f32(isa, workers));
   // The best instruction set need not be the one with dot products (best_isa() says why): both rates show.
-  const PeakRate dot = measure_dot_bf16(cpu_supports(Isa::avx512bf16) ? Isa::avx512bf16 : isa, workers);
-  e.dot_bf16_one_thread = dot.one_thread;
-  e.dot_bf16_all_threads = dot.all_threads;
+  add("bf16_dot", measure_dot_bf16(cpu_supports(Isa::avx512bf16) ? Isa::avx512bf16 : isa, workers));
   e.copy_bandwidth = measure_copy_bandwidth(workers, std::max(e.l2_bytes, e.l3_bytes));
   return e;
 }

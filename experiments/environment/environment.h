@@ -7,7 +7,7 @@
 
 namespace nalab::environment {
 
-/// Everything but the measured peaks, which stay 0. Takes no time.
+/// Everything but what is measured: no peaks, and a bandwidth of 0. Takes no time.
 store::Environment describe(Isa isa, int threads);
 
 /// What measure() takes, about.

@@ -37,6 +37,7 @@ store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
   r.variant = row.variant->name;
   r.pass = config::name(row.pass);
   r.isa = name(isa);
+  store::infer_arithmetic(r);
   r.threads = threads;
   r.status = row.refusal ? kRefused : kDone;
   r.reason = row.refusal.value_or("");

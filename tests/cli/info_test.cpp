@@ -22,8 +22,10 @@ TEST(Info, JsonHasEveryFieldInBaseUnits) {
   EXPECT_THAT(json.at("isas").get<std::string>(), HasSubstr("baseline"));
   EXPECT_GT(json.at("cores"), 0);
   EXPECT_GT(json.at("memory_bytes"), int64_t{64} << 20);
-  EXPECT_GT(json.at("fma_f32_one_thread"), 1e9);
-  EXPECT_GT(json.at("fma_f32_all_threads"), 1e9);
+  const auto& peak = json.at("peaks").at(0);
+  EXPECT_EQ(peak.at("name"), "f32_fma");
+  EXPECT_GT(peak.at("one_thread"), 1e9);
+  EXPECT_GT(peak.at("all_threads"), 1e9);
   EXPECT_GT(json.at("copy_bandwidth"), 1e8);
   for (const char* field : {"cpu", "os", "compiler", "flags", "libraries", "revision"}) {
     EXPECT_NE(json.at(field).get<std::string>(), "") << field;
@@ -43,15 +45,18 @@ TEST(Info, TheEnvironmentForcesInstructionSetAndThreads) {
   EXPECT_EQ(json.at("isa"), "baseline");
   EXPECT_EQ(json.at("threads"), 1);
   // A rate of the CPU, whatever the instruction set in use.
-  EXPECT_EQ(json.at("dot_bf16_one_thread") > 0, cpu_supports(Isa::avx512bf16));
+  const auto& peaks = json.at("peaks");
+  EXPECT_EQ(peaks.size(), cpu_supports(Isa::avx512bf16) ? 2u : 1u);
+  if (peaks.size() > 1) EXPECT_EQ(peaks.at(1).at("name"), "bf16_dot");
 }
 
 TEST(Info, PrintsALineForEachField) {
   const TemporaryFolder folder;
   const Outcome outcome = run_nalab(folder, {"info", "--isa", "baseline"});
   EXPECT_THAT(outcome.out, HasSubstr("isa                   baseline\n"));
-  EXPECT_EQ(outcome.out.find("dot bf16 one thread   none\n") == std::string::npos, cpu_supports(Isa::avx512bf16));
-  EXPECT_THAT(outcome.out, HasSubstr(" GFLOP/s\n"));
+  EXPECT_THAT(outcome.out, testing::ContainsRegex(
+                               "\npeak f32_fma          [0-9.]+ GFLOP/s on one thread, [0-9.]+ GFLOP/s on all\n"));
+  EXPECT_EQ(outcome.out.find("\npeak bf16_dot ") != std::string::npos, cpu_supports(Isa::avx512bf16));
 }
 
 TEST(Info, RefusesInOneLine) {

@@ -14,7 +14,7 @@ TEST(Fold, FilesOfAMachineAreTakenTogether) {
   second.path = "second.h5";
   second.environment.revision = "fedcba987654";
   second.environment.started = "2025-01-03T00:00:00Z";
-  second.environment.fma_f32_all_threads = 120e9;
+  second.environment.peaks = {{"bf16_dot", 1e9, 2e9}, {"f32_fma", 40e9, 120e9}};
   second.rows.push_back(sample_row("new", 7, "naive", "f32", {0.1, 0.2}));
   const std::vector<Folded> machines = fold({first, second});
   ASSERT_EQ(machines.size(), 1u);
@@ -33,7 +33,11 @@ TEST(Fold, FilesOfAMachineAreTakenTogether) {
   EXPECT_EQ(machine.results.configs.size(), 1u);
   EXPECT_EQ(machine.results.environment.revision, "0123456789ab and fedcba987654");
   EXPECT_EQ(machine.results.environment.started, "2025-01-02T03:04:05Z to 2025-01-03T00:00:00Z");
-  EXPECT_EQ(machine.results.environment.fma_f32_all_threads, 120e9);
+  const auto& peaks = machine.results.environment.peaks;
+  ASSERT_EQ(peaks.size(), 2u);
+  EXPECT_EQ(peaks[0].one_thread, 50e9) << "the greater of both";
+  EXPECT_EQ(peaks[0].all_threads, 120e9);
+  EXPECT_EQ(peaks[1].name, "bf16_dot");
 }
 
 TEST(Fold, TheFirstFileOfARowIsShown) {

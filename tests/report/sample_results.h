@@ -15,8 +15,7 @@ inline store::Environment sample_environment() {
   e.cores = 2;
   e.threads = 2;
   e.revision = "0123456789ab";
-  e.fma_f32_one_thread = 50e9;
-  e.fma_f32_all_threads = 100e9;
+  e.peaks = {{"f32_fma", 50e9, 100e9}};
   e.started = "2025-01-02T03:04:05Z";
   return e;
 }
@@ -45,6 +44,7 @@ inline store::Row sample_row(const std::string& label, int window, const std::st
   row.type = type;
   row.pass = "forward";
   row.isa = "avx2";
+  row.arithmetic = "f32_fma";
   row.threads = 2;
   row.status = "done";
   row.verified_queries = 288;

@@ -103,7 +103,7 @@ TEST(SpeedupPlots, RooflineHasUsefulAndExecutedRates) {
   EXPECT_EQ(plot.name, "small_case_roofline_forward");
   EXPECT_TRUE(plot.x.is_logarithmic && plot.y.is_logarithmic);
   ASSERT_EQ(plot.series.size(), 5u);
-  EXPECT_EQ(plot.series[0].name, "f32 peak 100 GFLOP/s");
+  EXPECT_EQ(plot.series[0].name, "f32_fma peak 100 GFLOP/s");
   EXPECT_EQ(plot.series[1].name, "copy 10.0 GB/s");
   EXPECT_THAT(xs(plot.series[1]), ElementsAre(1.5, 10)) << "from half the least intensity to where the peak takes over";
   EXPECT_THAT(ys(plot.series[1]), ElementsAre(15, 100));

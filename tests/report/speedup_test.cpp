@@ -90,21 +90,38 @@ TEST(Speedup, SelfAttentionThatOthersRanTooIsARowOfItsOwn) {
   EXPECT_EQ(tables[0].rows.size(), 4u);
 }
 
-TEST(Speedup, PeakFollowsTypeAndMachine) {
+TEST(Speedup, PeakFollowsArithmeticAndMachine) {
   store::Environment environment = sample_environment();
-  store::Row row = sample_row("", 3, "naive", "bf16", {0.001});
-  environment.dot_bf16_all_threads = 300e9;
-  EXPECT_EQ(peak_of(environment, row), 100e9) << "no dot products with " << row.isa;
-  environment.isa = row.isa = "avx512bf16";
+  store::Row row = sample_row("", 3, "fused", "bf16", {0.001});
+  environment.peaks.push_back({"bf16_dot", 150e9, 300e9});
+  EXPECT_EQ(peak_of(environment, row), 100e9);
+  row.arithmetic = "bf16_dot";
   EXPECT_EQ(peak_of(environment, row), 300e9);
-  environment.dot_bf16_all_threads = 30e9;
-  EXPECT_EQ(peak_of(environment, row), 100e9);
-  row.type = "f16";
-  environment.dot_bf16_all_threads = 300e9;
-  EXPECT_EQ(peak_of(environment, row), 100e9);
+  environment.peaks[1].all_threads = 30e9;
+  EXPECT_EQ(peak_of(environment, row), 30e9) << "the peak of what was used, be it the slower one";
   row.threads = 1;
   EXPECT_EQ(peak_of(environment, row), 0);
   EXPECT_FALSE(figures_of(environment, row).peak_share.has_value());
+  row.threads = environment.threads;
+  row.isa = "baseline";
+  EXPECT_EQ(peak_of(environment, row), 0);
+  row.isa = environment.isa;
+  row.arithmetic = "f64_scalar";
+  EXPECT_EQ(peak_of(environment, row), 0) << "not measured";
+}
+
+TEST(Speedup, PeakOfTwoArithmeticsIsThatOfTheirTimesTogether) {
+  store::Environment environment = sample_environment();
+  environment.peaks.push_back({"bf16_dot", 150e9, 300e9});
+  store::Row row = sample_row("", 3, "fused", "bf16", {0.001});
+  row.pass = "forward_backward";
+  row.backward_arithmetic = row.arithmetic;
+  EXPECT_EQ(peak_of(environment, row), 100e9);
+  row.arithmetic = "bf16_dot";
+  // Two products forward and five backward: the dims of q, k and v are the same.
+  EXPECT_NEAR(peak_of(environment, row), 7 / (2 / 300e9 + 5 / 100e9), 1);
+  row.backward_arithmetic = "unknown";
+  EXPECT_EQ(peak_of(environment, row), 0);
 }
 
 TEST(Speedup, EachConfigHasItsTables) {

@@ -160,7 +160,10 @@ TEST_F(Merge, TimesAndPeaksMayDiffer) {
   const std::string a = write("a.h5", {0}, 1, 2);
   environment_.started = "later";
   environment_.copy_bandwidth *= 2;
+  environment_.peaks[1].all_threads *= 2;
+  environment_.peaks.push_back({"a third", 1, 2});
   EXPECT_THAT(merge_results({a, write("b.h5", {1}, 2, 2)}, out_, {}).warnings, IsEmpty());
+  EXPECT_EQ(text_of(read_results(out_).environment), text_of(environment())) << "that of the first file";
 }
 
 TEST_F(Merge, MissingShardsAreRefused) {

@@ -94,5 +94,25 @@ TEST(Rows, FieldsThatDescribeNoProblemAreNamed) {
             "axis 1: window 7 must be at most 6, the layout 6 div the dilation 1");
 }
 
+TEST(Rows, ArithmeticsFollowVariantTypeIsaAndPass) {
+  const auto inferred = [](const char* variant, const char* type, const char* isa, const char* pass = "forward") {
+    Row r;
+    r.variant = variant;
+    r.type = type;
+    r.isa = isa;
+    r.pass = pass;
+    infer_arithmetic(r);
+    return r.arithmetic + "," + r.backward_arithmetic;
+  };
+  for (const char* variant : {"fused", "fused_static", "dense"}) {
+    EXPECT_EQ(inferred(variant, "bf16", "avx512bf16"), "bf16_dot,");
+    EXPECT_EQ(inferred(variant, "bf16", "avx512bf16", "forward_backward"), "bf16_dot,f32_fma");
+    EXPECT_EQ(inferred(variant, "bf16", "avx512"), "f32_fma,");
+    EXPECT_EQ(inferred(variant, "f16", "avx512bf16", "forward_backward"), "f32_fma,f32_fma");
+  }
+  for (const char* variant : {"naive", "gemm"}) EXPECT_EQ(inferred(variant, "bf16", "avx512bf16"), "f32_fma,");
+  EXPECT_EQ(inferred("reference", "bf16", "avx512bf16", "forward_backward"), "f64_scalar,f64_scalar");
+}
+
 }  // namespace
 }  // namespace nalab::store

@@ -23,6 +23,7 @@ inline Environment environment() {
       field = static_cast<std::decay_t<decltype(field)>>(1000 + n);
     }
   });
+  e.peaks = {{"arithmetic µ", 2001, 2002}, {"another", 2003, 2004}};
   return e;
 }
 
@@ -64,6 +65,12 @@ std::string text_of(const T& value) {
   T::visit_fields(value,
                   [&](const char* name, const auto& field, const char*) { text << name << '=' << field << '\n'; });
   return text.str();
+}
+
+inline std::string text_of(const Environment& environment) {
+  std::string text = text_of<Environment>(environment);
+  for (const Peak& peak : environment.peaks) text += text_of(peak);
+  return text;
 }
 
 template <class F>

@@ -22,10 +22,19 @@ TEST(Schema, EveryFieldIsDocumented) {
     T::visit_fields(object, [&](const char* name, const auto&, const char*) { require(name); });
   };
   require_fields(Environment());
+  require_fields(Peak());
   require_fields(Row());
   require_fields(SimulationRow());
   require_fields(Shard());
   require_fields(StoredConfig());
+}
+
+TEST(Schema, PeaksAreFoundByTheirArithmetic) {
+  const Environment environment{.peaks = {{"f32_fma", 1, 2}, {"bf16_dot", 3, 4}}};
+  ASSERT_NE(find_peak(environment, "bf16_dot"), nullptr);
+  EXPECT_EQ(find_peak(environment, "bf16_dot")->all_threads, 4);
+  EXPECT_EQ(find_peak(environment, "f64_scalar"), nullptr);
+  EXPECT_EQ(find_peak({}, "f32_fma"), nullptr);
 }
 
 }  // namespace

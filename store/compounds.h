@@ -1,0 +1,113 @@
+// Lists of structs as compound datasets: each field that S::visit_fields shows is a member.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "core/error.h"
+#include "store/hdf5.h"
+
+namespace nalab::store {
+
+inline constexpr int64_t kRowsPerChunk = 64;
+
+/// Fields that files of earlier builds lack; they read as 0 or "".
+inline constexpr std::array<std::string_view, 6> kLaterFields{"position", "packing_seconds",     "arithmetic",
+                                                              "tiling",   "backward_arithmetic", "backward_tiling"};
+
+/// A field of a struct in memory: each one takes eight bytes.
+union Slot {
+  const char* text;
+  int64_t integer;
+  double number;
+
+  void set(const std::string& value) { text = value.c_str(); }
+  void set(int64_t value) { integer = value; }
+  void set(double value) { number = value; }
+  void get(std::string& value) const { value = text == nullptr ? "" : text; }
+  void get(int64_t& value) const { value = integer; }
+  void get(double& value) const { value = number; }
+};
+
+template <class R>
+std::size_t field_count() {
+  std::size_t count = 0;
+  const R none;
+  R::visit_fields(none, [&](const char*, const auto&, const char*) { ++count; });
+  return count;
+}
+
+/// The compound type of a struct, in memory and in the file: its fields in the order of their visit.
+template <class R>
+hdf5::Handle compound_type() {
+  hdf5::Handle type(H5Tcreate(H5T_COMPOUND, field_count<R>() * sizeof(Slot)), "compound type");
+  std::size_t offset = 0;
+  const R none;
+  R::visit_fields(none, [&](const char* name, const auto& field, const char*) {
+    hdf5::check(H5Tinsert(type, name, offset, hdf5::value_type<std::decay_t<decltype(field)>>()), name);
+    offset += sizeof(Slot);
+  });
+  return type;
+}
+
+/// A new, empty list of compounds, with the units of their fields.
+template <class R>
+void create_compounds(hid_t file, const char* name) {
+  const hdf5::Handle list = hdf5::create_list(file, name, compound_type<R>(), kRowsPerChunk);
+  const R none;
+  R::visit_fields(none, [&](const char* field, const auto&, const std::string& unit) {
+    if (!unit.empty()) hdf5::write_attribute(list, std::string("unit.") + field, unit);
+  });
+}
+
+/// Adds to such a list.
+template <class R>
+void append_compounds(hid_t file, const char* name, std::span<const R> rows) {
+  std::vector<Slot> slots;
+  for (const R& row : rows) {
+    R::visit_fields(row, [&](const char*, const auto& field, const char*) { slots.emplace_back().set(field); });
+  }
+  hdf5::append(hdf5::open_dataset(file, name), compound_type<R>(), slots.data(), static_cast<int64_t>(rows.size()));
+}
+
+/// The whole list. Throws Error that names the dataset, and the field if one is missing.
+template <class R>
+std::vector<R> read_compounds(hid_t file, const char* name) {
+  const std::string what = std::string("dataset ") + name;
+  const hdf5::Handle dataset = hdf5::open_dataset(file, name);
+  const hdf5::Handle file_type(H5Dget_type(dataset), name);
+  if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
+  const R none;
+  R::visit_fields(none, [&](const char* field, const auto&, const char*) {
+    if (H5Tget_member_index(file_type, field) >= 0 || std::ranges::find(kLaterFields, field) != kLaterFields.end())
+      return;
+    throw Error(what + " has no field " + field);
+  });
+
+  const hdf5::Handle type = compound_type<R>();
+  const hdf5::Handle space(H5Dget_space(dataset), name);
+  std::vector<R> rows(static_cast<std::size_t>(hdf5::length(dataset)));
+  std::vector<Slot> slots(rows.size() * field_count<R>());
+  if (rows.empty()) return rows;
+  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), what + " cannot be read");
+  const Slot* slot = slots.data();
+  for (R& row : rows) {
+    R::visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+  }
+  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
+  return rows;
+}
+
+/// Whether the file's list has a field: those of earlier builds lack some.
+inline bool has_field(hid_t file, const char* name, const char* field) {
+  const hdf5::Handle type(H5Dget_type(hdf5::open_dataset(file, name)), name);
+  return H5Tget_member_index(type, field) >= 0;
+}
+
+}  // namespace nalab::store
