@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "report/statistics.h"
 #include "store/rows.h"
+#include "store/samples.h"
 
 namespace nalab::report {
 
@@ -32,8 +32,8 @@ double peak_of(const store::Environment& environment, const store::Row& row) {
 
 Figures figures_of(const store::Environment& environment, const store::Row& row) {
   Figures figures;
-  figures.median = median(row.samples);
-  if (row.samples.size() > 1) figures.spread = spread(row.samples);
+  figures.median = store::median(row.samples);
+  if (row.samples.size() > 1) figures.spread = store::spread(row.samples);
   figures.rate = static_cast<double>(row.useful_flops) / figures.median;
   if (const double peak = peak_of(environment, row); peak > 0) figures.peak_share = figures.rate / peak;
   return figures;

@@ -1,17 +1,18 @@
 // What a row's samples come to.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <vector>
+#include <span>
 
 namespace nalab::store {
 
-/// The middle sample, or the mean of the two in the middle. Requires at least one.
-inline double median(std::vector<double> samples) {
-  std::ranges::sort(samples);
-  const std::size_t middle = samples.size() / 2;
-  return samples.size() % 2 == 1 ? samples[middle] : (samples[middle - 1] + samples[middle]) / 2;
-}
+/// The value below which the fraction p of the samples lies, 0 <= p <= 1, linear between neighbouring samples.
+/// Requires at least one sample, like the others.
+double quantile(std::span<const double> samples, double p);
+
+/// The middle sample, or the mean of the two in the middle.
+double median(std::span<const double> samples);
+
+/// The interquartile range as a fraction of the median: how much samples scatter, whatever single ones do.
+double spread(std::span<const double> samples);
 
 }  // namespace nalab::store

@@ -15,7 +15,7 @@
 #include "report/modules.h"
 #include "report/papers/lookup.h"
 #include "report/papers/published.h"
-#include "report/statistics.h"
+#include "store/samples.h"
 
 namespace nalab::report {
 namespace {
@@ -72,7 +72,7 @@ struct Improvement {
     for (const double speedup : speedups) sum += std::log(speedup);
     return std::exp(sum / static_cast<double>(speedups.size())) - 1;
   }
-  double at(double quantile_of) const { return quantile(speedups, quantile_of) - 1; }
+  double at(double quantile_of) const { return store::quantile(speedups, quantile_of) - 1; }
 };
 
 class Sweep {
@@ -111,7 +111,8 @@ class Sweep {
       ++result.problems;
       const std::string why = why_not(rows, pair);
       if (why.empty()) {
-        result.speedups.push_back(median(rows.at(pair.slower)->samples) / median(rows.at(pair.faster)->samples));
+        result.speedups.push_back(store::median(rows.at(pair.slower)->samples) /
+                                  store::median(rows.at(pair.faster)->samples));
       } else if (result.why_not.empty()) {
         result.why_not = why;
       }

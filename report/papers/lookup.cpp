@@ -6,7 +6,7 @@
 #include <tuple>
 
 #include "report/caption.h"
-#include "report/statistics.h"
+#include "store/samples.h"
 
 namespace nalab::report {
 
@@ -42,9 +42,9 @@ bool Case::is_of(const store::Row& row) const {
          row.heads_kv == row.heads && row.head_dim == head_dim && row.head_dim_v == head_dim;
 }
 
-double Measured::seconds() const { return median(fused->samples); }
+double Measured::seconds() const { return store::median(fused->samples); }
 
-double Measured::dense_seconds() const { return median(dense->samples); }
+double Measured::dense_seconds() const { return store::median(dense->samples); }
 
 std::optional<double> Measured::speedup_without_packing() const {
   const double left = seconds() - fused->packing_seconds;

@@ -167,10 +167,12 @@ TEST(BadPeaks, AreNamed) {
               hdf5::create_list(group, "peaks", type, 4);
             }),
             ": group environment: dataset peaks has no field one_thread");
-  for (const double rate : {0.0, -1.0, std::nan(""), INFINITY}) {
+  for (const double rate : {0.0, -1.0, double{NAN}, double{INFINITY}}) {
     const TemporaryFolder folder;
     const std::string path = folder.file("r.h5");
-    create_results(path, {.peaks = {{"fine", 1, 2}, {"f32_fma", 3, rate}}}, {});
+    Environment machine;
+    machine.peaks = {{"fine", 1, 2}, {"f32_fma", 3, rate}};
+    create_results(path, machine, {});
     EXPECT_EQ(refusal([&] { read_results(path); }), path + ": group environment: dataset peaks: peak f32_fma is " +
                                                         std::to_string(rate) +
                                                         " FLOP/s, must be finite and greater than 0");

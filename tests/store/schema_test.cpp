@@ -30,7 +30,8 @@ TEST(Schema, EveryFieldIsDocumented) {
 }
 
 TEST(Schema, PeaksAreFoundByTheirArithmetic) {
-  const Environment environment{.peaks = {{"f32_fma", 1, 2}, {"bf16_dot", 3, 4}}};
+  Environment environment;
+  environment.peaks = {{"f32_fma", 1, 2}, {"bf16_dot", 3, 4}};
   ASSERT_NE(find_peak(environment, "bf16_dot"), nullptr);
   EXPECT_EQ(find_peak(environment, "bf16_dot")->all_threads, 4);
   EXPECT_EQ(find_peak(environment, "f64_scalar"), nullptr);

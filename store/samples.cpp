@@ -1,10 +1,10 @@
-#include "report/statistics.h"
+#include "store/samples.h"
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-namespace nalab::report {
+namespace nalab::store {
 
 double quantile(std::span<const double> samples, double p) {
   std::vector<double> sorted(samples.begin(), samples.end());
@@ -21,4 +21,4 @@ double spread(std::span<const double> samples) {
   return (quantile(samples, 0.75) - quantile(samples, 0.25)) / median(samples);
 }
 
-}  // namespace nalab::report
+}  // namespace nalab::store
