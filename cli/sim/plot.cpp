@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/sim/output.h"
 #include "core/error.h"
-#include "experiments/cli/sim_output.h"
 #include "report/gnuplot.h"
 #include "store/new_file.h"
 

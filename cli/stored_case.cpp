@@ -1,4 +1,4 @@
-#include "experiments/cli/stored_case.h"
+#include "cli/stored_case.h"
 
 #include <map>
 #include <string>

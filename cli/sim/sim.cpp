@@ -3,10 +3,10 @@
 #include <memory>
 #include <string>
 
+#include "cli/commands.h"
+#include "cli/sim/output.h"
+#include "cli/sim/request.h"
 #include "core/simulator/sweep.h"
-#include "experiments/cli/commands.h"
-#include "experiments/cli/sim_output.h"
-#include "experiments/cli/sim_request.h"
 
 namespace nalab::cli {
 namespace {

@@ -4,10 +4,10 @@
 #include <exception>
 #include <string>
 
+#include "cli/commands.h"
 #include "core/error.h"
 #include "core/kernels/registry.h"
 #include "core/simd/isa.h"
-#include "experiments/cli/commands.h"
 #include "experiments/config/config.h"
 
 namespace nalab::cli {

@@ -1,4 +1,4 @@
-#include "experiments/cli/sim_output.h"
+#include "cli/sim/output.h"
 
 #include <fmt/format.h>
 

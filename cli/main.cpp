@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/commands.h"
 #include "core/error.h"
-#include "experiments/cli/commands.h"
 
 namespace {
 

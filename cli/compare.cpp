@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/commands.h"
 #include "core/error.h"
-#include "experiments/cli/commands.h"
 #include "experiments/comparison/comparison.h"
 #include "experiments/plan/units.h"
 #include "report/format.h"

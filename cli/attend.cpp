@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "cli/commands.h"
+#include "cli/compute_case.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "experiments/cli/commands.h"
-#include "experiments/cli/compute_case.h"
 #include "store/cases.h"
 
 namespace nalab::cli {

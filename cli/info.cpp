@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
+#include "cli/commands.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
-#include "experiments/cli/commands.h"
 #include "experiments/environment/environment.h"
 
 namespace nalab::cli {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/cli/commands.h"
+#include "cli/commands.h"
 
 namespace nalab::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "experiments/cli/compute_case.h"
+#include "cli/compute_case.h"
 
 #include <algorithm>
 #include <cmath>

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/cli/commands.h"
+#include "cli/commands.h"
 #include "store/results.h"
 
 namespace nalab::cli {

@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "cli/commands.h"
+#include "cli/compute_case.h"
+#include "cli/stored_case.h"
+#include "cli/verify_table.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "experiments/cli/commands.h"
-#include "experiments/cli/compute_case.h"
-#include "experiments/cli/stored_case.h"
-#include "experiments/cli/verify_table.h"
 #include "store/cases.h"
 #include "store/results.h"
 

@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "cli/sim/request.h"
 #include "core/simulator/sweep.h"
-#include "experiments/cli/sim_request.h"
 
 namespace nalab::cli {
 

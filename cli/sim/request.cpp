@@ -1,4 +1,4 @@
-#include "experiments/cli/sim_request.h"
+#include "cli/sim/request.h"
 
 #include <fmt/format.h>
 

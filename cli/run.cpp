@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "cli/commands.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
-#include "experiments/cli/commands.h"
 #include "experiments/config/config.h"
 #include "experiments/environment/environment.h"
 #include "experiments/plan/announce.h"

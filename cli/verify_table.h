@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "experiments/cli/compute_case.h"
+#include "cli/compute_case.h"
 
 namespace nalab::cli {
 

@@ -1,4 +1,4 @@
-#include "experiments/cli/verify_table.h"
+#include "cli/verify_table.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
