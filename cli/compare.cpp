@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/terminal_table.h"
 #include "core/error.h"
 #include "experiments/comparison/comparison.h"
 #include "experiments/plan/units.h"
@@ -41,20 +42,23 @@ std::string samples_text(const Pair& pair) {
   return fmt::format("{}, {}", count(pair.a), count(pair.b));
 }
 
-void print_line(const std::string& ratio, const std::string& interval, const std::string& a, const std::string& b,
-                const std::string& samples, const std::string& verdict, const std::string& row) {
-  fmt::print("{:>6}  {:<14}  {:>11}  {:>11}  {:>8}  {:<18}  {}\n", ratio, interval, a, b, samples, verdict, row);
-}
-
 void print_table(const std::vector<Pair>& pairs) {
-  print_line("B / A", "95 % interval", "A", "B", "samples", "verdict", "row");
+  using enum TerminalTable::Align;
+  TerminalTable table({{"B / A", right},
+                       {"95 % interval", left},
+                       {"A", right},
+                       {"B", right},
+                       {"samples", right},
+                       {"verdict", left},
+                       {"row", left}});
   for (const Pair& pair : pairs) {
     const comparison::Interval* const interval = pair.interval();
-    print_line(pair.ratio ? fmt::format("{:.3f}", pair.ratio->value) : "-",
+    table.add({pair.ratio ? fmt::format("{:.3f}", pair.ratio->value) : "-",
                interval ? fmt::format("{:.3f} to {:.3f}", interval->low, interval->high) : "-", time_text(pair.a),
-               time_text(pair.b), samples_text(pair), comparison::name(pair.verdict), pair.row().id);
-    if (!pair.reason.empty()) fmt::print("        {}\n", pair.reason);
+               time_text(pair.b), samples_text(pair), comparison::name(pair.verdict), pair.row().id});
+    if (!pair.reason.empty()) table.add_note("    " + pair.reason);
   }
+  fmt::print("{}", table.to_string());
 }
 
 void print_summary(const std::vector<Pair>& pairs) {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/commands.h"
+#include "cli/terminal_table.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
 #include "experiments/environment/environment.h"
@@ -46,16 +47,15 @@ std::string label(std::string name) {
 }
 
 void print_lines(const store::Environment& environment) {
-  const auto print_line = [](const std::string& name, const std::string& text) {
-    fmt::print("{:<22}{}\n", name, text);
-  };
-  store::Environment::visit_fields(environment, [&](const char* name, const auto& value, const char* unit) {
-    print_line(label(name), readable(value, unit));
+  TerminalTable table({{}, {}});
+  store::Environment::visit_fields(environment, [&table](const char* name, const auto& value, const char* unit) {
+    table.add({label(name), readable(value, unit)});
   });
   for (const store::Peak& peak : environment.peaks) {
-    print_line("peak " + peak.name, fmt::format("{} on one thread, {} on all", readable(peak.one_thread, "FLOP/s"),
-                                                readable(peak.all_threads, "FLOP/s")));
+    table.add({"peak " + peak.name, fmt::format("{} on one thread, {} on all", readable(peak.one_thread, "FLOP/s"),
+                                                readable(peak.all_threads, "FLOP/s"))});
   }
+  fmt::print("{}", table.to_string());
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/terminal_table.h"
 #include "core/error.h"
 #include "core/kernels/registry.h"
 #include "core/simd/isa.h"
@@ -15,29 +16,37 @@ namespace nalab::cli {
 namespace {
 
 void list_variants() {
+  TerminalTable table({{}, {}});
   for (const Variant& variant : variants()) {
-    fmt::print("{:<12}{}\n{:<12}{}\n", variant.name, variant.summary, "", variant.paper_term);
+    table.add({std::string(variant.name), std::string(variant.summary)});
+    table.add({"", std::string(variant.paper_term)});
   }
+  fmt::print("{}", table.to_string());
 }
 
 void list_isas() {
   const Isa in_use = choose_isa();
+  TerminalTable table({{}, {}});
   for (const Isa isa : all_isas()) {
-    fmt::print("{:<12}{}{}\n", name(isa), cpu_supports(isa) ? "supported" : "not supported",
-               isa == in_use ? ", in use" : "");
+    const std::string support = cpu_supports(isa) ? "supported" : "not supported";
+    table.add({std::string(name(isa)), support + (isa == in_use ? ", in use" : "")});
   }
+  fmt::print("{}", table.to_string());
 }
 
 void list_configs() {
   std::string broken;
+  TerminalTable table({{}, {}});
   for (const std::string& path : config::find_configs()) {
     try {
       const config::Title title = config::load(path, config::Form::full).title;
-      fmt::print("{:<16}{}\n{:<16}table {}, {}\n", title.name, title.about, "", title.table, path);
+      table.add({title.name, title.about});
+      table.add({"", fmt::format("table {}, {}", title.table, path)});
     } catch (const std::exception& error) {
       broken += (broken.empty() ? "" : "; ") + std::string(error.what());
     }
   }
+  fmt::print("{}", table.to_string());
   if (!broken.empty()) throw Error(broken);
 }
 

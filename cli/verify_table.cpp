@@ -32,28 +32,42 @@ std::string element_text(int64_t index, const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(element, ", "));
 }
 
-}  // namespace
-
-VerifyTable::VerifyTable(const std::vector<std::string>& names) {
-  for (const std::string& name : names) name_width_ = std::max(name_width_, name.size());
-  print("case", "variant", "type", "compared", "frobenius / bound", "max / bound", "result");
+/// Wide enough for every row that can come, because rows are printed one by one.
+std::vector<TerminalTable::Column> columns(const std::vector<std::string>& names) {
+  using enum TerminalTable::Align;
+  std::size_t name_width = 0, variant_width = 0;
+  for (const std::string& name : names) name_width = std::max(name_width, text_width(name));
+  for (const Variant& variant : variants()) variant_width = std::max(variant_width, text_width(variant.name));
+  const std::size_t compared_width = text_width("stored, oracle");
+  const std::size_t errors_width = text_width("dextra_k 1.0e-07 / 1.0e-05");
+  return {{"case", left, name_width},
+          {"variant", left, variant_width},
+          {"type", left, text_width("bf16")},
+          {"compared", left, compared_width},
+          {"frobenius / bound", left, errors_width},
+          {"max / bound", left, errors_width},
+          {"result", left, 0}};
 }
 
-void VerifyTable::print(const std::string& name, std::string_view variant, std::string_view type,
-                        std::string_view compared, std::string_view frobenius, std::string_view max,
-                        std::string_view result) const {
-  fmt::print("{:<{}}  {:<9}  {:<4}  {:<16}  {:<26}  {:<26}  {}\n", name, name_width_, variant, type, compared,
-             frobenius, max, result);
+void print_now(const std::string& text) {
+  fmt::print("{}", text);
   std::fflush(stdout);
+}
+
+}  // namespace
+
+VerifyTable::VerifyTable(const std::vector<std::string>& names) : table_(columns(names)) {
+  print_now(table_.heading_line());
 }
 
 void VerifyTable::add(const Line& line, const store::CaseOutputs& outputs,
                       const std::vector<TensorComparison>& comparisons, const std::string& remark) {
   const bool ok = std::all_of(comparisons.begin(), comparisons.end(), [](const auto& t) { return t.comparison.ok; });
   ++(ok ? agreeing_ : failed_);
-  print(line.name, line.variant, nalab::name(line.type), line.compared,
-        worst(comparisons, &Comparison::frobenius, &Tolerance::frobenius),
-        worst(comparisons, &Comparison::max_abs, &Tolerance::max_abs), (ok ? "ok" : "FAIL") + remark);
+  print_now(
+      table_.line({line.name, std::string(line.variant), std::string(nalab::name(line.type)), line.compared,
+                   worst(comparisons, &Comparison::frobenius, &Tolerance::frobenius),
+                   worst(comparisons, &Comparison::max_abs, &Tolerance::max_abs), (ok ? "ok" : "FAIL") + remark}));
   for (const auto& [tensor, comparison] : comparisons) {
     if (comparison.ok) continue;
     fmt::print("  {}: {}, element {}\n", tensor, comparison.to_string(),
@@ -63,7 +77,8 @@ void VerifyTable::add(const Line& line, const store::CaseOutputs& outputs,
 
 void VerifyTable::skip(const std::string& name, std::string_view variant, ElementType type, const std::string& reason) {
   ++skipped_;
-  print(name, variant, nalab::name(type), "", "", "", "skipped: " + reason);
+  print_now(
+      table_.line({name, std::string(variant), std::string(nalab::name(type)), "", "", "", "skipped: " + reason}));
 }
 
 int VerifyTable::finish(const std::string& path) const {

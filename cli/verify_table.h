@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/compute_case.h"
+#include "cli/terminal_table.h"
 
 namespace nalab::cli {
 
@@ -31,10 +32,7 @@ class VerifyTable {
   int finish(const std::string& path) const;
 
  private:
-  void print(const std::string& name, std::string_view variant, std::string_view type, std::string_view compared,
-             std::string_view frobenius, std::string_view max, std::string_view result) const;
-
-  std::size_t name_width_ = 4;
+  TerminalTable table_;
   int agreeing_ = 0, failed_ = 0, skipped_ = 0;
 };
 

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+
+#include "cli/terminal_table.h"
 
 namespace nalab::cli {
 
@@ -83,57 +86,92 @@ void print_json_rows(const SimRequest& request, Json json, const Items& items, c
 
 std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); }
 
-void print_line(const char* label, const std::string& text) { fmt::print("{:<20}{}\n", label, text); }
+/// A table of labelled lines. The labels of all parts of an answer share one column.
+TerminalTable labelled_lines(std::vector<TerminalTable::Column> columns) {
+  columns.insert(columns.begin(), {"", TerminalTable::Align::left, text_width("token permutation")});
+  return TerminalTable(std::move(columns));
+}
 
 /// The request, without what is varied.
 void print_request(const SimRequest& request) {
   const Problem& problem = request.problem;
   const SimOptions& options = request.options;
+  TerminalTable table = labelled_lines({{}});
+  const auto add = [&table](const char* label, const std::string& text) { table.add({label, text}); };
   const auto varied = [&options](const char* name) { return options.sweep == name; };
-  print_line("layout", fmt::format("{}, {} tokens", layout_text(problem), problem.tokens()));
-  if (problem.extra_tokens > 0) print_line("extra tokens", std::to_string(problem.extra_tokens));
-  if (!varied("window") && !options.recommend) print_line("window", extents_text(per_axis(problem, &Axis::window)));
-  if (!varied("stride") && !options.recommend) print_line("stride", extents_text(per_axis(problem, &Axis::stride)));
+  add("layout", fmt::format("{}, {} tokens", layout_text(problem), problem.tokens()));
+  if (problem.extra_tokens > 0) add("extra tokens", std::to_string(problem.extra_tokens));
+  if (!varied("window") && !options.recommend) add("window", extents_text(per_axis(problem, &Axis::window)));
+  if (!varied("stride") && !options.recommend) add("stride", extents_text(per_axis(problem, &Axis::stride)));
   const Extents dilation = per_axis(problem, &Axis::dilation);
   const Extents causal = per_axis(problem, &Axis::causal);
-  if (std::ranges::any_of(dilation, [](int64_t d) { return d > 1; })) print_line("dilation", extents_text(dilation));
-  if (std::ranges::any_of(causal, [](int64_t c) { return c > 0; })) print_line("causal", extents_text(causal));
+  if (std::ranges::any_of(dilation, [](int64_t d) { return d > 1; })) add("dilation", extents_text(dilation));
+  if (std::ranges::any_of(causal, [](int64_t c) { return c > 0; })) add("causal", extents_text(causal));
   if (!varied("q-tile")) {
-    print_line("query tile",
-               fmt::format("{}, {} tokens", extents_text(request.tiles.query), request.tiles.query_tokens()));
+    add("query tile", fmt::format("{}, {} tokens", extents_text(request.tiles.query), request.tiles.query_tokens()));
   }
   if (!varied("kv-tile")) {
-    print_line("KV tile", fmt::format("{}, {} tokens", extents_text(request.tiles.kv), request.tiles.kv_tokens()));
+    add("KV tile", fmt::format("{}, {} tokens", extents_text(request.tiles.kv), request.tiles.kv_tokens()));
   }
-  print_line("KV tiling", options.kv_tiling + (options.tiling == "single" ? ", over the flattened layout" : ""));
+  add("KV tiling", options.kv_tiling + (options.tiling == "single" ? ", over the flattened layout" : ""));
+  fmt::print("{}\n", table.to_string());
 }
 
-constexpr const char* kRow = "{:>9}{:>9}{:>11}{:>12}{:>10}{:>9}{:>14}\n";
+std::string times(double speedup) { return fmt::format("{:.2f}x", speedup); }
 
-void print_row_heading() {
-  fmt::print(kRow, "speedup", "mean", "FLOP-wise", "end to end", "partial", "wasted", "block-sparse");
-}
-
-void print_row(const SimRequest& request, const Simulation& s) {
-  const auto times = [](double speedup) { return fmt::format("{:.2f}x", speedup); };
-  fmt::print(kRow, times(s.speedup_worst()), times(s.speedup_mean()), times(s.speedup_flops()),
-             times(request.end_to_end(s.speedup_worst())), percent(s.partial_tiles_share()), percent(s.wasted_share()),
-             s.perfectly_block_sparse() ? "*" : "-");
-}
-
-/// Calls print_one for as many of the items as are asked for, and says how many are left out.
-template <class Items, class PrintOne>
-void print_rows(const SimRequest& request, const Items& items, const PrintOne& print_one) {
+/// Prints a row for each item, as many as are asked for, and says how many are left out. `columns` and cells_of(item)
+/// tell what is varied; what the simulator says of it follows.
+template <class Items, class CellsOf>
+void print_rows(const SimRequest& request, std::vector<TerminalTable::Column> columns, const Items& items,
+                const CellsOf& cells_of) {
+  for (const char* heading : {"speedup", "mean", "FLOP-wise", "end to end", "partial", "wasted", "block-sparse"}) {
+    columns.push_back({heading, TerminalTable::Align::right});
+  }
+  TerminalTable table(std::move(columns));
   const size_t limit = request.options.rows == 0 ? items.size() : static_cast<size_t>(request.options.rows);
-  for (size_t i = 0; i < std::min(limit, items.size()); ++i) print_one(items[i]);
-  if (items.size() > limit) fmt::print("and {} more: --rows 0 shows all\n", items.size() - limit);
+  for (size_t i = 0; i < std::min(limit, items.size()); ++i) {
+    const Simulation& s = items[i].simulation;
+    TerminalTable::Cells cells = cells_of(items[i]);
+    cells.insert(cells.end(), {times(s.speedup_worst()), times(s.speedup_mean()), times(s.speedup_flops()),
+                               times(request.end_to_end(s.speedup_worst())), percent(s.partial_tiles_share()),
+                               percent(s.wasted_share()), s.perfectly_block_sparse() ? "*" : "-"});
+    table.add(std::move(cells));
+  }
+  if (items.size() > limit) table.add_note(fmt::format("and {} more: --rows 0 shows all", items.size() - limit));
+  fmt::print("{}", table.to_string());
+}
+
+void print_speedups(const SimRequest& request, const Simulation& s) {
+  using enum TerminalTable::Align;
+  TerminalTable table = labelled_lines({{"worst tile", right}, {"mean tile", right}, {"FLOP-wise", right}});
+  table.add({fmt::format("visits, of {}", s.tiles_total), std::to_string(s.tiles_visited_worst),
+             fmt::format("{:.1f}", s.tiles_visited_mean())});
+  table.add({"speedup", times(s.speedup_worst()), times(s.speedup_mean()), times(s.speedup_flops())});
+  table.add({"end to end", times(request.end_to_end(s.speedup_worst())), times(request.end_to_end(s.speedup_mean())),
+             times(request.end_to_end(s.speedup_flops()))});
+  fmt::print("{}\n", table.to_string());
+}
+
+void print_shares(const SimRequest& request, const Simulation& s, double permutation_bytes) {
+  const Problem& problem = request.problem;
+  TerminalTable table = labelled_lines({{}});
+  table.add({"block-sparse", s.perfectly_block_sparse() ? "perfectly" : "not perfectly"});
+  table.add({"visited tiles",
+             percent(1 - s.partial_tiles_share()) + " full, " + percent(s.partial_tiles_share()) + " partial"});
+  table.add({"wasted", percent(s.wasted_share()) + " of the multiply-adds"});
+  std::string permutation = fmt::format("{:.4g} GB", permutation_bytes / 1e9);
+  if (const auto& bandwidth = request.options.bandwidth) {
+    permutation += fmt::format(", {:.4g} ms", permutation_bytes / *bandwidth / 1e6);
+  }
+  table.add({"token permutation", fmt::format("{} (batch {}, heads {}, head_dim {}, {})", permutation, problem.batch,
+                                              problem.heads, problem.head_dim, name(problem.type))});
+  fmt::print("{}", table.to_string());
 }
 
 }  // namespace
 
 void print(const SimRequest& request, const Simulation& s) {
-  const Problem& problem = request.problem;
-  const double bytes = simulator::token_permutation_bytes(problem);
+  const double bytes = simulator::token_permutation_bytes(request.problem);
   if (request.options.json) {
     Json json = inputs_to_json(request);
     json.update(to_json(request, s));
@@ -143,24 +181,8 @@ void print(const SimRequest& request, const Simulation& s) {
     return;
   }
   print_request(request);
-  fmt::print("\n{:<20}{:>12}{:>12}{:>12}\n", "", "worst tile", "mean tile", "FLOP-wise");
-  fmt::print("{:<20}{:>12}{:>12.1f}\n", fmt::format("visits, of {}", s.tiles_total), s.tiles_visited_worst,
-             s.tiles_visited_mean());
-  const auto print_speedups = [](const char* label, double worst, double mean, double flops) {
-    fmt::print("{:<20}{:>11.2f}x{:>11.2f}x{:>11.2f}x\n", label, worst, mean, flops);
-  };
-  print_speedups("speedup", s.speedup_worst(), s.speedup_mean(), s.speedup_flops());
-  print_speedups("end to end", request.end_to_end(s.speedup_worst()), request.end_to_end(s.speedup_mean()),
-                 request.end_to_end(s.speedup_flops()));
-  fmt::print("\n");
-  print_line("block-sparse", s.perfectly_block_sparse() ? "perfectly" : "not perfectly");
-  print_line("visited tiles",
-             percent(1 - s.partial_tiles_share()) + " full, " + percent(s.partial_tiles_share()) + " partial");
-  print_line("wasted", percent(s.wasted_share()) + " of the multiply-adds");
-  std::string permutation = fmt::format("{:.4g} GB", bytes / 1e9);
-  if (request.options.bandwidth) permutation += fmt::format(", {:.4g} ms", bytes / *request.options.bandwidth / 1e6);
-  print_line("token permutation", fmt::format("{} (batch {}, heads {}, head_dim {}, {})", permutation, problem.batch,
-                                              problem.heads, problem.head_dim, name(problem.type)));
+  print_speedups(request, s);
+  print_shares(request, s, bytes);
 }
 
 void print(const SimRequest& request, const std::vector<SweepPoint>& points) {
@@ -172,12 +194,8 @@ void print(const SimRequest& request, const std::vector<SweepPoint>& points) {
     return;
   }
   print_request(request);
-  fmt::print("\n{:<16}", varied);
-  print_row_heading();
-  print_rows(request, points, [&](const SweepPoint& point) {
-    fmt::print("{:<16}", extents_text(point.value));
-    print_row(request, point.simulation);
-  });
+  print_rows(request, {{varied}}, points,
+             [](const SweepPoint& point) { return TerminalTable::Cells{extents_text(point.value)}; });
 }
 
 void print(const SimRequest& request, const std::vector<Recommendation>& recommendations) {
@@ -189,15 +207,14 @@ void print(const SimRequest& request, const std::vector<Recommendation>& recomme
   }
   print_request(request);
   if (recommendations.empty()) {
-    fmt::print("\nNo window of sparsity {} wastes nothing with these tiles.\n", *request.options.recommend);
+    fmt::print("No window of sparsity {} wastes nothing with these tiles.\n", *request.options.recommend);
     return;
   }
-  fmt::print("\n{:<16}{:<16}{:>9}", "window", "stride", "sparsity");
-  print_row_heading();
-  print_rows(request, recommendations, [&](const Recommendation& r) {
-    fmt::print("{:<16}{:<16}{:>9.4f}", extents_text(r.window), extents_text(r.stride), r.simulation.sparsity());
-    print_row(request, r.simulation);
-  });
+  print_rows(request, {{"window"}, {"stride"}, {"sparsity", TerminalTable::Align::right}}, recommendations,
+             [](const Recommendation& r) {
+               return TerminalTable::Cells{extents_text(r.window), extents_text(r.stride),
+                                           fmt::format("{:.4f}", r.simulation.sparsity())};
+             });
 }
 
 }  // namespace nalab::cli

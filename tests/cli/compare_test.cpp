@@ -60,12 +60,12 @@ TEST_F(CompareCommand, PrintsATable) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.out,
             "A: " + a_ + "\nB: " + b_ + "\n" +
-                " B / A  95 % interval             A            B   samples  verdict             row\n"
-                " 1.500  1.451 to 1.551      1.00 ms      1.50 ms      7, 7  slower              x\n"
-                " 0.500  0.484 to 0.517      2.00 ms      1.00 ms      7, 7  faster              y\n"
-                " 2.000  -                   1.00 ms      2.00 ms      1, 1  too few samples     z\n"
-                "     -  -                   1.00 ms            -      1, 0  only in A           old\n"
-                "     -  -                         -            -      0, 0  only in B           new\n"
+                "B / A  95 % interval         A        B  samples  verdict          row\n"
+                "1.500  1.451 to 1.551  1.00 ms  1.50 ms     7, 7  slower           x\n"
+                "0.500  0.484 to 0.517  2.00 ms  1.00 ms     7, 7  faster           y\n"
+                "2.000  -               1.00 ms  2.00 ms     1, 1  too few samples  z\n"
+                "    -  -               1.00 ms        -     1, 0  only in A        old\n"
+                "    -  -                     -        -     0, 0  only in B        new\n"
                 "3 rows compared: geometric mean of B / A 1.145; 1 faster; 1 slower; 1 too few samples; 1 only in A; "
                 "1 only in B\n"
                 "An interval takes 6 samples of either run: timing: min_samples in the configuration\n"
@@ -81,7 +81,7 @@ TEST_F(CompareCommand, FailsAboveAPercentage) {
   write(folder_.file("wrong.h5"), {row("x", {}, "failed", "off by one")});
   const Outcome wrong = compare({a_, folder_.file("wrong.h5"), "--fail-above", "1000"});
   EXPECT_EQ(wrong.exit_code, 1);
-  EXPECT_THAT(wrong.out, HasSubstr("now failed          x\n        failed in B: off by one\n"));
+  EXPECT_THAT(wrong.out, HasSubstr("now failed  x\n    failed in B: off by one\n"));
   EXPECT_EQ(compare({a_, folder_.file("wrong.h5")}).exit_code, 0);
 }
 

@@ -53,9 +53,9 @@ TEST(Info, TheEnvironmentForcesInstructionSetAndThreads) {
 TEST(Info, PrintsALineForEachField) {
   const TemporaryFolder folder;
   const Outcome outcome = run_nalab(folder, {"info", "--isa", "baseline"});
-  EXPECT_THAT(outcome.out, HasSubstr("isa                   baseline\n"));
-  EXPECT_THAT(outcome.out, testing::ContainsRegex(
-                               "\npeak f32_fma          [0-9.]+ GFLOP/s on one thread, [0-9.]+ GFLOP/s on all\n"));
+  EXPECT_THAT(outcome.out, testing::ContainsRegex("\nisa +baseline\n"));
+  EXPECT_THAT(outcome.out,
+              testing::ContainsRegex("\npeak f32_fma +[0-9.]+ GFLOP/s on one thread, [0-9.]+ GFLOP/s on all\n"));
   EXPECT_EQ(outcome.out.find("\npeak bf16_dot ") != std::string::npos, cpu_supports(Isa::avx512bf16));
 }
 

@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <sstream>
+
+#include "core/kernels/registry.h"
 #include "tests/cli/run_nalab.h"
 
 namespace nalab {
@@ -31,6 +35,24 @@ TEST(Main, AFullStandardOutputIsTold) {
         std::system(("'" NALAB_EXECUTABLE "' " + std::string(arguments) + " >/dev/full 2>'" + err + "'").c_str());
     EXPECT_EQ(WEXITSTATUS(status), 2);
     EXPECT_EQ(bytes_of(err), "nalab: standard output cannot be written\n");
+  }
+}
+
+TEST(List, EveryTextBeginsInOneColumnBesideItsName) {
+  const Outcome outcome = run_nalab(TemporaryFolder(), {"list", "variants"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  std::istringstream lines(outcome.out);
+  std::optional<std::size_t> column;
+  for (const Variant& variant : variants()) {
+    std::string summary, term;
+    std::getline(lines, summary);
+    std::getline(lines, term);
+    EXPECT_THAT(summary, testing::StartsWith(std::string(variant.name) + "  "));
+    EXPECT_THAT(summary, testing::EndsWith("  " + std::string(variant.summary)));
+    EXPECT_THAT(term, testing::MatchesRegex(" +[^ ].*"));
+    if (!column) column = term.find_first_not_of(' ');
+    EXPECT_EQ(summary.size() - variant.summary.size(), *column);
+    EXPECT_EQ(term.find_first_not_of(' '), *column);
   }
 }
 

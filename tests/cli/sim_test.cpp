@@ -61,10 +61,11 @@ TEST(Sim, RoundsAsPublishedWhenAskedTo) {
 TEST(Sim, AnswersPeople) {
   const Outcome run = sim(kHunyuan + " --heads 24 --bandwidth 4000");
   EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("visits, of 900               275       171.6\n"));
-  EXPECT_THAT(run.out, HasSubstr("speedup                    3.27x       5.24x      11.11x\n"));
-  EXPECT_THAT(run.out, HasSubstr("block-sparse        not perfectly\n"));
-  EXPECT_THAT(run.out, HasSubstr("token permutation   5.662 GB, 1.416 ms (batch 1, heads 24, head_dim 128, bf16)\n"));
+  EXPECT_THAT(run.out, HasSubstr("                   worst tile  mean tile  FLOP-wise\n"
+                                 "visits, of 900            275      171.6\n"
+                                 "speedup                 3.27x      5.24x     11.11x\n"));
+  EXPECT_THAT(run.out, HasSubstr("block-sparse       not perfectly\n"));
+  EXPECT_THAT(run.out, HasSubstr("token permutation  5.662 GB, 1.416 ms (batch 1, heads 24, head_dim 128, bf16)\n"));
 }
 
 TEST(Sim, OneValueStandsForAllAxes) {
@@ -98,9 +99,8 @@ TEST(Sim, SweepsStrides) {
   EXPECT_EQ(json.at("rows").back().at("perfectly_block_sparse"), true);
 
   const std::string text = sim(kHunyuan + " --sweep stride --rows 11").out;
-  EXPECT_THAT(
-      text,
-      HasSubstr("\n1x8x8               9.09x   10.26x     11.11x       9.09x     15.4%     8.2%             -\n"));
+  EXPECT_THAT(text, HasSubstr("\nstride  speedup    mean  FLOP-wise  end to end  partial  wasted  block-sparse\n"));
+  EXPECT_THAT(text, HasSubstr("\n1x8x8     9.09x  10.26x     11.11x       9.09x    15.4%    8.2%             -\n"));
   EXPECT_THAT(text, HasSubstr("\nand 1 more: --rows 0 shows all\n"));
 }
 
