@@ -36,15 +36,15 @@ double max_abs(const std::vector<double>& values) {
   return greatest;
 }
 
-class AttendVariant : public testing::TestWithParam<const char*> {};
+class AttendVariant : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Attend, AttendVariant, testing::Values("reference", "naive", "gemm", "fused", ""),
-                         [](const auto& test) { return *test.param == 0 ? "chosen" : std::string(test.param); });
+                         [](const auto& test) { return test.param.empty() ? "chosen" : test.param; });
 
 TEST_P(AttendVariant, WritesWhatIsExpected) {
   const TemporaryFolder folder;
   const std::string path = folder.file("out.h5");
   std::vector<std::string> arguments{"attend", kSmallCases, path, "--backward"};
-  const std::string variant = GetParam();
+  const std::string& variant = GetParam();
   if (!variant.empty()) arguments.insert(arguments.end(), {"--variant", variant});
   const Outcome run = run_nalab(folder, arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;

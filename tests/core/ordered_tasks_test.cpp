@@ -126,7 +126,8 @@ TEST_P(OrderedTasksOf, AnExceptionReachesTheCallerAndLeavesNobodyWaiting) {
   EXPECT_EQ(sum, 4950);
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, OrderedTasksOf, ::testing::Values(1, 2, 3, 7));
+INSTANTIATE_TEST_SUITE_P(Threads, OrderedTasksOf, ::testing::Values(1, 2, 3, 7),
+                         [](const auto& test) { return std::to_string(test.param) + "_threads"; });
 
 // Later tasks must not wait for ones that ask for nothing: the first task ends only once the second is through.
 TEST(OrderedTasks, TasksThatAreNotConcernedRunTogether) {

@@ -55,7 +55,8 @@ TEST_P(WorkersOf, ExceptionReachesTheCallerAndWorkersGoOn) {
   EXPECT_EQ(sum, 4950);
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf, ::testing::Values(1, 2, 3, 7));
+INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf, ::testing::Values(1, 2, 3, 7),
+                         [](const auto& test) { return std::to_string(test.param) + "_threads"; });
 
 TEST(Workers, OneThreadIsTheCallingOne) {
   Workers workers(1);

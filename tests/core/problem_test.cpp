@@ -46,6 +46,7 @@ struct BadProblem {
   void (*spoil)(Problem&);
   const char* line;
 };
+void PrintTo(const BadProblem& bad, std::ostream* out) { *out << bad.name; }
 
 class BadProblems : public ::testing::TestWithParam<BadProblem> {};
 

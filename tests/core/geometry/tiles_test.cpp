@@ -158,7 +158,8 @@ TEST_P(ClassifyBoxes, KeysOfAnyIsTheUnionOfTheWindows) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ClassifyBoxes, ::testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Ranks, ClassifyBoxes, ::testing::Values(1, 2, 3),
+                         [](const auto& test) { return "rank_" + std::to_string(test.param); });
 
 TEST(TileAxis, TilesCutTheAxisWithoutGapOrOverlap) {
   for (int64_t length = 1; length <= 20; ++length) {

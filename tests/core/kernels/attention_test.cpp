@@ -50,6 +50,7 @@ struct BadCall {
   void (*spoil)(Call&);
   const char* line;
 };
+void PrintTo(const BadCall& bad, std::ostream* out) { *out << bad.name; }
 
 class BadInputs : public ::testing::TestWithParam<BadCall> {};
 class BadOutputs : public ::testing::TestWithParam<BadCall> {};

@@ -20,6 +20,7 @@ struct Awkward {
   const char* name;
   Problem problem;
 };
+inline void PrintTo(const Awkward& awkward, std::ostream* out) { *out << awkward.name; }
 
 inline std::vector<Awkward> awkward_problems() {
   const std::vector<Axis> plane{{.extent = 7, .window = 3}, {.extent = 5, .window = 4}};

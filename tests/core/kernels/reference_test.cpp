@@ -124,7 +124,7 @@ vector<Problem> small_problems() {
 
 class SmallProblems : public ::testing::TestWithParam<Problem> {};
 INSTANTIATE_TEST_SUITE_P(Reference, SmallProblems, ::testing::ValuesIn(small_problems()),
-                         [](const auto& test) { return "number" + std::to_string(test.index); });
+                         [](const auto& test) { return test::test_name(test.param); });
 
 TEST_P(SmallProblems, EqualsAttentionWrittenOutPlainly) {
   for (ElementType type : test::kElementTypes) {

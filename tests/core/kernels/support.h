@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstring>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,7 +16,24 @@
 #include "core/kernels/attention.h"
 #include "core/kernels/registry.h"
 
+namespace nalab {
+
+// Found by GoogleTest, which prints the bytes of what it does not know.
+inline void PrintTo(const Problem& problem, std::ostream* out) { *out << problem.id(); }
+inline void PrintTo(ElementType type, std::ostream* out) { *out << name(type); }
+
+}  // namespace nalab
+
 namespace nalab::test {
+
+/// The id of a problem, as far as it can be part of a test's name: letters, digits and underscores.
+inline std::string test_name(const Problem& problem) {
+  std::string text = problem.id();
+  for (char& c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return text;
+}
 
 inline constexpr std::array kElementTypes{ElementType::f32, ElementType::bf16, ElementType::f16};
 

@@ -1,6 +1,7 @@
 // The published use cases at their full layouts, on sampled queries.
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <vector>
 
 #include "core/compare.h"
@@ -15,6 +16,7 @@ struct UseCase {
   ElementType type;
   std::vector<Axis> axes;
 };
+void PrintTo(const UseCase& use_case, std::ostream* out) { *out << use_case.name; }
 
 class UseCases : public ::testing::TestWithParam<UseCase> {};
 
