@@ -23,7 +23,7 @@ namespace nalab::cli {
 namespace {
 
 using comparison::Pair;
-using comparison::Verdict;
+using comparison::RatioVerdict;
 
 struct Options {
   std::string a, b;
@@ -67,10 +67,10 @@ void print_summary(const std::vector<Pair>& pairs) {
   if (summary.compared > 0) text += fmt::format(": geometric mean of B / A {:.3f}", summary.geometric_mean);
   for (std::size_t verdict = 0; verdict < summary.counts.size(); ++verdict) {
     if (summary.counts[verdict] == 0) continue;
-    text += fmt::format("; {} {}", summary.counts[verdict], comparison::name(static_cast<Verdict>(verdict)));
+    text += fmt::format("; {} {}", summary.counts[verdict], comparison::name(static_cast<RatioVerdict>(verdict)));
   }
   fmt::print("{}\n", text);
-  if (summary.counts[static_cast<std::size_t>(Verdict::too_few)] > 0) {
+  if (summary.counts[static_cast<std::size_t>(RatioVerdict::too_few)] > 0) {
     fmt::print("An interval takes {} samples of either run: timing: min_samples in the configuration\n",
                comparison::kMinSamples);
   }
@@ -101,7 +101,7 @@ void write_csv(const std::string& path, const std::vector<Pair>& pairs) {
 /// The last line: what is neither compared nor known to be wrong counts for nothing above.
 void print_unjudged(const std::vector<Pair>& pairs) {
   const auto unjudged = std::ranges::count_if(
-      pairs, [](const Pair& pair) { return pair.interval() == nullptr && pair.verdict != Verdict::now_failed; });
+      pairs, [](const Pair& pair) { return pair.interval() == nullptr && pair.verdict != RatioVerdict::now_failed; });
   if (unjudged == 0) return;
   fmt::print("{} {} could not be judged: too few samples, no times, or in one of the files alone\n", unjudged,
              unjudged == 1 ? "row" : "rows");

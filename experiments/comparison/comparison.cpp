@@ -19,19 +19,19 @@ std::string why_not_timed(const store::Row& row, const char* file) {
   return row.samples.empty() ? row.status + " in " + file + (row.reason.empty() ? "" : ": " + row.reason) : "";
 }
 
-Verdict verdict_of(const Ratio& ratio) {
-  if (!ratio.interval) return Verdict::too_few;
-  if (ratio.interval->high < 1) return Verdict::faster;
-  return ratio.interval->low > 1 ? Verdict::slower : Verdict::open;
+RatioVerdict verdict_of(const Ratio& ratio) {
+  if (!ratio.interval) return RatioVerdict::too_few;
+  if (ratio.interval->high < 1) return RatioVerdict::faster;
+  return ratio.interval->low > 1 ? RatioVerdict::slower : RatioVerdict::open;
 }
 
 Pair compare_rows(const store::Row& a, const store::Row& b) {
-  Pair pair{&a, &b, Verdict::not_timed, std::nullopt, why_not_timed(a, "A")};
+  Pair pair{&a, &b, RatioVerdict::not_timed, std::nullopt, why_not_timed(a, "A")};
   if (const std::string reason = why_not_timed(b, "B"); !reason.empty()) {
     pair.reason += (pair.reason.empty() ? "" : "; ") + reason;
   }
   if (b.status == "failed" && a.status != "failed") {
-    pair.verdict = Verdict::now_failed;
+    pair.verdict = RatioVerdict::now_failed;
   } else if (pair.reason.empty()) {
     pair.ratio = ratio_of_medians(a.samples, b.samples);
     pair.verdict = verdict_of(*pair.ratio);
@@ -40,13 +40,13 @@ Pair compare_rows(const store::Row& a, const store::Row& b) {
 }
 
 Pair alone(const store::Row& row, bool is_in_a) {
-  if (is_in_a) return {&row, nullptr, Verdict::only_in_a, std::nullopt, ""};
-  return {nullptr, &row, Verdict::only_in_b, std::nullopt, ""};
+  if (is_in_a) return {&row, nullptr, RatioVerdict::only_in_a, std::nullopt, ""};
+  return {nullptr, &row, RatioVerdict::only_in_b, std::nullopt, ""};
 }
 
 }  // namespace
 
-const char* name(Verdict verdict) { return kNames[static_cast<int>(verdict)]; }
+const char* name(RatioVerdict verdict) { return kNames[static_cast<int>(verdict)]; }
 
 std::vector<Pair> compare(const store::Results& a, const store::Results& b) {
   std::map<std::string, const store::Row*> others;
@@ -88,7 +88,7 @@ std::vector<std::string> warnings(const store::Results& a, const store::Results&
 }
 
 bool fails(const Pair& pair, double percent) {
-  if (pair.verdict == Verdict::now_failed) return true;
+  if (pair.verdict == RatioVerdict::now_failed) return true;
   return pair.interval() != nullptr && pair.interval()->low > 1 + percent / 100;
 }
 

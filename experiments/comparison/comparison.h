@@ -11,7 +11,7 @@
 namespace nalab::comparison {
 
 /// What is to be said of a row of B beside the row of A with the same id.
-enum class Verdict {
+enum class RatioVerdict {
   faster,      ///< the whole interval lies below 1
   slower,      ///< the whole interval lies above 1
   open,        ///< the interval holds 1
@@ -23,12 +23,12 @@ enum class Verdict {
 };
 
 /// "faster", "slower", "no difference told", "too few samples", "only in A", ...
-const char* name(Verdict verdict);
+const char* name(RatioVerdict verdict);
 
 struct Pair {
   const store::Row* a = nullptr;  ///< null where A lacks the row
   const store::Row* b = nullptr;
-  Verdict verdict = Verdict::open;
+  RatioVerdict verdict = RatioVerdict::open;
   std::optional<Ratio> ratio;  ///< of the times, B over A; where both are timed
   std::string reason;          ///< why it is not timed; may be empty
 

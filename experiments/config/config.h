@@ -99,7 +99,7 @@ struct Store {
 std::vector<std::string> stratum_keys();
 
 /// A part of the problems, in proportion from all of their strata: problems with the same values of some keys.
-struct Sample {
+struct Stratified {
   int64_t count = 0;                ///< that many problems, or all where there are fewer
   int64_t seed = 1;                 ///< of the choice
   std::vector<std::string> strata;  ///< keys of ProblemSettings; empty: one stratum
@@ -113,13 +113,13 @@ struct Sample {
 };
 
 /// Refuses a sample without a count.
-void read(const Field& field, Sample& sample, Anything);
+void read(const Field& field, Stratified& sample, Anything);
 
 /// Which types and passes the problems run with, or a sample of them.
 struct Run {
-  std::vector<ElementType> types;  ///< empty: those of the settings
-  std::vector<RowPass> passes;     ///< empty: those of the settings
-  std::optional<Sample> sample;    ///< unset: all problems
+  std::vector<ElementType> types;    ///< empty: those of the settings
+  std::vector<RowPass> passes;       ///< empty: those of the settings
+  std::optional<Stratified> sample;  ///< unset: all problems
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {

@@ -35,7 +35,7 @@ void shuffle(std::vector<std::size_t>& indices, std::mt19937_64& random) {
 
 /// Indices of a sample, in increasing order. All problems are lined up stratum by stratum, in a random order within
 /// each, and taken at equal distances: each stratum gets its share, rounded up or down.
-std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, const Sample& sample) {
+std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, const Stratified& sample) {
   std::vector<std::size_t> line(problems.size());
   std::iota(line.begin(), line.end(), std::size_t{0});
   const auto count = static_cast<std::size_t>(sample.count);
@@ -55,9 +55,9 @@ std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, co
 
 }  // namespace
 
-void read(const Field& field, Sample& sample, Anything) {
+void read(const Field& field, Stratified& sample, Anything) {
   const std::vector<Field> entries = field.entries();
-  refuse_unknown(entries, keys_of<Sample>());
+  refuse_unknown(entries, keys_of<Stratified>());
   if (find(entries, "count") == nullptr) field.refuse("the key count", "none");
   read_fields(entries, sample);
 }

@@ -12,7 +12,7 @@ namespace nalab::plan {
 
 namespace {
 
-std::string verification_text(const Row& row) {
+std::string verification_text(const PlannedRow& row) {
   std::string text = row.verified_queries == row.total_queries
                          ? "all queries"
                          : fmt::format("{} of {} queries", row.verified_queries, row.total_queries);
@@ -29,7 +29,7 @@ std::string summary(const Plan& plan, double peak_seconds) {
   double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
   for (const Group& group : plan.groups) {
-    for (const Row& row : group.rows) {
+    for (const PlannedRow& row : group.rows) {
       if (row.refusal) {
         ++refused;
         refusals[fmt::format("{}: {}", row.variant->name, *row.refusal)].push_back(row.id);
@@ -68,7 +68,7 @@ std::string listing(const Plan& plan) {
   std::string text;
   auto out = std::back_inserter(text);
   for (const Group& group : plan.groups) {
-    for (const Row& row : group.rows) {
+    for (const PlannedRow& row : group.rows) {
       fmt::format_to(out, "{}  [{}] ", row.id, row.label);
       if (row.refusal) {
         fmt::format_to(out, "refused: {}\n", *row.refusal);

@@ -20,7 +20,7 @@ std::vector<Pass> passes_of(config::RowPass pass) {
 }
 
 /// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
-int64_t tensors_and_oracle_bytes(const Row& row) {
+int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   const Problem& p = row.problem;
   const int64_t element = size_of(p.type);
   const int64_t out = out_shape(p).elements();
@@ -46,14 +46,14 @@ std::optional<std::string> invalid(const Problem& problem) {
   return std::nullopt;
 }
 
-std::optional<std::string> unsupported(const Row& row) {
+std::optional<std::string> unsupported(const PlannedRow& row) {
   for (Pass pass : passes_of(row.pass)) {
     if (auto reason = row.variant->supports(row.problem, pass)) return reason;
   }
   return std::nullopt;
 }
 
-std::optional<std::string> too_much_memory(const Row& row, const Machine& machine) {
+std::optional<std::string> too_much_memory(const PlannedRow& row, const Machine& machine) {
   if (row.memory_bytes <= machine.memory_bytes) return std::nullopt;
   const std::string workspace =
       row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
@@ -62,7 +62,7 @@ std::optional<std::string> too_much_memory(const Row& row, const Machine& machin
 }
 
 /// Nothing where all gradients are to be compared.
-std::optional<GradientSample> choose_gradient_sample(const Row& row, const config::Verify& verify, int threads) {
+std::optional<GradientSample> choose_gradient_sample(const PlannedRow& row, const config::Verify& verify, int threads) {
   const Problem& p = row.problem;
   if (row.pass == config::RowPass::forward || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
   GradientSample sample;
@@ -113,7 +113,7 @@ class Planner {
     const Problem problem = given.problem(type);
     Group group{{}, config.settings};
     for (const std::string& variant : config.settings.variants) {
-      Row row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
+      PlannedRow row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
       row.config = config.title.name;
       row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
       row.position = offered_;
@@ -165,9 +165,9 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
   return fmt::format("{}.{}.{}", problem.id(), variant.name, config::name(pass));
 }
 
-Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
-             const Machine& machine) {
-  Row row;
+PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
+                    const config::Settings& settings, const Machine& machine) {
+  PlannedRow row;
   const Problem self_attention = problem.self_attention();
   row.problem = variant.self_attention_only ? self_attention : problem;
   row.variant = &variant;
@@ -234,7 +234,7 @@ Plan make_plan(const std::vector<config::Config>& configs, const std::string& fi
 void skip_finished(Plan& plan, const std::vector<std::string>& finished) {
   const std::set<std::string> done(finished.begin(), finished.end());
   for (Group& group : plan.groups) {
-    std::erase_if(group.rows, [&done](const Row& row) { return done.contains(row.id); });
+    std::erase_if(group.rows, [&done](const PlannedRow& row) { return done.contains(row.id); });
   }
   std::erase_if(plan.groups, [](const Group& group) { return group.rows.empty(); });
   std::erase_if(plan.simulations, [&done](const Simulation& simulation) { return done.contains(simulation.id); });

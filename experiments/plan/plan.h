@@ -20,7 +20,7 @@ struct GradientSample {
 };
 
 /// One (problem, variant, type, pass).
-struct Row {
+struct PlannedRow {
   std::string id;        ///< stable: problem id, variant and pass; no '/'
   int64_t position = 0;  ///< in all that the configurations ask for, filtered or not, counted from 0
   std::string config;    ///< name of the configuration that asked for it first
@@ -45,7 +45,7 @@ struct Row {
 
 /// Rows over the same tensors: the variants of one problem, type and pass, whose samples are interleaved.
 struct Group {
-  std::vector<Row> rows;
+  std::vector<PlannedRow> rows;
   config::Settings settings;
 };
 
@@ -78,8 +78,8 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
 /// The row of a valid problem and a variant, refused where the variant does not support it or where its memory is not
 /// to be had. A variant of self attention gets the problem's counterpart, which may break rules of its own: then the
 /// row is refused for them.
-Row make_row(const Problem& problem, const Variant& variant, config::RowPass pass, const config::Settings& settings,
-             const Machine& machine);
+PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
+                    const config::Settings& settings, const Machine& machine);
 
 /// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
 /// problem's label, contains a match of the regular expression `filter`. Throws Error where the filter is none or

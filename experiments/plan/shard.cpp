@@ -20,7 +20,7 @@ constexpr double kFlopsPerSecond = 10e9;
 
 /// What a row costs, whatever the machine. FLOPs that a variant executes and memory that it needs are left out: they
 /// may follow from caches and threads.
-double cost_seconds(const Row& row, const config::Settings& settings) {
+double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
   const bool both = row.pass == config::RowPass::forward_backward;
   if (row.useful_flops == 0) return 0;  // an invalid problem
   if (row.variant->supports(row.problem, Pass::forward)) return 0;
@@ -35,7 +35,7 @@ double cost_seconds(const Row& row, const config::Settings& settings) {
 /// Whole microseconds: their sums do not depend on the order.
 int64_t cost(const Group& group) {
   int64_t microseconds = 0;
-  for (const Row& row : group.rows) microseconds += std::llround(1e6 * cost_seconds(row, group.settings));
+  for (const PlannedRow& row : group.rows) microseconds += std::llround(1e6 * cost_seconds(row, group.settings));
   return microseconds;
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 double expected_seconds(const plan::Group& group) {
   double seconds = 0;
-  for (const plan::Row& row : group.rows) seconds += row.seconds;
+  for (const plan::PlannedRow& row : group.rows) seconds += row.seconds;
   return seconds;
 }
 

@@ -26,7 +26,7 @@ constexpr int64_t kPackingSamples = 5;
 constexpr int64_t kSampleBytes = 1 << 20;
 
 /// What is known of a row before it runs; refused where the plan says so.
-store::FinishedRow planned(const plan::Row& row, Isa isa, int threads) {
+store::FinishedRow planned(const plan::PlannedRow& row, Isa isa, int threads) {
   store::Row r;
   r.id = row.id;
   r.position = row.position;
@@ -55,7 +55,7 @@ class GroupRun {
  public:
   GroupRun(const plan::Group& group, Isa isa, Workers& workers, Clock& clock)
       : group_(group), workers_(workers), clock_(clock), execution_{isa, workers, {}} {
-    for (const plan::Row& row : group.rows) finished_.push_back(planned(row, isa, workers.threads()));
+    for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, isa, workers.threads()));
   }
 
   std::vector<store::FinishedRow> run() {
@@ -92,24 +92,24 @@ class GroupRun {
   void allocate() {
     int64_t workspace = 0;
     for (const std::size_t i : still_good()) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
-    const plan::Row& any = group_.rows.front();
+    const plan::PlannedRow& any = group_.rows.front();
     tensors_ = std::make_unique<GroupTensors>(any.problem, any.pass, group_.settings.seed, workers_);
     verifier_ = std::make_unique<Verifier>(*tensors_, group_.settings, workers_);
     workspace_ = AlignedBuffer<std::byte>(workspace);
     execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
 
-  void compute(const plan::Row& row) {
+  void compute(const plan::PlannedRow& row) {
     row.variant->forward(row.problem, tensors_->inputs(), tensors_->outputs(), execution_);
     if (row.pass == config::RowPass::forward) return;
     row.variant->backward(row.problem, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
   }
 
   /// The packing of a row's forward call.
-  void pack(const plan::Row& row) { row.variant->pack(row.problem, tensors_->inputs(), execution_); }
+  void pack(const plan::PlannedRow& row) { row.variant->pack(row.problem, tensors_->inputs(), execution_); }
 
   /// Calls what the row does, or a part of it. A row that throws ends. Whether it did not.
-  bool call(std::size_t i, void (GroupRun::*does)(const plan::Row&) = &GroupRun::compute) {
+  bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
     try {
       (this->*does)(group_.rows[i]);
       return true;
@@ -123,7 +123,7 @@ class GroupRun {
 
   /// The first call, whose results are compared and kept where asked for.
   void verify(std::size_t i) {
-    const plan::Row& row = group_.rows[i];
+    const plan::PlannedRow& row = group_.rows[i];
     store::FinishedRow& finished = finished_[i];
     tensors_->poison(workers_);
     if (!call(i)) return;
@@ -175,7 +175,7 @@ class GroupRun {
 
   /// After the samples, which it must not disturb.
   void time_packing(std::size_t i) {
-    const plan::Row& row = group_.rows[i];
+    const plan::PlannedRow& row = group_.rows[i];
     if (row.variant->pack == nullptr || row.pass != config::RowPass::forward) return;
     std::vector<double> samples;
     do {

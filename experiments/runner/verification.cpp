@@ -158,7 +158,7 @@ reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
   return all;
 }
 
-const Verifier::Expected& Verifier::expected(const plan::Row& row) {
+const Verifier::Expected& Verifier::expected(const plan::PlannedRow& row) {
   const auto [it, is_new] = by_problem_.try_emplace(row.problem.id());
   Expected& e = it->second;
   if (!is_new) return e;
@@ -179,7 +179,7 @@ const Verifier::Expected& Verifier::expected(const plan::Row& row) {
   return e;
 }
 
-Verdict Verifier::verify(const plan::Row& row) {
+Verdict Verifier::verify(const plan::PlannedRow& row) {
   const Expected& e = expected(row);
   const double score = e.forward.max_abs_score;
   Verdict verdict;
@@ -196,7 +196,7 @@ Verdict Verifier::verify(const plan::Row& row) {
   return verdict;
 }
 
-void Verifier::verify_gradients(const plan::Row& row, const Expected& e, Verdict& verdict) {
+void Verifier::verify_gradients(const plan::PlannedRow& row, const Expected& e, Verdict& verdict) {
   const std::map<std::string_view, const std::vector<double>*> reference{{"dq", &e.backward.dq},
                                                                          {"dk", &e.backward.dk},
                                                                          {"dv", &e.backward.dv},
@@ -209,7 +209,7 @@ void Verifier::verify_gradients(const plan::Row& row, const Expected& e, Verdict
   }
 }
 
-void Verifier::verify_gradient_sample(const plan::Row& row, const Expected& e, Verdict& verdict) {
+void Verifier::verify_gradient_sample(const plan::PlannedRow& row, const Expected& e, Verdict& verdict) {
   const plan::GradientSample& sample = *row.gradient_sample;
   const auto keys = choose_keys(row.problem, sample.keys, settings_.seed);
   const auto extra = choose_extra_tokens(row.problem, sample.extra_tokens, settings_.seed);

@@ -46,7 +46,7 @@ class Verifier {
       : tensors_(tensors), settings_(settings), workers_(workers) {}
 
   /// Compares the results that the row left in the group's tensors.
-  Verdict verify(const plan::Row& row);
+  Verdict verify(const plan::PlannedRow& row);
 
  private:
   struct Expected {
@@ -56,9 +56,9 @@ class Verifier {
     reference::Backward backward;
     std::vector<reference::Query> gradient_queries;
   };
-  const Expected& expected(const plan::Row& row);
-  void verify_gradients(const plan::Row& row, const Expected& e, Verdict& verdict);
-  void verify_gradient_sample(const plan::Row& row, const Expected& e, Verdict& verdict);
+  const Expected& expected(const plan::PlannedRow& row);
+  void verify_gradients(const plan::PlannedRow& row, const Expected& e, Verdict& verdict);
+  void verify_gradient_sample(const plan::PlannedRow& row, const Expected& e, Verdict& verdict);
 
   const GroupTensors& tensors_;
   const config::Settings& settings_;

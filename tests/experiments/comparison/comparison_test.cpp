@@ -34,8 +34,8 @@ store::Results file(const std::string& path, std::vector<store::Row> rows) {
   return results;
 }
 
-std::vector<Verdict> verdicts(const std::vector<Pair>& pairs) {
-  std::vector<Verdict> list;
+std::vector<RatioVerdict> verdicts(const std::vector<Pair>& pairs) {
+  std::vector<RatioVerdict> list;
   for (const Pair& pair : pairs) list.push_back(pair.verdict);
   return list;
 }
@@ -45,8 +45,8 @@ TEST(Comparison, RowsMeetByIdInTheOrderOfTheFirstFile) {
   const store::Results b =
       file("b.h5", {row("only b", 1), row("z", 1.001), row("few", 1, 5), row("y", 1), row("x", 1.5)});
   const std::vector<Pair> pairs = compare(a, b);
-  EXPECT_THAT(verdicts(pairs), ElementsAre(Verdict::slower, Verdict::only_in_a, Verdict::faster, Verdict::open,
-                                           Verdict::too_few, Verdict::only_in_b));
+  EXPECT_THAT(verdicts(pairs), ElementsAre(RatioVerdict::slower, RatioVerdict::only_in_a, RatioVerdict::faster,
+                                           RatioVerdict::open, RatioVerdict::too_few, RatioVerdict::only_in_b));
   EXPECT_EQ(pairs[1].row().id, "only a");
   EXPECT_EQ(pairs[5].row().id, "only b");
   EXPECT_DOUBLE_EQ(pairs[0].ratio->value, 1.503 / 1.003);
@@ -63,8 +63,8 @@ TEST(Comparison, RowsWithoutTimesSayWhy) {
       file("b.h5", {without_times("x", "failed", "off by two"), row("y", 1), without_times("z", "refused", "too odd"),
                     without_times("w", "failed", "off by three")});
   const std::vector<Pair> pairs = compare(a, b);
-  EXPECT_THAT(verdicts(pairs),
-              ElementsAre(Verdict::now_failed, Verdict::not_timed, Verdict::not_timed, Verdict::not_timed));
+  EXPECT_THAT(verdicts(pairs), ElementsAre(RatioVerdict::now_failed, RatioVerdict::not_timed, RatioVerdict::not_timed,
+                                           RatioVerdict::not_timed));
   EXPECT_EQ(pairs[0].reason, "failed in B: off by two");
   EXPECT_EQ(pairs[1].reason, "refused in A: no memory");
   EXPECT_EQ(pairs[2].reason, "refused in B: too odd");

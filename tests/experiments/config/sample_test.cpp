@@ -62,7 +62,7 @@ problems: [{layout: 8, window: 3}]
     const plan::Plan plan = plan::make_plan({load_text(text, form)}, "", {int64_t{1} << 40, 1});
     std::vector<std::string> ids;
     for (const plan::Group& group : plan.groups) {
-      for (const plan::Row& row : group.rows) {
+      for (const plan::PlannedRow& row : group.rows) {
         ids.push_back(std::string(name(row.problem.type)) + " " + config::name(row.pass));
       }
     }

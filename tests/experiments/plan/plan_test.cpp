@@ -25,14 +25,14 @@ constexpr Machine kLarge{int64_t{1} << 40, 2};
 std::vector<std::string> ids(const Plan& plan) {
   std::vector<std::string> list;
   for (const plan::Group& group : plan.groups) {
-    for (const plan::Row& row : group.rows) list.push_back(row.id);
+    for (const plan::PlannedRow& row : group.rows) list.push_back(row.id);
   }
   return list;
 }
 
-const plan::Row& row_of(const Plan& plan, const std::string& id) {
+const plan::PlannedRow& row_of(const Plan& plan, const std::string& id) {
   for (const plan::Group& group : plan.groups) {
-    for (const plan::Row& row : group.rows) {
+    for (const plan::PlannedRow& row : group.rows) {
       if (row.id == id) return row;
     }
   }
@@ -130,7 +130,7 @@ TEST(Plan, FilterMatchesIdsAndLabels) {
 TEST(Plan, RefusesWhatDoesNotFitTheMemory) {
   const config::Config config =
       load_text("name: x\nvariants: naive\nproblems: [{layout: 1000000, window: 9, head_dim: 250}]\n");
-  const plan::Row row = make_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
+  const plan::PlannedRow row = make_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
   ASSERT_TRUE(row.refusal.has_value());
   // q, k, v, out: 1 GB each; lse: 4 MB; the oracle's sample: 12 bytes for each of 251 numbers.
   EXPECT_THAT(*row.refusal, HasSubstr("needs 4."));
@@ -162,20 +162,20 @@ TEST(Plan, RefusesSelfAttentionWithMorePairsThanCanBeCounted) {
       "name: x\nvariants: [dense, naive]\npasses: [forward, forward_backward]\n"
       "problems: [{layout: [65536, 65536], window: 3, head_dim: 8}]\n");
   for (const plan::Group& group : make_plan({config}, "", kLarge).groups) {
-    const plan::Row& dense = group.rows.at(0);
+    const plan::PlannedRow& dense = group.rows.at(0);
     EXPECT_EQ(dense.refusal,
               "problem 65536x65536 must be small enough for its FLOPs and bytes to be counted in 64 bits");
     EXPECT_EQ(dense.total_queries, int64_t{1} << 32);
     EXPECT_EQ(dense.attended_pairs, 0);
     EXPECT_EQ(dense.useful_flops, 0);
-    const plan::Row& naive = group.rows.at(1);
+    const plan::PlannedRow& naive = group.rows.at(1);
     EXPECT_EQ(naive.attended_pairs, 9 * (int64_t{1} << 32));
     EXPECT_EQ(naive.baseline, dense.problem.id());
   }
 }
 
 TEST(Plan, MemoryCountsTensorsWorkspaceAndOracle) {
-  const plan::Row row = row_of(make_plan({load_text(kTwoProblems)}, "", kLarge), kFirst);
+  const plan::PlannedRow row = row_of(make_plan({load_text(kTwoProblems)}, "", kLarge), kFirst);
   // q, k, v, out: 288 elements each; lse: 72; oracle: 72 * 5 numbers in double and float.
   EXPECT_EQ(row.memory_bytes, 4 * (4 * 288 + 72) + 12 * 72 * 5 + row.workspace_bytes);
 }
@@ -196,7 +196,7 @@ TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
   EXPECT_EQ(plan::make_row(p, picky, config::RowPass::forward, settings, kLarge).refusal, "no single axis");
   p.axes.push_back({.extent = 8, .window = 3});
   EXPECT_EQ(plan::make_row(p, picky, config::RowPass::forward_backward, settings, kLarge).refusal, "no gradients");
-  const plan::Row row = plan::make_row(p, picky, config::RowPass::forward, settings, kLarge);
+  const plan::PlannedRow row = plan::make_row(p, picky, config::RowPass::forward, settings, kLarge);
   EXPECT_EQ(row.refusal, std::nullopt);
   EXPECT_EQ(row.workspace_bytes, 200);
   EXPECT_EQ(row.executed_flops, 7);
@@ -220,7 +220,7 @@ TEST(Plan, SamplesGradientsBeyondTheBudget) {
   EXPECT_LT(sample(5)->extra_tokens, 10) << "a million queries for each";
   ASSERT_TRUE(sample(7).has_value());
   EXPECT_EQ(sample(7)->extra_tokens, 0);
-  const plan::Row& row = plan.groups.at(5).rows.at(0);
+  const plan::PlannedRow& row = plan.groups.at(5).rows.at(0);
   EXPECT_FALSE(row.refusal.has_value()) << *row.refusal;
   EXPECT_THAT(plan::listing(plan), HasSubstr(" queries and gradients of 10 queries and 10 keys, about "));
 }
@@ -233,7 +233,7 @@ TEST(Plan, AGradientSampleTakesLessTimeAndMemoryThanAllGradients) {
     settings.verify = {.budget_seconds = budget_seconds, .sampled_queries = 10};
     return plan::make_row(p, find_variant("naive"), config::RowPass::forward_backward, settings, kLarge);
   };
-  const plan::Row all = row(1000), sampled = row(0);
+  const plan::PlannedRow all = row(1000), sampled = row(0);
   EXPECT_FALSE(all.gradient_sample.has_value());
   EXPECT_TRUE(sampled.gradient_sample.has_value());
   EXPECT_LT(sampled.memory_bytes, all.memory_bytes);
@@ -243,7 +243,7 @@ TEST(Plan, AGradientSampleTakesLessTimeAndMemoryThanAllGradients) {
 TEST(Plan, BothPassesAddUp) {
   const config::Config config =
       load_text("name: x\nvariants: reference\npasses: forward_backward\nproblems: [{layout: 8, window: 3}]\n");
-  const plan::Row row = make_plan({config}, "", kLarge).groups.at(0).rows.at(0);
+  const plan::PlannedRow row = make_plan({config}, "", kLarge).groups.at(0).rows.at(0);
   EXPECT_EQ(row.useful_flops, row.problem.useful_flops(Pass::forward) + row.problem.useful_flops(Pass::backward));
   EXPECT_EQ(row.tensor_bytes, row.problem.tensor_bytes(Pass::forward) + row.problem.tensor_bytes(Pass::backward));
 }
@@ -305,7 +305,7 @@ TEST(Plan, AnnouncedMemoryIsWhatIsHeld) {
   Plan plan = make_plan({load_text("name: x\nvariants: reference\npasses: forward_backward\n"
                                    "problems: [{layout: 8, window: 3}]\n")},
                         "", kLarge);
-  plan::Row& row = plan.groups.at(0).rows.at(0);
+  plan::PlannedRow& row = plan.groups.at(0).rows.at(0);
   row.tensor_bytes = 9'000'000;
   row.workspace_bytes = 2'000'000;
   row.memory_bytes = 7'000'000;
@@ -328,7 +328,7 @@ TEST(Plan, SummaryGroupsRefusals) {
 TEST(Plan, SummaryCountsTheTimeOfThePeaks) {
   Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
   for (plan::Group& group : plan.groups) {
-    for (plan::Row& row : group.rows) row.seconds = 0.5;
+    for (plan::PlannedRow& row : group.rows) row.seconds = 0.5;
   }
   EXPECT_THAT(plan::summary(plan, 2), HasSubstr("  time    very roughly 3.50 s\n"));
   EXPECT_THAT(plan::summary(plan, 0), HasSubstr("  time    very roughly 1.50 s\n"));

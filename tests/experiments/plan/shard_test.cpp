@@ -45,7 +45,7 @@ std::vector<std::vector<std::string>> groups_of(const Plan& plan) {
   std::vector<std::vector<std::string>> groups;
   for (const plan::Group& group : plan.groups) {
     std::vector<std::string>& ids = groups.emplace_back();
-    for (const plan::Row& row : group.rows) ids.push_back(row.id);
+    for (const plan::PlannedRow& row : group.rows) ids.push_back(row.id);
   }
   return groups;
 }
@@ -79,7 +79,7 @@ TEST(Shards, AreTheSameOnEveryMachine) {
     const auto outcomes = [](const Plan& plan) {
       std::vector<std::tuple<int64_t, double, bool>> list;
       for (const plan::Group& group : plan.groups) {
-        for (const plan::Row& row : group.rows) {
+        for (const plan::PlannedRow& row : group.rows) {
           list.emplace_back(row.verified_queries, row.seconds, row.refusal.has_value());
         }
       }
@@ -97,7 +97,8 @@ TEST(Shards, TheCostliestGroupsAreSpread) {
   for (int64_t index = 1; index <= 4; ++index) {
     const Plan plan = share(index, 4);
     const auto large = std::ranges::count_if(plan.groups, [](const plan::Group& group) {
-      return std::ranges::any_of(group.rows, [](const plan::Row& row) { return row.id.starts_with("64x64_w63x63"); });
+      return std::ranges::any_of(group.rows,
+                                 [](const plan::PlannedRow& row) { return row.id.starts_with("64x64_w63x63"); });
     });
     EXPECT_EQ(large, 1) << index;
   }
@@ -107,12 +108,12 @@ TEST(Shards, PositionsCountWhatIsAskedForWhateverTheFilter) {
   const Plan all = whole();
   int64_t last = -1;
   for (const plan::Group& group : all.groups) {
-    for (const plan::Row& row : group.rows) {
+    for (const plan::PlannedRow& row : group.rows) {
       EXPECT_GT(row.position, last);
       last = row.position;
     }
   }
-  const plan::Row& row = all.groups[5].rows[1];
+  const plan::PlannedRow& row = all.groups[5].rows[1];
   EXPECT_EQ(whole(kLarge, "^" + row.id + "$").groups.at(0).rows.at(0).position, row.position);
 }
 

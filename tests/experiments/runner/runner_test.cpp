@@ -118,12 +118,12 @@ class RunnerTest : public testing::Test {
     settings_.timing = {.warmups = 1, .min_samples = 3, .max_samples = 10, .min_seconds = 0, .max_seconds = 100};
   }
 
-  plan::Row row(const Variant& variant, RowPass pass = RowPass::forward) const {
+  plan::PlannedRow row(const Variant& variant, RowPass pass = RowPass::forward) const {
     return plan::make_row(problem_, variant, pass, settings_, {int64_t{1} << 40, 1});
   }
 
   /// Runs one group and returns what the sink got, by variant.
-  std::map<std::string, store::FinishedRow> run(std::vector<plan::Row> rows) {
+  std::map<std::string, store::FinishedRow> run(std::vector<plan::PlannedRow> rows) {
     plan::Plan plan;
     plan.groups.push_back({std::move(rows), settings_});
     std::map<std::string, store::FinishedRow> got;
@@ -244,7 +244,7 @@ TEST_F(RunnerTest, AWrongResultInASampleOfQueriesFails) {
 }
 
 TEST_F(RunnerTest, RefusedRowsAreStoredWithTheReason) {
-  plan::Row refused = row(kB);
+  plan::PlannedRow refused = row(kB);
   refused.refusal = "of another world";
   const auto got = run({row(kA), refused});
   EXPECT_EQ(got.at("b").row.status, "refused");

@@ -45,7 +45,7 @@ class Computed {
   runner::Verdict verify() { return runner::Verifier(tensors_, settings_, workers_).verify(row); }
   GroupTensors& tensors() { return tensors_; }
 
-  plan::Row row;
+  plan::PlannedRow row;
 
  private:
   Workers workers_{2};
