@@ -71,7 +71,7 @@ void print_summary(const std::vector<Pair>& pairs) {
   }
   fmt::print("{}\n", text);
   if (summary.counts[static_cast<std::size_t>(RatioVerdict::too_few)] > 0) {
-    fmt::print("An interval takes {} samples of either run: timing: min_samples in the configuration\n",
+    fmt::print("An interval needs {} samples from each run: see timing: min_samples in the configuration\n",
                comparison::kMinSamples);
   }
 }
@@ -98,12 +98,12 @@ void write_csv(const std::string& path, const std::vector<Pair>& pairs) {
   store::NewFile(path).commit(report::to_csv(table));
 }
 
-/// The last line: what is neither compared nor known to be wrong counts for nothing above.
+/// The last line: rows that are neither compared nor known to be wrong do not count in the lines above.
 void print_unjudged(const std::vector<Pair>& pairs) {
   const auto unjudged = std::ranges::count_if(
       pairs, [](const Pair& pair) { return pair.interval() == nullptr && pair.verdict != RatioVerdict::now_failed; });
   if (unjudged == 0) return;
-  fmt::print("{} {} could not be judged: too few samples, no times, or in one of the files alone\n", unjudged,
+  fmt::print("{} {} could not be judged: too few samples, no times, or in only one of the files\n", unjudged,
              unjudged == 1 ? "row" : "rows");
 }
 
@@ -136,15 +136,15 @@ void add_compare(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("compare",
                          "Compare two results files row by row: the ratio of the median times, B over A, with a 95 % "
-                         "interval that assumes no "
-                         "distribution of the samples. It is made of order statistics of both runs and takes " +
-                             std::to_string(comparison::kMinSamples) + " samples of each.");
+                         "interval that assumes nothing about the distribution of the samples. The interval is made of "
+                         "order statistics of both runs and needs " +
+                             std::to_string(comparison::kMinSamples) + " samples from each.");
   auto options = std::make_shared<Options>();
   command->add_option("A.h5", options->a, "Results before")->required();
   command->add_option("B.h5", options->b, "Results after")->required();
   command->add_option("--fail-above", options->fail_above,
-                      "PERCENT: exit with 1 where the whole interval of a row lies above 1 + PERCENT / 100, or where B "
-                      "has a wrong result that A has not; rows with too few samples for an interval do not count");
+                      "PERCENT: exit with 1 if the whole interval of a row lies above 1 + PERCENT / 100, or if B has a "
+                      "wrong result that A does not have; rows with too few samples for an interval do not count");
   command->add_option("--csv", options->csv, "File to write the table to, numbers in full precision");
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -1,4 +1,4 @@
-// nalab info: the CPU, the build, and what the machine can do at most.
+// nalab info: the CPU, the build, and the measured peaks of the machine.
 #include <fmt/format.h>
 
 #include <memory>
@@ -37,7 +37,7 @@ std::string readable(double value, std::string_view unit) {
   return fmt::format("{:.1f} G{}", value / 1e9, unit);
 }
 
-/// "l1d_bytes" -> "l1d": the unit stands with the value.
+/// "l1d_bytes" -> "l1d": the unit is printed with the value.
 std::string label(std::string name) {
   if (name.ends_with("_bytes")) name.resize(name.size() - 6);
   for (char& c : name) {

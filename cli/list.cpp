@@ -1,4 +1,4 @@
-// nalab list: what there is to choose from.
+// nalab list: what can be chosen on the command line.
 #include <fmt/format.h>
 
 #include <exception>
@@ -53,7 +53,7 @@ void list_configs() {
 }  // namespace
 
 void add_list(CLI::App& app, int&) {
-  CLI::App* command = app.add_subcommand("list", "Lists what there is: variants, isas or configs.");
+  CLI::App* command = app.add_subcommand("list", "List the available variants, isas or configs.");
   command->require_subcommand(1);
   command->add_subcommand("variants", "Ways to compute attention, with the papers' terms")->callback(list_variants);
   command->add_subcommand("isas", "Instruction sets: which ones this CPU supports, which one is in use")

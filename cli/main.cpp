@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kBadRequest = 2;
 
-/// One line, whatever the message holds.
+/// Prints one line, even if the message contains several.
 int refuse(std::string message) {
   for (char& c : message) {
     if (c == '\n' || c == '\r') c = ' ';
@@ -21,8 +21,8 @@ int refuse(std::string message) {
   return kBadRequest;
 }
 
-/// Of the innermost command that was given: the sentence for an argument where one of its subcommands must stand, empty
-/// where there is none.
+/// The error for an argument that is not a subcommand of the innermost command given; empty if there is no such
+/// argument.
 std::string unknown_subcommand(const CLI::App& app) {
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
@@ -67,7 +67,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const int exit_code = run(argc, argv);
-  // What stands in the buffer still may find the disk full.
+  // What is still in the buffer may not fit on the disk.
   const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
   return written || exit_code == kBadRequest ? exit_code : refuse("standard output cannot be written");
 }

@@ -1,4 +1,4 @@
-// nalab merge: shards of a plan, or other results files, folded into one.
+// nalab merge: merges shards of a plan, or other results files, into one file.
 #include "store/merge.h"
 
 #include <fmt/format.h>
@@ -35,17 +35,17 @@ void run(const Options& options) {
 void add_merge(CLI::App& app, int&) {
   CLI::App* command = app.add_subcommand(
       "merge",
-      "Fold results files into one: the shards of nalab run --shard, or files of different rows. Their configurations "
-      "have to be equal.");
+      "Merge results files into one: the shards of nalab run --shard, or files with different rows. Their "
+      "configurations must be equal.");
   auto options = std::make_shared<Options>();
   command->add_option("RESULTS.h5", options->paths, "Results files; their order does not matter")->required();
   command->add_option("-o,--output", options->output, "Results file to write; must not exist yet")->required();
   command->add_flag("--allow-mixed", options->merge.allow_mixed,
-                    "Merge files of different machines (cpu, isa, threads) or builds, or with configurations that the "
-                    "others lack: what is said of machine and build is then true of the first file alone. Two texts of "
-                    "one configuration are refused all the same");
+                    "Merge files from different machines (cpu, isa, threads) or builds, or with configurations that "
+                    "the others lack: machine and build are then those of the first file only. Two different texts of "
+                    "one configuration are still refused");
   command->add_flag("--allow-missing", options->merge.allow_missing,
-                    "Merge although shards or rows of them are missing");
+                    "Merge even if shards, or some of their rows, are missing");
   command->callback([options] { run(*options); });
 }
 

@@ -49,8 +49,9 @@ void add_report(CLI::App& app, int&) {
       ->delimiter(',')
       ->check(CLI::IsMember({"html", "md", "csv", "tex"}));
   command->add_flag("--png", options->png, "Write each plot as a PNG image too (needs gnuplot)");
-  command->add_option("--baseline", options->baseline,
-                      "Variant that speedups are over (default: the config's, or naive where that was not asked for)");
+  command->add_option(
+      "--baseline", options->baseline,
+      "Variant that speedups are relative to (default: the one in the config, or naive if it was not run)");
   command->callback([options] { run(*options); });
 }
 

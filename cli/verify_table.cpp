@@ -12,7 +12,7 @@ namespace nalab::cli {
 
 namespace {
 
-/// "dk 3.1e-07 / 1.0e-05": the tensor whose error is greatest beside its bound.
+/// "dk 3.1e-07 / 1.0e-05": the tensor whose error is greatest relative to its bound.
 std::string worst(const std::vector<TensorComparison>& comparisons, double Comparison::*error,
                   double Tolerance::*bound) {
   const auto share = [&](const TensorComparison& t) { return t.comparison.*error / (t.comparison.bound.*bound); };
@@ -32,7 +32,7 @@ std::string element_text(int64_t index, const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(element, ", "));
 }
 
-/// Wide enough for every row that can come, because rows are printed one by one.
+/// Wide enough for every possible row, because rows are printed one by one.
 std::vector<TerminalTable::Column> columns(const std::vector<std::string>& names) {
   using enum TerminalTable::Align;
   std::size_t name_width = 0, variant_width = 0;

@@ -20,15 +20,16 @@ class VerifyTable {
     const char* compared;  ///< what is compared with what
   };
 
-  /// Prints the heading. `names` are all that may come in the first column.
+  /// Prints the heading. `names` are all names that may appear in the first column.
   explicit VerifyTable(const std::vector<std::string>& names);
 
-  /// One line with the errors that are greatest beside their bounds, and one more for each tensor that does not agree.
+  /// One line with the errors that are greatest relative to their bounds, and one more for each tensor that does not
+  /// agree.
   void add(const Line& line, const store::CaseOutputs& outputs, const std::vector<TensorComparison>& comparisons,
            const std::string& remark = "");
   void skip(const std::string& name, std::string_view variant, ElementType type, const std::string& reason);
 
-  /// Prints the sums. Gives the exit code: 1 where anything did not agree. Throws Error where nothing was compared.
+  /// Prints the totals. Returns the exit code: 1 if anything did not agree. Throws Error if nothing was compared.
   int finish(const std::string& path) const;
 
  private:

@@ -15,7 +15,7 @@ namespace {
 using hdf5::Extents;
 using hdf5::shape_text;
 
-/// Stands for an extent that the tensor at hand decides.
+/// An extent that the tensor itself decides.
 constexpr int64_t kAny = -1;
 
 hdf5::Handle open_cases(const std::string& path) {
@@ -27,7 +27,7 @@ hdf5::Handle open_cases(const std::string& path) {
   return file;
 }
 
-/// Shape of a float32 dataset (or, where it may be, of a float64 one).
+/// Shape of a float32 dataset, or of a float64 one if allowed.
 Extents tensor_shape(hid_t group, const std::string& name, bool float64_too = false) {
   if (!hdf5::has_link(group, name)) throw Error("tensor " + name + " is missing");
   const hdf5::Handle dataset = hdf5::open_dataset(group, name);
@@ -95,7 +95,7 @@ Problem read_problem(hid_t group) {
   take("v", problem.head_dim_v, "head_dim_v");
   const bool extra_k = hdf5::has_link(group, "extra_k");
   if (extra_k != hdf5::has_link(group, "extra_v")) {
-    throw Error(std::string("tensor ") + (extra_k ? "extra_v" : "extra_k") + " is missing, must come with " +
+    throw Error(std::string("tensor ") + (extra_k ? "extra_v" : "extra_k") + " is missing; it must come with " +
                 (extra_k ? "extra_k" : "extra_v"));
   }
   if (extra_k) {

@@ -1,4 +1,4 @@
-// Case files: problems with inputs, and results expected of them (schema nalab.cases/1), and output files
+// Case files: problems with inputs and their expected results (schema nalab.cases/1), and output files
 // (nalab.outputs/1).
 #pragma once
 
@@ -22,11 +22,11 @@ struct Case {
   Problem problem;
   std::vector<float> q, k, v;
   std::optional<std::vector<float>> extra_k, extra_v, dout;
-  /// By name: out, lse, dq, dk, dv, dextra_k, dextra_v. Empty where the group has no `expected`.
+  /// By name: out, lse, dq, dk, dv, dextra_k, dextra_v. Empty if the group has no `expected`.
   std::map<std::string, std::vector<double>> expected;
 };
 
-/// What attending to a case gave, by dataset name; float32 in the file.
+/// What a variant computed for a case, by dataset name; float32 in the file.
 struct CaseOutputs {
   std::string name;
   struct Dataset {
@@ -40,7 +40,7 @@ struct CaseOutputs {
 /// TokenShape it has no extents of one for axes that the layout lacks, and lse has no dim.
 std::vector<int64_t> tensor_extents(const Problem& problem, std::string_view tensor);
 
-/// Names of the case groups, in the file's order. Throws Error as read_case.
+/// Names of the case groups, in the file's order. Throws Error as read_case() does.
 std::vector<std::string> case_names(const std::string& path);
 
 /// Reads and checks one case. Throws Error in one line "FILE: group NAME: ..." that names the tensor or the axis and
@@ -48,11 +48,11 @@ std::vector<std::string> case_names(const std::string& path);
 /// problem, a truncated file.
 Case read_case(const std::string& path, const std::string& name);
 
-/// Schema attribute of an HDF5 file ("" where there is none). Throws Error where it is no HDF5 file.
+/// Schema attribute of an HDF5 file ("" if there is none). Throws Error if it is not an HDF5 file.
 std::string read_schema(const std::string& path);
 
 /// Writes an output file row by row under a temporary name that becomes `path` at commit(). Nothing is left behind
-/// where commit() is not reached.
+/// if commit() is not reached.
 class OutputsFile {
  public:
   explicit OutputsFile(const std::string& path);

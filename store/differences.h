@@ -1,4 +1,4 @@
-// What keeps rows from standing in one file, or from being compared without a warning.
+// Differences that keep rows from sharing one file, or from being compared without a warning.
 #pragma once
 
 #include <optional>
@@ -9,8 +9,7 @@
 
 namespace nalab::store {
 
-/// Something that two runs should have in common and have not. Where one of them lacks it altogether, that side is
-/// unset.
+/// Something that should be the same in two runs but is not. If one of them lacks it altogether, its side is unset.
 struct Difference {
   std::string what;  ///< "cpu", "config smoke", "config smoke: line 3"
   std::optional<std::string> first, second;
@@ -19,7 +18,7 @@ struct Difference {
 /// Machine and build: cpu, isa, threads, compiler, flags, revision. Times and measured peaks may differ.
 std::vector<Difference> differences(const Environment& first, const Environment& second);
 
-/// By their resolved texts; the first line that differs of each.
+/// Compares the resolved texts; gives the first line that differs in each.
 std::vector<Difference> differences(const std::vector<StoredConfig>& first, const std::vector<StoredConfig>& second);
 
 }  // namespace nalab::store

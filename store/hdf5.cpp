@@ -16,12 +16,12 @@ namespace fs = std::filesystem;
 
 /// Elements of a chunk: 1 MiB of float32, HDF5's default chunk cache.
 constexpr int64_t kChunkElements = int64_t{1} << 18;
-/// More compresses floats hardly better and takes several times as long.
+/// Higher levels compress floats hardly better and take several times as long.
 constexpr unsigned kCompressionLevel = 1;
 /// By how much a file in memory grows at a time.
 constexpr std::size_t kMemoryIncrement = std::size_t{1} << 20;
 
-/// HDF5 prints its errors unless told not to; which is kept per thread.
+/// HDF5 prints its errors unless told not to; the setting is per thread.
 void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
 /// The most specific message of HDF5's error stack.
@@ -44,11 +44,11 @@ Handle open_with(const std::string& path, unsigned flags, hid_t access) {
   const fs::file_status status = fs::status(path, ignored);
   if (fs::is_directory(status)) throw Error(path + ": is a directory, must be an HDF5 file");
   if (fs::exists(status) && !fs::is_regular_file(status))
-    throw Error(path + ": is no regular file, must be an HDF5 file");
+    throw Error(path + ": is not a regular file, must be an HDF5 file");
   if (::access(path.c_str(), R_OK) != 0) throw Error(path + ": cannot be read: " + std::strerror(errno));
   const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
   if (is_hdf5 < 0) fail(path + ": cannot be read");
-  if (is_hdf5 == 0) throw Error(path + ": is no HDF5 file");
+  if (is_hdf5 == 0) throw Error(path + ": is not an HDF5 file");
   return {H5Fopen(path.c_str(), flags, access), path + ": cannot be opened as an HDF5 file"};
 }
 
@@ -126,7 +126,7 @@ Handle open_in_memory(const std::string& path) { return open_with(path, H5F_ACC_
 
 Handle create_in_memory(const std::string& path) {
   silence();
-  // A name that no file has: HDF5 would look into a file that is there.
+  // A name that no file has: HDF5 would read an existing file.
   return {H5Fcreate((path + " (in memory)").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, memory_access()),
           path + ": cannot be created"};
 }
@@ -142,7 +142,8 @@ std::string image_of(hid_t memory_file) {
 
 void require_link_name(const std::string& name) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
-    throw Error("name '" + name + "' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
+    throw Error("name '" + name +
+                "' must not be empty, '.' or '..' and must not contain a slash, to name an HDF5 group");
   }
 }
 

@@ -1,8 +1,8 @@
 // A small layer over the HDF5 C API: owned identifiers, one-sentence errors, files composed in memory.
 //
-// New files are composed in memory and written by NewFile (store/new_file.h). HDF5 that meets a full disk, or a process
-// that is killed, in the midst of changing a file leaves one that no longer opens; a whole image written beside the
-// target and renamed over it does not. The price is memory for the file, which is small unless tensors are kept.
+// New files are composed in memory and written by NewFile (store/new_file.h). If the disk fills up or the process is
+// killed while HDF5 changes a file, the file no longer opens; a whole image written beside the target and renamed over
+// it is safe. The price is memory for the file, which is small unless tensors are kept.
 #pragma once
 
 #include <hdf5.h>
@@ -26,7 +26,7 @@ std::string shape_text(const Extents& shape);
 class Handle {
  public:
   Handle() = default;
-  /// Takes over what an HDF5 call returned. Throws Error "WHAT: HDF5's reason" where that call failed.
+  /// Takes over what an HDF5 call returned. Throws Error "WHAT: HDF5's reason" if that call failed.
   Handle(hid_t id, std::string_view what);
   Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, H5I_INVALID_HID)) {}
   Handle& operator=(Handle&& other) noexcept {
@@ -55,22 +55,22 @@ decltype(auto) within(const std::string& where, F&& f) {
   }
 }
 
-/// Opens a file for reading. Throws Error that says what is wrong with it: missing, a directory, no HDF5 file,
+/// Opens a file for reading. Throws Error that says what is wrong: it is missing, a directory, not an HDF5 file or
 /// truncated.
 Handle open_file(const std::string& path);
-/// An empty file in memory; `path` is where it shall be written one day.
+/// An empty file in memory; `path` is where it will be written later.
 Handle create_in_memory(const std::string& path);
-/// A copy in memory of a file. Throws Error as open_file.
+/// A copy of a file in memory. Throws Error as open_file() does.
 Handle open_in_memory(const std::string& path);
 
 /// The bytes of a file in memory, for NewFile.
 std::string image_of(hid_t memory_file);
 
-/// Throws Error where the text cannot be the name of one link: empty, ".", ".." or with a slash.
+/// Throws Error if the text cannot be the name of one link: if it is empty, ".", ".." or contains a slash.
 void require_link_name(const std::string& name);
 bool has_link(hid_t group, const std::string& name);
-/// Names of the group's children of a kind (H5O_TYPE_GROUP, H5O_TYPE_DATASET): in order of creation where the group
-/// kept it, else by name.
+/// Names of the group's children of a kind (H5O_TYPE_GROUP, H5O_TYPE_DATASET): in order of creation if the group
+/// recorded it, otherwise by name.
 std::vector<std::string> children(hid_t group, H5O_type_t kind);
 /// A new group that keeps the order in which its children are created.
 Handle create_group(hid_t parent, const std::string& name);
@@ -92,7 +92,7 @@ Handle open_attribute(hid_t object, const std::string& name);
 /// T: std::string, int64_t or double, scalar.
 template <class T>
 void write_attribute(hid_t object, const std::string& name, const T& value);
-/// Throws Error where the attribute is missing or no scalar of T's kind. Strings may have fixed or variable length.
+/// Throws Error if the attribute is missing or not a scalar of T's kind. Strings may have fixed or variable length.
 template <class T>
 T read_attribute(hid_t object, const std::string& name);
 

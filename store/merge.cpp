@@ -13,13 +13,13 @@ namespace nalab::store {
 
 namespace {
 
-/// Where complaints go: those that the caller lets through become warnings, the others end the merge.
+/// Collects complaints: those that the caller allows become warnings, the others end the merge.
 class Complaints {
  public:
   explicit Complaints(std::vector<std::string>& warnings) : warnings_(warnings) {}
 
   void add(bool allowed, const std::string& sentence, const std::string& option) {
-    if (!allowed) throw Error(sentence + " (" + option + " merges all the same)");
+    if (!allowed) throw Error(sentence + " (" + option + " merges anyway)");
     warnings_.push_back(sentence);
   }
 
@@ -34,8 +34,8 @@ std::string mixed_sentence(const Difference& d) {
   return d.what + " is '" + *d.second + "', there '" + *d.first + "'";
 }
 
-/// Throws Error where two files have configurations of one name and different texts: rows name their configuration, and
-/// would stand under the text of another.
+/// Throws Error if two files have configurations with the same name but different texts: rows name their configuration,
+/// and would end up under the wrong text.
 void require_one_text_of_each_config(const std::vector<Results>& files) {
   std::map<std::string, std::pair<StoredConfig, std::string>> known;
   for (const Results& file : files) {
@@ -60,7 +60,7 @@ void refuse_mixture(const std::vector<Results>& files, bool allowed, Complaints&
   }
 }
 
-/// Throws Error unless the files are shards of one division, or no shards at all.
+/// Throws Error unless all files are shards of one division, or none is a shard.
 void require_one_division(const std::vector<Results>& files) {
   const Results& first = files.front();
   const auto division = [](const Results& file) {
@@ -101,7 +101,7 @@ void refuse_gaps(const std::vector<Results>& files, bool allowed, Complaints& co
   complaints.add(allowed, noun + missing + " of " + std::to_string(count) + " missing", "--allow-missing");
 }
 
-/// Throws Error where two files have a row or simulation of the same id.
+/// Throws Error if two files have a row or simulation with the same id.
 void require_different_ids(const std::vector<Results>& files) {
   std::map<std::string, std::string> paths;
   const auto require_new = [&paths](const std::string& id, const std::string& path) {

@@ -1,4 +1,4 @@
-// Folds results files into one.
+// Merges results files into one.
 #pragma once
 
 #include <string>
@@ -9,21 +9,21 @@
 namespace nalab::store {
 
 struct MergeOptions {
-  bool allow_mixed = false;    ///< of other machines or builds, or with configurations that other files lack
+  bool allow_mixed = false;    ///< files of other machines or builds, or with configurations that other files lack
   bool allow_missing = false;  ///< some of the shards, or some of their rows
 };
 
 struct MergeSummary {
   int64_t rows = 0, simulations = 0;
-  std::vector<std::string> warnings;  ///< what the options let through: a sentence each
+  std::vector<std::string> warnings;  ///< what the options allowed, one sentence each
 };
 
-/// Writes a new results file with all rows, simulations, samples, tensors and configurations of some. Rows stand in the
-/// order of the plan, whatever the order of the files, so that all shards of a plan give what one run of it would have
-/// given. The environment is that of the first shard, or of the first file where they are no shards.
-/// Throws Error that names the files, what is wrong and both values: machines, builds or configurations that differ,
-/// two texts of one configuration, shards of different divisions, the same shard or row twice, shards that are missing
-/// or unfinished; or where `output` exists already or cannot be written.
+/// Writes a new results file with all rows, simulations, samples, tensors and configurations of several. Rows are in
+/// the order of the plan, independent of the order of the files, so that all shards of a plan give the same file as a
+/// single run. The environment is that of the first shard, or of the first file if they are not shards. Throws Error
+/// naming the files, what is wrong and both values: machines, builds or configurations that differ, two texts of one
+/// configuration, shards of different divisions, the same shard or row twice, shards that are missing or unfinished; or
+/// if `output` already exists or cannot be written.
 MergeSummary merge_results(const std::vector<std::string>& paths, const std::string& output,
                            const MergeOptions& options);
 

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
   throw Error(path + ": cannot be written: " + std::strerror(code));
 }
 
-/// Where the file really is: behind links. Throws Error where nothing regular can be written there.
+/// Where the file really is, behind links. Throws Error if a regular file cannot be written there.
 std::string target_of(const std::string& path) {
   if (path.empty()) throw Error("the name of the file to write is empty");
   std::error_code error;
@@ -30,22 +30,22 @@ std::string target_of(const std::string& path) {
   if (status.type() == fs::file_type::none) fail_to_write(path, error.value());
   if (fs::is_directory(status)) fail_to_write(path, EISDIR);
   if (fs::exists(status) && !fs::is_regular_file(status)) {
-    throw Error(path + ": is no regular file and is not replaced by one");
+    throw Error(path + ": is not a regular file; refusing to replace it");
   }
   const std::string target = fs::weakly_canonical(path, error).string();
   if (error) fail_to_write(path, error.value());
   return target;
 }
 
-/// The rights that a new file has by default; mkostemp gives it fewer.
+/// The permissions that a new file has by default; mkostemp gives it fewer.
 mode_t default_mode() {
   const mode_t mask = ::umask(0);
   ::umask(mask);
   return 0666 & ~mask;
 }
 
-/// False where somebody else has the lock. A file system without locks gives it to everybody. It belongs to the open
-/// file, so that neither closing another descriptor of it nor HDF5's own flock, which readers take, matters.
+/// False if another process has the lock. A file system without locks grants it to everybody. The lock belongs to the
+/// open file, so closing another descriptor of it does not matter, nor does HDF5's own flock, which readers take.
 bool lock(const Descriptor& file) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
@@ -76,7 +76,7 @@ Descriptor NewFile::commit(std::string_view bytes) {
     if (written < 0) fail_to_write(path_, errno);
     bytes.remove_prefix(static_cast<std::size_t>(written));
   }
-  // Some errors of writing are told at closing; the file itself stays open for its lock.
+  // Some write errors are reported only on closing; the file itself stays open for its lock.
   if (::close(::dup(descriptor_.id())) != 0) fail_to_write(path_, errno);
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_to_write(path_, errno);
   temporary_.clear();
@@ -86,7 +86,7 @@ Descriptor NewFile::commit(std::string_view bytes) {
 Descriptor lock_file(const std::string& path) {
   Descriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (file.id() < 0) fail_to_write(path, errno);
-  // A file that was replaced since it was opened was another run's.
+  // A file that was replaced since it was opened belongs to another run.
   if (!lock(file) || !is_file_at(file, path)) throw Error(path + ": another run is writing it");
   return file;
 }

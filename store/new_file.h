@@ -1,4 +1,4 @@
-// Files that appear whole or not at all, and results files that one run at a time writes.
+// Files that appear whole or not at all, and results files that only one run at a time can write.
 #pragma once
 
 #include <string>
@@ -23,18 +23,18 @@ class Descriptor {
   int id_;
 };
 
-/// A file under a name of its own beside `path`, which becomes `path` at commit() and vanishes where that is not
+/// A file under a temporary name beside `path`, which becomes `path` at commit() and is removed if commit() is not
 /// reached.
 class NewFile {
  public:
-  /// Throws Error where `path` cannot be written, or is there and no regular file: so this is known before any work.
+  /// Throws Error if `path` cannot be written, or exists and is not a regular file: this is known before any work.
   explicit NewFile(const std::string& path);
   ~NewFile();
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
 
-  /// Writes all of the file. Throws Error (a full disk) that leaves `path` as it was. The file is locked against
-  /// lock_file() as long as the descriptor lives.
+  /// Writes the whole file. If that throws Error (for example on a full disk), `path` is left as it was. The file is
+  /// locked against lock_file() as long as the descriptor lives.
   Descriptor commit(std::string_view bytes);
 
  private:
@@ -43,12 +43,12 @@ class NewFile {
   Descriptor descriptor_;
 };
 
-/// Locks a file as long as the descriptor lives. Throws Error where it is locked already, or cannot be written.
-/// Whoever replaces the file meanwhile does so with NewFile, which is locked before it takes its name: so the file
-/// under `path` is locked at every moment.
+/// Locks a file as long as the descriptor lives. Throws Error if it is already locked or cannot be written.
+/// Anything that replaces the file meanwhile uses NewFile, which is locked before it takes its name: so the file under
+/// `path` is locked at every moment.
 Descriptor lock_file(const std::string& path);
 
-/// Whether `path` still is the file that was opened.
+/// Whether `path` is still the file that was opened.
 bool is_file_at(const Descriptor& descriptor, const std::string& path);
 
 }  // namespace nalab::store

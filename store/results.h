@@ -12,46 +12,45 @@
 
 namespace nalab::store {
 
-/// Where finished rows go.
+/// Receives finished rows.
 class ResultsSink {
  public:
   virtual ~ResultsSink() = default;
-  /// Keeps the rows, all or none. When it returns they survive the death of the process. Fills in first_sample and
-  /// sample_count itself. Throws Error where they cannot be kept (a full disk).
+  /// Stores the rows, all or none. Once it returns, they survive if the process is killed. Fills in first_sample and
+  /// sample_count itself. Throws Error if they cannot be stored (for example on a full disk).
   virtual void append(std::span<const FinishedRow> rows) = 0;
-  /// Keeps simulations in the same way.
+  /// Stores simulations in the same way.
   virtual void append_simulations(std::span<const SimulationRow> simulations) = 0;
 };
 
-/// Starts a new results file. Throws Error where the file exists already or cannot be written. As long as the sink
-/// lives nobody else can go on with the file. `shard` is set for a file that holds a share of a plan.
+/// Starts a new results file. Throws Error if the file already exists or cannot be written. As long as the sink lives,
+/// no other run can continue the file. `shard` is set for a file that holds one shard of a plan.
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             const std::optional<Shard>& shard = {});
 
-/// Goes on with a results file of the same configs, build, machine and shard. Throws Error that says what differs, or
-/// where another run is writing the file.
-/// Times and measured peaks may differ. The ids of the rows and simulations that it holds go to
-/// `finished`.
+/// Continues a results file of the same configs, build, machine and shard. Throws Error that says what differs, or if
+/// another run is writing the file. Times and measured peaks may differ. The ids of the rows and simulations that the
+/// file holds are stored in `finished`.
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished, const std::optional<Shard>& shard = {});
 
-/// Writes a whole results file at once: what `results` says of environment, configs, simulations and shard, and the
-/// rows given. Throws Error where the file exists already or cannot be written.
+/// Writes a whole results file at once: environment, configs, simulations and shard from `results`, and the given rows.
+/// Throws Error if the file already exists or cannot be written.
 void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows);
 
 /// "2 of 3"
 std::string shard_text(const Shard& shard);
 
-/// Throws Error where the file is missing, no HDF5 file, or of another schema, or has a row of an unknown status or
-/// with a time that is not finite and positive.
+/// Throws Error if the file is missing, is not an HDF5 file or has another schema, or if a row has an unknown status or
+/// a time that is not finite and positive.
 Results read_results(const std::string& path);
 
-/// The tensors kept for a row; empty where there are none.
+/// The tensors stored for a row; empty if there are none.
 std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id);
 
-/// All rows with the tensors kept for them. Throws Error as read_results.
+/// All rows with the tensors stored for them. Throws Error as read_results() does.
 std::vector<FinishedRow> read_finished_rows(const std::string& path);
 
 }  // namespace nalab::store

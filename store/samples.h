@@ -1,4 +1,4 @@
-// What a row's samples come to.
+// Statistics of a row's samples.
 #pragma once
 
 #include <span>

@@ -44,7 +44,7 @@ std::string key_of_sweep(const SimRequest& request) {
   return key;
 }
 
-/// What stays the same: everything that is asked for but what is varied.
+/// The part of the request that stays the same: all but what is varied.
 Json inputs_to_json(const SimRequest& request) {
   const Problem& problem = request.problem;
   const SimOptions& options = request.options;
@@ -71,7 +71,7 @@ Json inputs_to_json(const SimRequest& request) {
 
 void print_json(const Json& json) { fmt::print("{}\n", json.dump()); }
 
-/// What is asked for, and a list of rows: parameters_of(item) and what the simulator says of it.
+/// The request and a list of rows: parameters_of(item), then what the simulator says about it.
 template <class Items, class ParametersOf>
 void print_json_rows(const SimRequest& request, Json json, const Items& items, const ParametersOf& parameters_of) {
   json.update(inputs_to_json(request));
@@ -119,8 +119,8 @@ void print_request(const SimRequest& request) {
 
 std::string times(double speedup) { return fmt::format("{:.2f}x", speedup); }
 
-/// Prints a row for each item, as many as are asked for, and says how many are left out. `columns` and cells_of(item)
-/// tell what is varied; what the simulator says of it follows.
+/// Prints a row for each item, at most as many as requested, and says how many are left out. `columns` and
+/// cells_of(item) show what is varied; what the simulator says about it follows.
 template <class Items, class CellsOf>
 void print_rows(const SimRequest& request, std::vector<TerminalTable::Column> columns, const Items& items,
                 const CellsOf& cells_of) {

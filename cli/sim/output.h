@@ -12,8 +12,8 @@ void print(const SimRequest& request, const simulator::Simulation& simulation);
 void print(const SimRequest& request, const std::vector<simulator::SweepPoint>& points);
 void print(const SimRequest& request, const std::vector<simulator::Recommendation>& recommendations);
 
-/// Draws speedup against the size of what is varied. Throws Error
-/// where gnuplot is missing or fails, or the file cannot be written; then there is no file.
+/// Draws the speedup of each point. Throws Error if gnuplot is missing or fails, or if the file cannot be written; no
+/// file is left behind then.
 void plot_sweep(const SimRequest& request, const std::vector<simulator::SweepPoint>& points);
 
 }  // namespace nalab::cli

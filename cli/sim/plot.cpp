@@ -30,8 +30,8 @@ std::string title(const SimRequest& request) {
 }  // namespace
 
 void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points) {
-  constexpr size_t kMostLabels = 60;  // more of them cannot be read
-  // A line for each point: rank, FLOP-wise bound, speedup where not block-sparse, speedup where block-sparse, label.
+  constexpr size_t kMostLabels = 60;  // more would not be readable
+  // A line for each point: rank, FLOP-wise bound, speedup if not block-sparse, speedup if block-sparse, label.
   std::string script = "$points << END\n";
   for (size_t i = 0; i < points.size(); ++i) {
     const simulator::Simulation& s = points[i].simulation;

@@ -1,4 +1,4 @@
-// What nalab sim is asked for: the options as given, and as read and checked.
+// What nalab sim is asked to do: the options as given, and as read and checked.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace nalab::cli {
 
-/// The options of nalab sim. Texts with a value for each axis hold "30x48x80", or one value for all axes.
+/// The options of nalab sim. Per-axis options are texts such as "30x48x80", or one value for all axes.
 struct SimOptions {
   std::string layout, window, stride = "1", dilation = "1";
   std::string causal = "0";     ///< empty: all axes
@@ -32,11 +32,11 @@ struct SimRequest {
   Problem problem;
   simulator::Tiles tiles;
 
-  /// Speedup of the application where attention is faster by `speedup`.
+  /// Speedup of the application if attention is faster by the factor `speedup`.
   double end_to_end(double speedup) const;
 };
 
-/// Throws Error that names the option or the axis, its value and the rule.
+/// Throws Error naming the option or the axis, its value and the rule.
 SimRequest read_request(const SimOptions& options);
 
 }  // namespace nalab::cli

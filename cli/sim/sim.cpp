@@ -32,18 +32,17 @@ void run(const SimOptions& options) {
 }
 
 void add_problem(CLI::App& command, SimOptions& options) {
-  const char* const group = "Problem (30x48x80: a value for each axis; one value may stand for all)";
+  const char* const group = "Problem (30x48x80: one value per axis; a single value applies to all axes)";
   command.add_option("--layout", options.layout, "Token layout")->required()->group(group);
-  command.add_option("--window", options.window, "Window; not needed where windows are what is looked for")
-      ->group(group);
+  command.add_option("--window", options.window, "Window; not needed if the search is for windows")->group(group);
   command.add_option("--stride", options.stride, "Stride")->capture_default_str()->group(group);
   command.add_option("--dilation", options.dilation, "Dilation")->capture_default_str()->group(group);
-  command.add_option("--causal", options.causal, "Causal: 1 or 0 for each axis; alone, all axes")
+  command.add_option("--causal", options.causal, "Causal: 1 or 0 for each axis; without a value, all axes")
       ->expected(0, 1)
       ->group(group);
   command
       .add_option("--extra-kv", options.extra_kv,
-                  "Extra tokens that every query attends to, counted as further KV tiles")
+                  "Extra tokens that every query attends to, counted as additional KV tiles")
       ->group(group);
 }
 
@@ -58,8 +57,10 @@ void add_tiles(CLI::App& command, SimOptions& options) {
       ->capture_default_str()
       ->group(group);
   command
-      .add_option("--tiling", options.tiling,
-                  "multi: tiles are boxes of the layout; single: as many consecutive tokens of the flattened layout")
+      .add_option(
+          "--tiling", options.tiling,
+          "multi: tiles are boxes of the layout; single: the same number of consecutive tokens of the flattened "
+          "layout")
       ->check(CLI::IsMember({"multi", "single"}))
       ->capture_default_str()
       ->group(group);
@@ -69,11 +70,11 @@ void add_application(CLI::App& command, SimOptions& options) {
   const char* const group = "Application (end-to-end speedup by Amdahl's law)";
   command
       .add_option("--attention-share", options.application.attention_share,
-                  "Share of the run time that self attention takes, 0 to 1")
+                  "Share of the run time spent in self attention, 0 to 1")
       ->capture_default_str()
       ->group(group);
   command.add_option("--steps", options.application.steps, "Steps")->capture_default_str()->group(group);
-  command.add_option("--dense-steps", options.application.dense_steps, "Steps left to self attention")
+  command.add_option("--dense-steps", options.application.dense_steps, "Steps that keep self attention")
       ->capture_default_str()
       ->group(group);
   command
@@ -91,31 +92,32 @@ void add_permutation(CLI::App& command, SimOptions& options) {
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--bandwidth", options.bandwidth, "Memory bandwidth in GB/s, to give its time")->group(group);
+  command
+      .add_option("--bandwidth", options.bandwidth, "Memory bandwidth in GB/s, to estimate the time of the permutation")
+      ->group(group);
 }
 
 void add_search(CLI::App& command, SimOptions& options) {
   const char* const group = "Search";
-  CLI::Option* sweep =
-      command.add_option("--sweep", options.sweep, "Vary this, and list what is worth having by speedup")
-          ->check(CLI::IsMember(kSweeps))
-          ->group(group);
+  CLI::Option* sweep = command.add_option("--sweep", options.sweep, "Vary this, and list the useful values by speedup")
+                           ->check(CLI::IsMember(kSweeps))
+                           ->group(group);
   command
       .add_option("--recommend", options.recommend,
-                  "List windows and strides of this sparsity (0 to 1, within 0.01) that waste nothing, best first")
+                  "List windows and strides with this sparsity (0 to 1, within 0.01) that waste nothing, best first")
       ->excludes(sweep)
       ->group(group);
   command.add_option("--plot", options.plot, "Draw the sweep as SVG into this file (needs gnuplot)")
       ->needs(sweep)
       ->group(group);
-  command.add_option("--rows", options.rows, "Rows of a table at most; 0: all")->capture_default_str()->group(group);
+  command.add_option("--rows", options.rows, "Maximum rows of a table; 0: all")->capture_default_str()->group(group);
 }
 
 }  // namespace
 
 void add_sim(CLI::App& app, int&) {
-  CLI::App* command =
-      app.add_subcommand("sim", "Count the KV tiles that a tiled kernel visits, and what speedup that allows at best.");
+  CLI::App* command = app.add_subcommand(
+      "sim", "Count the KV tiles that a tiled kernel visits, and the best speedup that this allows.");
   auto options = std::make_shared<SimOptions>();
   add_problem(*command, *options);
   add_tiles(*command, *options);

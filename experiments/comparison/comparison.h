@@ -10,12 +10,12 @@
 
 namespace nalab::comparison {
 
-/// What is to be said of a row of B beside the row of A with the same id.
+/// How a row of B compares with the row of A that has the same id.
 enum class RatioVerdict {
   faster,      ///< the whole interval lies below 1
   slower,      ///< the whole interval lies above 1
   open,        ///< the interval holds 1
-  too_few,     ///< there is no interval: too few samples
+  too_few,     ///< too few samples for an interval
   only_in_a,   ///< the other file lacks the row
   only_in_b,   ///< likewise
   not_timed,   ///< refused in either, or failed in A
@@ -26,14 +26,14 @@ enum class RatioVerdict {
 const char* name(RatioVerdict verdict);
 
 struct Pair {
-  const store::Row* a = nullptr;  ///< null where A lacks the row
+  const store::Row* a = nullptr;  ///< null if A lacks the row
   const store::Row* b = nullptr;
   RatioVerdict verdict = RatioVerdict::open;
-  std::optional<Ratio> ratio;  ///< of the times, B over A; where both are timed
+  std::optional<Ratio> ratio;  ///< of the times, B over A; unset unless both are timed
   std::string reason;          ///< why it is not timed; may be empty
 
   const store::Row& row() const { return b != nullptr ? *b : *a; }
-  /// Of the ratio; null where there is none.
+  /// The interval of the ratio; null if absent.
   const Interval* interval() const { return ratio && ratio->interval ? &*ratio->interval : nullptr; }
 };
 
@@ -43,16 +43,16 @@ struct Summary {
   std::vector<int64_t> counts;  ///< by verdict
 };
 
-/// The rows of A in their order, then those that are only in B. What is returned points into a and b.
-/// Throws Error where no row is in both.
+/// The rows of A in their order, then those that are only in B. The pairs point into a and b.
+/// Throws Error if no row is in both.
 std::vector<Pair> compare(const store::Results& a, const store::Results& b);
 
 Summary summarize(const std::vector<Pair>& pairs);
 
-/// Machine and build, where they differ: a sentence each.
+/// Differences of machine and build, one sentence each.
 std::vector<std::string> warnings(const store::Results& a, const store::Results& b);
 
-/// Whether a row has become slower by more than some percent, with the whole interval, or its result wrong.
+/// Whether the whole interval of a row is slower by more than `percent`, or its result has become wrong.
 bool fails(const Pair& pair, double percent);
 
 }  // namespace nalab::comparison

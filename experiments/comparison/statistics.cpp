@@ -13,7 +13,7 @@ namespace {
 constexpr double kCoverage = 0.95;
 
 /// The greatest k for which the k-th smallest and the k-th largest of n samples enclose the median with probability
-/// kCoverage; 0 where none do.
+/// kCoverage; 0 if none does.
 int64_t enclosing_rank(int64_t n) {
   int64_t k = 0;
   double tail = 0;  // probability that at most k samples lie below the median

@@ -1,4 +1,4 @@
-// How far two sets of samples are apart, and whether that can be told at all.
+// How far apart two sets of samples are, and whether there are enough samples to tell.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ struct Interval {
 
 /// An interval that holds the median of what the samples were drawn from with a probability of 95 % at least: two order
 /// statistics, the k-th smallest and the k-th largest sample with the greatest k for which that is true. How many
-/// samples lie below the median is binomial whatever their distribution, so nothing is assumed of it but that samples
+/// samples lie below the median is binomial whatever their distribution, so nothing is assumed except that samples
 /// are independent: times have long tails to one side and are drawn in tens, where a bootstrap of the median knows only
-/// a few values. Nothing for fewer than kMinSamples: then even the smallest and the largest do not suffice.
+/// a few values. nullopt for fewer than kMinSamples: then even the smallest and the largest do not suffice.
 std::optional<Interval> median_interval(std::vector<double> samples);
 
 /// 1 - 2^(1 - n) is the probability that the median lies between the smallest and the largest of n samples.
@@ -23,7 +23,7 @@ inline constexpr int64_t kMinSamples = 6;
 
 struct Ratio {
   double value = 0;
-  std::optional<Interval> interval;  ///< unset where there are too few samples on either side
+  std::optional<Interval> interval;  ///< unset if there are too few samples on either side
 };
 
 /// median(b) / median(a), with a 95 % interval. On the scale of logarithms the ratio is a difference of two medians

@@ -21,7 +21,7 @@ std::string read_text(const std::string& path) {
   std::error_code code;
   if (fs::is_directory(path, code)) throw Error(path + ": expected a YAML file, got a directory");
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path + ": expected a YAML file, got none that can be read");
+  if (!file) throw Error(path + ": expected a YAML file, got one that cannot be read");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -43,7 +43,7 @@ void expand_all(std::vector<std::string>& variants) {
   if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
 }
 
-/// The top level of a file, whose keys are those of Title and Settings, and some more.
+/// The top level of a file, whose keys are those of Title and Settings, and a few more.
 Config read_config(const Field& root, Form form) {
   std::vector<std::string> known = keys_of<Title>();
   for (const std::string& key : keys_of<Settings>()) known.push_back(key);
@@ -115,7 +115,7 @@ void emit(YAML::Emitter& out, const std::vector<T>& values) {
   out << YAML::EndSeq;
 }
 
-/// The list under a key of the top level; nothing for an empty one.
+/// The list under a key of the top level; nothing for an empty list.
 template <class S>
 void emit_list(YAML::Emitter& out, const char* key, const std::vector<S>& list) {
   if (list.empty()) return;
@@ -129,7 +129,7 @@ constexpr bool kIsList = false;
 template <class T>
 constexpr bool kIsList<std::vector<T>> = true;
 
-/// Unset fields and empty lists are left out: they read back as they are.
+/// Unset fields and empty lists are left out: without them, reading gives the same.
 template <class S>
 void emit_fields(YAML::Emitter& out, const S& object) {
   const auto emit_entry = [&out](const char* key, const auto& value) {
@@ -174,7 +174,7 @@ Problem ProblemSettings::problem(ElementType type) const {
 Config load(const std::string& path, Form form) {
   const std::string text = read_text(path);
   const Field root = Field::parse(path, text);
-  // The form that is not asked for is checked as well: a mistake in it should not wait for the day of its use.
+  // The other form is checked as well: a mistake in it should not stay hidden until the form is first used.
   Config full = read_config(root, Form::full);
   Config quick = read_config(root, Form::quick);
   Config config = std::move(form == Form::full ? full : quick);

@@ -11,7 +11,7 @@ namespace {
 constexpr const char* kQuick = "quick";
 constexpr const char* kWhere = "where";
 constexpr const char* kRows = "rows";
-/// More combinations than anyone runs: a mistake in the grid.
+/// Nobody runs more combinations than this: more of them are a mistake in the grid.
 constexpr int64_t kMostCombinations = 100'000;
 
 /// The entries with overrides in place of those of the same key, or after them.
@@ -28,7 +28,7 @@ std::vector<Field> overridden(const std::vector<Field>& entries, const std::vect
 }
 
 /// The entries of a mapping with those under `quick` in place of the ones of the same key, or after them.
-/// Refuses keys that are not known.
+/// Refuses unknown keys.
 std::vector<Field> entries_in_form(const Field& mapping, Form form, const std::vector<std::string>& extra_keys) {
   std::vector<std::string> known = keys_of<ProblemSettings>();
   known.insert(known.end(), extra_keys.begin(), extra_keys.end());
@@ -48,7 +48,7 @@ void require_key(const Field& mapping, const std::vector<Field>& entries, const 
   if (find(entries, key) == nullptr) mapping.refuse("the key " + key, "none");
 }
 
-/// Lets one value stand for all axes; refuses a list of another length than the layout's.
+/// Applies a single value to all axes; refuses a list whose length is not the layout's.
 template <class T>
 void spread(std::vector<T>& values, std::size_t rank, const char* key, const std::vector<Field>& entries) {
   if (values.size() == 1) values.assign(rank, values.front());
@@ -83,7 +83,7 @@ std::string complaint(const ProblemSettings& settings) {
   return sentence;
 }
 
-/// One simulation from its keys, which stand in `mapping`.
+/// One simulation from its keys in `mapping`.
 SimulationSettings read_simulation(const Field& mapping, const std::vector<Field>& entries) {
   for (const char* key : {"layout", "window", "q_tile", "kv_tile"}) require_key(mapping, entries, key);
   SimulationSettings settings;

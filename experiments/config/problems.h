@@ -13,7 +13,7 @@ ProblemSettings read_problem(const Field& entry, Form form);
 
 /// One entry of `grids`: each key of ProblemSettings takes a list of values (a per-axis value is itself a list);
 /// `where` lists the conditions that a combination must meet to be kept; `quick` overrides keys. The last key varies
-/// fastest. A combination that meets `where` and is no valid problem is an error, and so is a grid without any
+/// fastest. A combination that meets `where` but is not a valid problem is an error, and so is a grid without any
 /// combination.
 std::vector<ProblemSettings> read_grid(const Field& entry, Form form);
 

@@ -11,7 +11,7 @@ namespace nalab::config {
 
 namespace {
 
-/// YAML counts lines and columns from 0, people from 1.
+/// YAML counts lines and columns from 0, people count from 1.
 std::string place(const std::string& file, const YAML::Mark& mark) {
   if (mark.is_null()) return file;
   return file + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);

@@ -16,7 +16,7 @@
 
 namespace nalab::config {
 
-/// Rules that a value must keep, beside its type.
+/// Rules that a value must obey, beside having the right type.
 struct Anything {};
 struct AtLeast {
   double least = 0;
@@ -34,30 +34,30 @@ struct Names;
 /// "a, b, c"
 std::string joined(const std::vector<std::string>& names);
 
-/// A value in a YAML file that knows its key and where it stands.
+/// A value in a YAML file that knows its key and its position.
 class Field {
  public:
   Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark);
   Field(const Field&) = default;
-  Field& operator=(const Field&) = delete;  ///< assigning a YAML::Node changes the document that it stands in
+  Field& operator=(const Field&) = delete;  ///< assigning a YAML::Node changes the document that it is part of
 
-  /// The whole file as a mapping. Throws Error where it cannot be read or is no single YAML document.
+  /// The whole file as a mapping. Throws Error if it cannot be read or is not a single YAML document.
   static Field parse(const std::string& file, const std::string& text);
 
   const std::string& key() const { return key_; }
   const YAML::Node& node() const { return node_; }
 
-  /// Throws "FILE:LINE:COLUMN: KEY: expected `expected`, got ..." with this value, or with `got` where given.
+  /// Throws "FILE:LINE:COLUMN: KEY: expected `expected`, got ..." with this value, or with `got` if given.
   [[noreturn]] void refuse(const std::string& expected) const;
   [[noreturn]] void refuse(const std::string& expected, const std::string& got) const;
   /// Throws "FILE:LINE:COLUMN: KEY: `sentence`".
   [[noreturn]] void complain(const std::string& sentence) const;
 
-  /// The values of a mapping in the file's order; refuses anything else, a key that is no text, and a key given twice.
+  /// The values of a mapping in the file's order; refuses anything else, a key that is not text, and a key given twice.
   std::vector<Field> entries() const;
   /// The values of a list; refuses an empty one. Any other value stands for a list of one.
   std::vector<Field> elements() const;
-  /// Whether the value is plain text without quotes: what numbers and booleans are.
+  /// Whether the value is plain text without quotes, as numbers and booleans are.
   bool is_plain_scalar() const;
 
  private:
@@ -114,13 +114,13 @@ std::vector<std::string> keys_of() {
   return keys;
 }
 
-/// Refuses the first of the entries whose key is not known.
+/// Refuses the first entry whose key is unknown.
 void refuse_unknown(const std::vector<Field>& entries, const std::vector<std::string>& known);
 
-/// The entry of that key, or null.
+/// The entry with that key; null if absent.
 const Field* find(const std::vector<Field>& entries, std::string_view key);
 
-/// Reads the fields that the entries hold; other keys are not looked at.
+/// Reads the fields that the entries hold; other keys are ignored.
 template <class S>
 void read_fields(const std::vector<Field>& entries, S& object) {
   S::visit_fields(object, [&entries](const char* key, auto& value, const auto& rule) {

@@ -28,13 +28,13 @@ std::string stratum_of(const ProblemSettings& problem, const std::vector<std::st
   return text;
 }
 
-/// std::shuffle gives other orders with other standard libraries.
+/// std::shuffle gives different orders with different standard libraries.
 void shuffle(std::vector<std::size_t>& indices, std::mt19937_64& random) {
   for (std::size_t left = indices.size(); left > 1; --left) std::swap(indices[left - 1], indices[random() % left]);
 }
 
-/// Indices of a sample, in increasing order. All problems are lined up stratum by stratum, in a random order within
-/// each, and taken at equal distances: each stratum gets its share, rounded up or down.
+/// Indices of a sample, in increasing order. All problems are lined up stratum by stratum, in random order within
+/// each, and picked at equal distances: each stratum gets its share, rounded up or down.
 std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, const Stratified& sample) {
   std::vector<std::size_t> line(problems.size());
   std::iota(line.begin(), line.end(), std::size_t{0});

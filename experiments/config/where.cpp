@@ -11,10 +11,10 @@ namespace nalab::config {
 
 namespace {
 
-/// So that no text can nest deeper than the stack.
+/// A limit, so that no text can overflow the stack by nesting.
 constexpr std::size_t kLongest = 1000;
 
-/// Reads a condition from left to right and works it out on the way, for one axis.
+/// Reads a condition from left to right and evaluates it on the way, for one axis.
 class Evaluator {
  public:
   Evaluator(std::string_view text, const Problem& problem, const Axis& axis)

@@ -16,7 +16,7 @@
 namespace nalab::config {
 
 /// Whether the condition holds on every axis of the problem, which need not be valid.
-/// Throws Error "expected ..., got ..." (with no place) where the text is no condition.
+/// Throws Error "expected ..., got ..." (without a position) if the text is not a condition.
 bool holds(std::string_view condition, const Problem& problem);
 
 }  // namespace nalab::config

@@ -115,7 +115,7 @@ store::Environment measure(Isa isa, Workers& workers) {
     if (rate.all_threads > 0) e.peaks.push_back({arithmetic, rate.one_thread, rate.all_threads});
   };
   add("f32_fma", measure_fma_f32(isa, workers));
-  // The best instruction set need not be the one with dot products (best_isa() says why): both rates show.
+  // The best instruction set is not always the one with dot products (best_isa() says why): show both rates.
   add("bf16_dot", measure_dot_bf16(cpu_supports(Isa::avx512bf16) ? Isa::avx512bf16 : isa, workers));
   e.copy_bandwidth = measure_copy_bandwidth(workers, std::max(e.l2_bytes, e.l3_bytes));
   return e;

@@ -1,4 +1,4 @@
-// Where and with what a run is made: what `nalab info` prints and what is stored with every result.
+// The machine and the build of a run: what `nalab info` prints and what is stored with every result.
 #pragma once
 
 #include "core/parallel.h"
@@ -7,10 +7,10 @@
 
 namespace nalab::environment {
 
-/// Everything but what is measured: no peaks, and a bandwidth of 0. Takes no time.
+/// Everything except what is measured: no peaks, and a bandwidth of 0. Takes no time.
 store::Environment describe(Isa isa, int threads);
 
-/// What measure() takes, about.
+/// Roughly how long measure() takes.
 inline constexpr double kMeasureSeconds = 2;
 
 /// With the measured peaks, for one thread and for all workers: those of the instruction set, and those of bf16 dot

@@ -47,10 +47,10 @@ std::string summary(const Plan& plan, double peak_seconds) {
   std::string text;
   auto out = std::back_inserter(text);
   if (plan.groups.empty()) {
-    return fmt::format("plan: {} simulations, {} asked for more than once\n", plan.simulations.size(), plan.repeated);
+    return fmt::format("plan: {} simulations, {} requested more than once\n", plan.simulations.size(), plan.repeated);
   }
   if (!plan.simulations.empty()) fmt::format_to(out, "plan: {} simulations\n", plan.simulations.size());
-  fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} asked for more than once\n", plan.rows(),
+  fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} requested more than once\n", plan.rows(),
                  plan.groups.size(), refused, plan.repeated);
   fmt::format_to(out, "  work    {} useful, one call of each row\n", flops_text(flops));
   fmt::format_to(out, "  memory  at most {} at a time (tensors and oracle up to {}, workspace up to {})\n",

@@ -8,7 +8,7 @@
 namespace nalab::plan {
 
 /// Rows, FLOPs, bytes, expected time, and the refusals with their reasons, grouped. The time includes `peak_seconds`,
-/// which go into measuring the peaks of the machine beforehand.
+/// the time to measure the peaks of the machine first.
 std::string summary(const Plan& plan, double peak_seconds);
 
 /// One line for each row and simulation.

@@ -8,17 +8,17 @@ namespace nalab::plan {
 namespace {
 
 // The oracle on one thread of a Zen 5 server, fitted to windows of 1 to 63 x 63 keys on 256 x 256 tokens, head_dim 32
-// and 128. For each query it tests every coordinate of every axis, then works on the keys that it found.
+// and 128. For each query it tests every coordinate of every axis, then computes with the keys that it found.
 constexpr double kOracleSecondsPerCoordinate = 15e-9;
 constexpr double kOracleSecondsPerKey = 50e-9;
 constexpr double kOracleSecondsPerKeyAndChannel = 0.6e-9;
-/// Its backward pass works on five products in place of two, and scatters.
+/// Its backward pass computes five products instead of two, and scatters.
 constexpr double kOracleBackward = 3.0;
-/// What is reached per thread query by query, and in tiles; the ETA replaces it by what is measured.
+/// Rates per thread, query by query and in tiles; the ETA replaces them with measured ones.
 constexpr double kNaiveFlopsPerSecond = 10e9;
 constexpr double kTileFlopsPerSecond = 50e9;
 
-/// Seconds to find `tokens` tokens for a row and to work on them.
+/// Seconds to find `tokens` tokens for a row and to compute with them.
 double row_seconds(const Problem& problem, int64_t tokens) {
   int64_t coordinates = 0;
   for (const Axis& axis : problem.axes) coordinates += axis.extent;

@@ -36,7 +36,7 @@ int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   return bytes + element * (inputs + out) + 12 * compared;
 }
 
-/// The rules that a problem breaks. Self attention of a valid problem may have too many pairs to be counted.
+/// The rules that a problem breaks. Self attention of a valid problem may have too many pairs to count.
 std::optional<std::string> invalid(const Problem& problem) {
   try {
     problem.validate();
@@ -61,7 +61,7 @@ std::optional<std::string> too_much_memory(const PlannedRow& row, const Machine&
                      bytes_text(machine.memory_bytes));
 }
 
-/// Nothing where all gradients are to be compared.
+/// nullopt if all gradients are to be compared.
 std::optional<GradientSample> choose_gradient_sample(const PlannedRow& row, const config::Verify& verify, int threads) {
   const Problem& p = row.problem;
   if (row.pass == config::RowPass::forward || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
@@ -69,7 +69,7 @@ std::optional<GradientSample> choose_gradient_sample(const PlannedRow& row, cons
   sample.queries = std::min(row.total_queries, verify.sampled_queries);
   sample.keys = std::min(p.batch * p.tokens() * p.heads_kv, verify.sampled_queries);
   if (p.extra_tokens > 0) {
-    // All queries attend to an extra token: only as many as the budget bears, which may be none.
+    // All queries attend to an extra token: only as many as the budget allows, possibly none.
     const double affordable = verify.budget_seconds * threads / gradient_sample_seconds(p, 0, 0, 1);
     const int64_t most = std::min(p.batch * p.extra_tokens * p.heads_kv, verify.sampled_queries);
     sample.extra_tokens = static_cast<int64_t>(std::min(affordable, static_cast<double>(most)));
@@ -90,7 +90,7 @@ void require_different_names(const std::vector<config::Config>& configs) {
   for (const config::Config& config : configs) {
     const std::string& name = config.title.name;
     if (names.insert(name).second) continue;
-    throw Error(config.path + ": name: expected one that no other configuration of the run has, got '" + name + "'");
+    throw Error(config.path + ": name: expected a name that no other configuration of the run has, got '" + name + "'");
   }
 }
 
@@ -102,7 +102,7 @@ std::string simulation_id(const config::SimulationSettings& s) {
                      s.round_speedup ? "_rounded" : "");
 }
 
-/// Collects groups and simulations: what the filter lets through, each id once.
+/// Collects the groups and simulations that the filter lets through, each id once.
 class Planner {
  public:
   Planner(const std::string& filter, const Machine& machine)
@@ -136,7 +136,7 @@ class Planner {
   }
 
  private:
-  /// Whether the filter lets it through and it is not in the plan yet.
+  /// Whether the filter lets it through and it is not yet in the plan.
   bool is_wanted(const std::string& id, const std::string& label) {
     ++offered_;
     if (!std::regex_search(id, pattern_) && !std::regex_search(label, pattern_)) return false;
@@ -190,7 +190,7 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
   row.refusal = unsupported(row);
   if (row.refusal) return row;
 
-  // The tensors alone first: what a variant says of problems beyond the memory of any machine need not fit 64 bits.
+  // The tensors alone first: what a variant says about problems beyond any machine's memory need not fit in 64 bits.
   row.memory_bytes = tensors_and_oracle_bytes(row);
   row.refusal = too_much_memory(row, machine);
   if (row.refusal) return row;

@@ -12,7 +12,7 @@
 
 namespace nalab::plan {
 
-/// Rows of the gradients that are compared with the oracle where it would take too long for all.
+/// Rows of the gradients that are compared with the oracle if comparing all would take too long.
 struct GradientSample {
   int64_t queries = 0;       ///< rows of dq
   int64_t keys = 0;          ///< rows of dk, and of dv
@@ -22,22 +22,23 @@ struct GradientSample {
 /// One (problem, variant, type, pass).
 struct PlannedRow {
   std::string id;        ///< stable: problem id, variant and pass; no '/'
-  int64_t position = 0;  ///< in all that the configurations ask for, filtered or not, counted from 0
+  int64_t position = 0;  ///< among all that the configurations request, filtered or not, counted from 0
   std::string config;    ///< name of the configuration that asked for it first
-  std::string label;     ///< of the problem; kSelfAttention for a baseline row that stands beside it
+  std::string label;     ///< of the problem; kSelfAttention for a baseline row that was added to it
   std::string baseline;  ///< id of the problem's self attention
   Problem problem;       ///< what is computed
   const Variant* variant = nullptr;
   config::RowPass pass = config::RowPass::forward;
-  std::optional<std::string> refusal;  ///< a sentence where the row is not run
+  std::optional<std::string> refusal;  ///< why the row is not run; unset if it is
 
   int64_t total_queries = 0;     ///< rows of out
   int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle; 0 for an invalid problem
-  std::optional<GradientSample> gradient_sample;  ///< where not all gradients are to be compared
-  int64_t attended_pairs = 0;  ///< of one head of one batch entry; 0 for an invalid problem, as what follows
+  std::optional<GradientSample> gradient_sample;  ///< set if not all gradients are to be compared
+  int64_t attended_pairs =
+      0;  ///< of one head of one batch entry; 0 for an invalid problem, like the fields that follow
   int64_t useful_flops = 0;
   int64_t executed_flops = 0;   ///< 0 for a refused row
-  int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read and write once
+  int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read or write once
   int64_t workspace_bytes = 0;  ///< 0 for a refused row
   int64_t memory_bytes = 0;     ///< everything that must be in memory: tensors, workspace, oracle
   double seconds = 0;           ///< expected, verification included; 0 for a refused row
@@ -64,7 +65,7 @@ struct Plan {
   int64_t rows() const;
 };
 
-/// What a plan must know of the machine.
+/// What a plan must know about the machine.
 struct Machine {
   int64_t memory_bytes = 0;
   int threads = 1;
@@ -75,18 +76,18 @@ inline constexpr const char* kSelfAttention = "self attention";
 /// "56x56_w7x7_..._f32.naive.forward"
 std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass);
 
-/// The row of a valid problem and a variant, refused where the variant does not support it or where its memory is not
-/// to be had. A variant of self attention gets the problem's counterpart, which may break rules of its own: then the
-/// row is refused for them.
+/// The row of a valid problem and a variant, refused if the variant does not support it or if the machine has too
+/// little memory for it. A variant of self attention gets the problem's counterpart, which may break rules of its own:
+/// then the row is refused for them.
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
                     const config::Settings& settings, const Machine& machine);
 
 /// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
-/// problem's label, contains a match of the regular expression `filter`. Throws Error where the filter is none or
-/// matches nothing, and where two configurations have the same name.
+/// problem's label, contains a match of the regular expression `filter`. Throws Error if the filter is not a valid
+/// regular expression or matches nothing, or if two configurations have the same name.
 Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine);
 
-/// Takes out the rows and simulations of those ids.
+/// Removes the rows and simulations with these ids.
 void skip_finished(Plan& plan, const std::vector<std::string>& finished);
 
 }  // namespace nalab::plan

@@ -15,11 +15,11 @@ namespace nalab::plan {
 namespace {
 
 constexpr int64_t kMostShards = 100'000;
-/// One thread of an ordinary machine; only proportions matter.
+/// One thread of an ordinary machine; only the proportions matter.
 constexpr double kFlopsPerSecond = 10e9;
 
-/// What a row costs, whatever the machine. FLOPs that a variant executes and memory that it needs are left out: they
-/// may follow from caches and threads.
+/// What a row costs, on any machine. FLOPs that a variant executes and memory that it needs are left out: they may
+/// depend on caches and threads.
 double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
   const bool both = row.pass == config::RowPass::forward_backward;
   if (row.useful_flops == 0) return 0;  // an invalid problem

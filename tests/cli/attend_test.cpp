@@ -237,10 +237,10 @@ TEST(Attend, OutputIsNoRegularFile) {
   const std::string pipe = folder.file("pipe");
   ASSERT_EQ(mkfifo(pipe.c_str(), 0666), 0);
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, pipe}).err,
-            "nalab: " + pipe + ": is no regular file and is not replaced by one\n");
+            "nalab: " + pipe + ": is not a regular file; refusing to replace it\n");
   EXPECT_TRUE(std::filesystem::is_fifo(pipe));
   EXPECT_EQ(run_nalab(folder, {"attend", pipe, folder.file("out.h5")}).err,
-            "nalab: " + pipe + ": is no regular file, must be an HDF5 file\n");
+            "nalab: " + pipe + ": is not a regular file, must be an HDF5 file\n");
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, ""}).err, "nalab: the name of the file to write is empty\n");
   EXPECT_EQ(run_nalab(folder, {"attend", "", folder.file("out.h5")}).err,
             "nalab: the name of the file to read is empty\n");

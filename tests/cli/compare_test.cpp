@@ -68,8 +68,8 @@ TEST_F(CompareCommand, PrintsATable) {
                 "    -  -                     -        -     0, 0  only in B        new\n"
                 "3 rows compared: geometric mean of B / A 1.145; 1 faster; 1 slower; 1 too few samples; 1 only in A; "
                 "1 only in B\n"
-                "An interval takes 6 samples of either run: timing: min_samples in the configuration\n"
-                "3 rows could not be judged: too few samples, no times, or in one of the files alone\n");
+                "An interval needs 6 samples from each run: see timing: min_samples in the configuration\n"
+                "3 rows could not be judged: too few samples, no times, or in only one of the files\n");
 }
 
 TEST_F(CompareCommand, FailsAboveAPercentage) {

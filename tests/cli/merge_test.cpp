@@ -73,7 +73,7 @@ TEST(Shards, MergedTheyAreTheRunOfTheWholePlan) {
   const std::string merged_path = folder.file("merged.h5");
   Outcome outcome = run_nalab(folder, {"merge", paths[2], paths[0], "-o", merged_path});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_EQ(outcome.err, "nalab: shard 2 of 3 missing (--allow-missing merges all the same)\n");
+  EXPECT_EQ(outcome.err, "nalab: shard 2 of 3 missing (--allow-missing merges anyway)\n");
   EXPECT_FALSE(fs::exists(merged_path));
   outcome = run_nalab(folder, {"merge", paths[2], paths[0], paths[1], "-o", merged_path});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

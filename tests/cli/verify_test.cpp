@@ -108,7 +108,7 @@ TEST(Verify, BadRequests) {
       {{"/no/such.h5"}, "/no/such.h5: cannot be read: No such file or directory"},
       {{folder.path().string()}, folder.path().string() + ": is a directory, must be an HDF5 file"},
       {{std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt"},
-       std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt: is no HDF5 file"},
+       std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt: is not an HDF5 file"},
       {{out}, out + ": attribute schema is 'nalab.outputs/1', must be 'nalab.cases/1' or 'nalab.results/1'"},
       {{kSmallCases, "--dtype", "int8"}, "element type 'int8' is none of f32, bf16, f16"},
       {{kSmallCases, "--cases", "["}, "--cases '[' is no regular expression"},

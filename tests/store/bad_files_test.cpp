@@ -136,8 +136,8 @@ const std::vector<BadCase> kBadCases{
      "group c: tensor v has shape [2, 5, 6, 2, 7], must be [2, 6, 5, 2, head_dim_v]"},
     {"v_of_other_heads", shape("v", {2, 6, 5, 4, 7}),
      "group c: tensor v has shape [2, 6, 5, 4, 7], must be [2, 6, 5, 2, head_dim_v]"},
-    {"extra_k_alone", without("extra_v"), "group c: tensor extra_v is missing, must come with extra_k"},
-    {"extra_v_alone", without("extra_k"), "group c: tensor extra_k is missing, must come with extra_v"},
+    {"extra_k_alone", without("extra_v"), "group c: tensor extra_v is missing; it must come with extra_k"},
+    {"extra_v_alone", without("extra_k"), "group c: tensor extra_k is missing; it must come with extra_v"},
     {"extra_k_of_another_batch", shape("extra_k", {1, 3, 2, 3}),
      "group c: tensor extra_k has shape [1, 3, 2, 3], must be [2, extra_tokens, 2, 3]"},
     {"extra_v_of_another_length", shape("extra_v", {2, 4, 2, 7}),
@@ -249,9 +249,9 @@ TEST(BadFiles, OtherFormat) {
   const TemporaryFolder folder;
   const std::string path = folder.file("text.h5");
   std::ofstream(path) << "q: 1\n";
-  EXPECT_EQ(refusal(path), path + ": is no HDF5 file");
+  EXPECT_EQ(refusal(path), path + ": is not an HDF5 file");
   std::ofstream(path, std::ios::trunc).close();
-  EXPECT_EQ(refusal(path), path + ": is no HDF5 file");
+  EXPECT_EQ(refusal(path), path + ": is not an HDF5 file");
 }
 
 TEST(BadFiles, MissingGroup) {

@@ -107,7 +107,7 @@ TEST_F(Merge, ItsFileIsResumedAsTheWholePlan) {
 TEST_F(Merge, MixturesAreRefusedByFieldWithBothValues) {
   const std::string a = write("a.h5", {0}, 1, 2);
   const std::string differs = "b.h5: differs from " + a + ": ";
-  const std::string hint = " (--allow-mixed merges all the same)";
+  const std::string hint = " (--allow-mixed merges anyway)";
   const auto sentence = [&] {
     std::filesystem::remove(folder_.file("b.h5"));
     return refused({a, write("b.h5", {1}, 2, 2)}).substr(folder_.file("").size());
@@ -168,8 +168,8 @@ TEST_F(Merge, TimesAndPeaksMayDiffer) {
 
 TEST_F(Merge, MissingShardsAreRefused) {
   const std::string a = write("a.h5", {0}, 1, 4), c = write("c.h5", {1}, 3, 4), b = write("b.h5", {2}, 2, 4);
-  EXPECT_EQ(refused({a, c}), "shards 2, 4 of 4 missing (--allow-missing merges all the same)");
-  EXPECT_EQ(refused({a, b, c}), "shard 4 of 4 missing (--allow-missing merges all the same)");
+  EXPECT_EQ(refused({a, c}), "shards 2, 4 of 4 missing (--allow-missing merges anyway)");
+  EXPECT_EQ(refused({a, b, c}), "shard 4 of 4 missing (--allow-missing merges anyway)");
   const MergeSummary summary = merge_results({a, c}, out_, {.allow_missing = true});
   EXPECT_THAT(summary.warnings, ElementsAre("shards 2, 4 of 4 missing"));
   EXPECT_THAT(ids(read_results(out_)), ElementsAre("row0", "row1"));
@@ -180,7 +180,7 @@ TEST_F(Merge, AnUnfinishedShardIsRefused) {
   unfinished_ = 2;
   const std::string b = write("b.h5", {2}, 2, 2);
   const std::string sentence = b + ": is unfinished, with 1 of 3 rows";
-  EXPECT_EQ(refused({a, b}), sentence + " (nalab run --resume goes on with it, --allow-missing merges all the same)");
+  EXPECT_EQ(refused({a, b}), sentence + " (nalab run --resume goes on with it, --allow-missing merges anyway)");
   EXPECT_THAT(merge_results({a, b}, out_, {.allow_missing = true}).warnings, ElementsAre(sentence));
 }
 
@@ -216,7 +216,7 @@ TEST_F(Merge, AnOutputThatExistsIsLeftAlone) {
 TEST_F(Merge, ABadFileIsNamed) {
   const std::string a = write("a.h5", {0}), text = folder_.file("text.h5");
   std::ofstream(text) << "name: first\n";
-  EXPECT_EQ(refused({a, text}), text + ": is no HDF5 file");
+  EXPECT_EQ(refused({a, text}), text + ": is not an HDF5 file");
 }
 
 }  // namespace

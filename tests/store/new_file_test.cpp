@@ -50,8 +50,8 @@ TEST(NewFile, RefusesWhatCannotBeReplaced) {
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0666), 0);
   std::filesystem::create_symlink(loop, loop);
   std::filesystem::create_symlink("/dev/null", device);
-  EXPECT_EQ(refusal(pipe), pipe + ": is no regular file and is not replaced by one");
-  EXPECT_EQ(refusal(device), device + ": is no regular file and is not replaced by one");
+  EXPECT_EQ(refusal(pipe), pipe + ": is not a regular file; refusing to replace it");
+  EXPECT_EQ(refusal(device), device + ": is not a regular file; refusing to replace it");
   EXPECT_EQ(refusal(loop), loop + ": cannot be written: Too many levels of symbolic links");
   EXPECT_EQ(refusal(folder.path()), folder.path().string() + ": cannot be written: Is a directory");
   const std::string too_long = folder.file(std::string(300, 'x'));

@@ -158,7 +158,7 @@ TEST(Results, AppendIsAllOrNothing) {
   EXPECT_EQ(refusal([&] {
               append(*sink, {{row("lost", {3.0}), {}}, bad});
             }),
-            path + ": name 'a/b' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
+            path + ": name 'a/b' must not be empty, '.' or '..' and must not contain a slash, to name an HDF5 group");
   EXPECT_EQ(bytes_of(path), before);
   EXPECT_EQ(folder.count(), 1);
   append(*sink, {{row("next", {4.0}), {}}});
@@ -400,7 +400,7 @@ TEST(Results, ConfigNamesHaveNoSlash) {
   EXPECT_EQ(refusal([&] {
               create_results(path, environment(), {{"a/b", "", ""}});
             }),
-            path + ": name 'a/b' must be neither empty nor '.' nor '..' and have no slash, to name an HDF5 group");
+            path + ": name 'a/b' must not be empty, '.' or '..' and must not contain a slash, to name an HDF5 group");
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 

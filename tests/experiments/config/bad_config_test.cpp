@@ -279,7 +279,7 @@ TEST(BadConfig, PathIsNamed) {
     }
     return "";
   };
-  EXPECT_EQ(line_for("no/such.yaml"), "no/such.yaml: expected a YAML file, got none that can be read");
+  EXPECT_EQ(line_for("no/such.yaml"), "no/such.yaml: expected a YAML file, got one that cannot be read");
   EXPECT_EQ(line_for(NALAB_SOURCE_DIR), std::string(NALAB_SOURCE_DIR) + ": expected a YAML file, got a directory");
 }
 

@@ -93,7 +93,7 @@ TEST(Plan, ConfigurationsOfOneNameAreRefused) {
   config::Config config = load_text(kTwoProblems);
   config.path = "b.yaml";
   EXPECT_EQ(complaint({config, config}, ""),
-            "b.yaml: name: expected one that no other configuration of the run has, got 'two'");
+            "b.yaml: name: expected a name that no other configuration of the run has, got 'two'");
 }
 
 TEST(Plan, IdsAreUniqueAndFitForGroupNames) {
@@ -287,7 +287,7 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
   EXPECT_EQ(plan.simulations[1].config, "simulated");
   EXPECT_EQ(plan.rows(), 0);
   EXPECT_EQ(plan.repeated, 1);
-  EXPECT_EQ(plan::summary(plan, 2), "plan: 3 simulations, 1 asked for more than once\n");
+  EXPECT_EQ(plan::summary(plan, 2), "plan: 3 simulations, 1 requested more than once\n");
   EXPECT_THAT(plan::listing(plan), HasSubstr(second + "  [one] simulation\n"));
 
   EXPECT_THAT(simulation_ids(make_plan({config}, "^u", kLarge)), ElementsAre(third));
@@ -320,7 +320,7 @@ TEST(Plan, SummaryGroupsRefusals) {
       "name: x\nvariants: [reference]\npasses: forward_backward\n"
       "problems: [{layout: 8, window: 3}, {layout: 8, window: 3, stride: 2}]\n");
   const Plan plan = make_plan({config}, "", {1000, 1});
-  EXPECT_THAT(plan::summary(plan, 2), HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 asked for more than once\n"));
+  EXPECT_THAT(plan::summary(plan, 2), HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 requested more than once\n"));
   EXPECT_THAT(plan::summary(plan, 2), HasSubstr("  refused 2 rows: reference: needs "));
   EXPECT_THAT(plan::listing(plan), HasSubstr("refused: needs "));
 }
