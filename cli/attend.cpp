@@ -1,4 +1,4 @@
-// nalab attend: check all, then compute and write.
+// nalab attend: checks everything, then computes and writes.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -43,14 +43,14 @@ struct Task {
   const Variant* variant;
 };
 
-/// Reads every case that is asked for and decides how to compute it. Throws Error where one of them cannot be computed.
+/// Reads every requested case and decides how to compute it. Throws Error if one of them cannot be computed.
 std::vector<Task> plan(const AttendOptions& options, ElementType type) {
   const Pass pass = options.backward ? Pass::backward : Pass::forward;
   std::vector<Task> tasks;
   for (const std::string& name : matching(store::case_names(options.input), options.cases, options.input)) {
     const store::Case c = store::read_case(options.input, name);
     const std::string where = options.input + ": group " + name + ": ";
-    if (options.backward && !c.dout) throw Error(where + "tensor dout is missing, must be there for --backward");
+    if (options.backward && !c.dout) throw Error(where + "tensor dout is missing; --backward needs it");
     Problem problem = c.problem;
     problem.type = type;
     const Variant& variant = options.variant.empty() ? choose_variant(problem, pass) : find_variant(options.variant);
@@ -63,7 +63,7 @@ std::vector<Task> plan(const AttendOptions& options, ElementType type) {
 void attend(const AttendOptions& options) {
   std::error_code not_there;
   if (std::filesystem::equivalent(options.input, options.output, not_there)) {
-    throw Error(options.output + ": is the input file, must be another one");
+    throw Error(options.output + ": is the input file; the output must be another file");
   }
   const ElementType type = parse_element_type(options.type);
   const Isa isa = options.isa.empty() ? choose_isa() : parse_isa(options.isa);

@@ -32,7 +32,7 @@ double max_abs(const std::vector<T>& values) {
 
 bool is_gradient(std::string_view tensor) { return tensor.starts_with('d'); }
 
-/// Adds an uninitialised dataset to the outputs and gives a view of it.
+/// Adds an uninitialised dataset to the outputs and returns a view of it.
 TensorView add(store::CaseOutputs& outputs, const Problem& problem, const char* name, const TokenShape& shape) {
   auto& dataset = outputs.datasets[name];
   dataset.shape = store::tensor_extents(problem, name);
@@ -126,9 +126,9 @@ std::vector<std::string> matching(const std::vector<std::string>& names, const s
     std::copy_if(names.begin(), names.end(), std::back_inserter(found),
                  [&](const std::string& name) { return std::regex_search(name, expression); });
   } catch (const std::regex_error&) {
-    throw Error("--cases '" + regex + "' is no regular expression");
+    throw Error("--cases '" + regex + "' is not a regular expression");
   }
-  if (names.empty()) throw Error(path + ": holds nothing to compute");
+  if (names.empty()) throw Error(path + ": contains nothing to compute");
   if (found.empty()) throw Error(path + ": --cases '" + regex + "' matches none of " + std::to_string(names.size()));
   return found;
 }

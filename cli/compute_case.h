@@ -1,5 +1,5 @@
-// What attend and verify share: a case in one element type, what a variant and what the oracle make of it, and how the
-// two compare.
+// What attend and verify share: a case in one element type, the results of a variant and of the oracle, and how the two
+// compare.
 #pragma once
 
 #include <map>
@@ -34,23 +34,23 @@ class TypedCase {
   double max_abs_v_ = 0;
 };
 
-/// Nothing where the variant computes the pass of the problem (and, for the backward pass, the forward pass that it
-/// needs), else a sentence that says why not.
+/// nullopt if the variant computes the pass of the problem (and, for the backward pass, the forward pass that it
+/// needs), otherwise the reason why not.
 std::optional<std::string> why_not(const Variant& variant, const Problem& problem, Pass pass);
 
-/// out and lse, with `backward` the gradients as well, in float32. Requires why_not() to have no objection.
+/// out and lse, with `backward` the gradients as well, in float32. Requires why_not() to be nullopt.
 store::CaseOutputs compute(const Variant& variant, const std::string& name, const TypedCase& c, bool backward,
                            Workers& workers, Isa isa);
 
 /// Tensors by their names in a file.
 using NamedTensors = std::map<std::string, std::vector<double>>;
 
-/// What the oracle makes of a case.
+/// What the oracle computes for a case.
 struct Oracle {
-  NamedTensors tensors;  ///< out and lse, and with dout the gradients
+  NamedTensors tensors;  ///< out and lse, and the gradients if there is dout
   double max_abs_score = 0;
 };
-/// The gradients cost twice as much again: `backward` tells whether they are needed.
+/// The gradients cost about twice as much as the rest: `backward` tells whether they are needed.
 Oracle ask_oracle(const TypedCase& c, bool backward);
 
 struct TensorComparison {
@@ -58,12 +58,12 @@ struct TensorComparison {
   Comparison comparison;
 };
 
-/// Compares each computed tensor with the reference. `factor` widens the bounds, which are those of the contract.
+/// Compares each computed tensor with the reference. `factor` widens the bounds of the contract.
 std::vector<TensorComparison> compare_tensors(const store::CaseOutputs& computed, const NamedTensors& reference,
                                               const TypedCase& c, double max_abs_score, double factor = 1);
 
-/// Those names in which a regular expression is found. Throws Error where it is none, or where it is found nowhere in
-/// the names of `path`'s.
+/// The names in which a regular expression has a match. Throws Error if it is not a regular expression, or if it
+/// matches none of the names, which are those in the file `path`.
 std::vector<std::string> matching(const std::vector<std::string>& names, const std::string& regex,
                                   const std::string& path);
 

@@ -59,7 +59,7 @@ std::string default_output(const std::vector<config::Config>& configs, const std
   return fmt::format("results/{}{}.h5", names, shard ? fmt::format(".shard-{}-of-{}", shard->index, shard->count) : "");
 }
 
-/// The share of the plan that is asked for, of which the rest is taken out.
+/// The requested shard of the plan; the rest is removed from the plan.
 std::optional<store::Shard> choose_shard(const RunOptions& options, plan::Plan& plan) {
   if (!options.shard) return std::nullopt;
   store::Shard shard = plan::parse_shard(*options.shard);
@@ -76,7 +76,7 @@ void announce(const plan::Plan& plan, const RunOptions& options, double peak_sec
   std::fflush(stdout);
 }
 
-/// A path that ends in a slash or a dot is one of a directory, even where there is none.
+/// A path that ends in a slash or a dot names a directory, even if it does not exist.
 void refuse_directory(const std::string& path) {
   const fs::path name = fs::path(path).filename();
   std::error_code error;
@@ -89,10 +89,10 @@ void make_folder_of(const std::string& path) {
   const fs::path folder = fs::path(path).parent_path();
   std::error_code error;
   if (!folder.empty()) fs::create_directories(folder, error);
-  if (error) throw Error(path + ": its folder cannot be made: " + error.message());
+  if (error) throw Error(path + ": its folder cannot be created: " + error.message());
 }
 
-/// Opens the results file, and takes what it holds already out of the plan.
+/// Opens the results file, and removes what it already holds from the plan.
 std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const RunOptions& options,
                                                 const std::vector<config::Config>& configs,
                                                 const store::Environment& environment,
@@ -103,13 +103,13 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
   std::vector<std::string> finished;
   auto sink = store::resume_results(path, environment, stored, finished, shard);
   plan::skip_finished(plan, finished);
-  fmt::print("resumed: {} rows finished before, {} to go\n", finished.size(),
+  fmt::print("resumed: {} rows finished earlier, {} to go\n", finished.size(),
              plan.rows() + std::ssize(plan.simulations));
   std::fflush(stdout);
   return sink;
 }
 
-/// Rows with a wrong result, those of earlier runs included.
+/// Number of rows with a wrong result, those of earlier runs included.
 int64_t failed_rows(const std::string& path) {
   const std::vector<store::Row> rows = store::read_results(path).rows;
   return std::count_if(rows.begin(), rows.end(), [](const store::Row& row) { return row.status == "failed"; });
@@ -125,8 +125,8 @@ int run(const RunOptions& options) {
   const std::optional<store::Shard> shard = choose_shard(options, plan);
   const std::string path = options.output.empty() ? default_output(configs, shard) : options.output;
   refuse_directory(path);
-  // A file that is there has its peaks, or will be refused at once. Simulations are not timed: there is nothing to
-  // compare with peaks.
+  // An existing file has its peaks, or will be refused at once. Simulations are not timed: there is nothing to compare
+  // with peaks.
   std::error_code error;
   const bool needs_peaks = !plan.groups.empty() && !fs::exists(path, error);
   announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
@@ -152,22 +152,22 @@ int run(const RunOptions& options) {
 void add_run(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand(
-      "run", "Runs experiments: verifies and times every row of the configurations, and asks the simulator.");
+      "run", "Run experiments: verify and time every row of the configurations, and ask the simulator.");
   command->add_option("config", options->configs, "Configurations (YAML)")->required();
   command
       ->add_option("-o,--output", options->output,
                    "Results file (default: results/<name of the configuration>.h5, with .shard-I-of-N for a shard)")
       ->check([](const std::string& name) { return name.empty() ? "the name of the results file is empty" : ""; });
-  command->add_option("--filter", options->filter, "Only rows whose id or label contains a match of this expression");
+  command->add_option("--filter", options->filter, "Only rows whose id or label matches this regular expression");
   command->add_option("--shard", options->shard,
-                      "Only the I-th of N shares of the plan, I/N: the same ones on every machine; nalab merge folds "
+                      "Only the I-th of N shards of the plan, I/N: the same on every machine; nalab merge combines "
                       "their files into one");
-  command->add_option("--variants", options->variants, "Variants in place of those of the configurations: a,b")
+  command->add_option("--variants", options->variants, "Variants instead of those in the configurations: a,b")
       ->delimiter(',');
   CLI::Option* quick = command->add_flag("--quick", options->quick, "The quick form of the configurations");
   command->add_flag("--full", options->full, "The full form (the default)")->excludes(quick);
-  command->add_flag("--dry-run", options->dry_run, "Shows the plan, row by row, and ends");
-  command->add_flag("--resume", options->resume, "Goes on with a results file of an earlier run");
+  command->add_flag("--dry-run", options->dry_run, "Show the plan, row by row, and stop");
+  command->add_flag("--resume", options->resume, "Continue the results file of an earlier run");
   command->add_option("--threads", options->threads, "Threads (default: NALAB_THREADS, else all)")
       ->check(CLI::Range(1, 1024));
   command->add_option("--isa", options->isa, "Instruction set (default: NALAB_ISA, else the best of this CPU)");

@@ -22,7 +22,7 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
     auto node = by_name.extract(name);
     if (node.empty()) throw Error("tensor " + name + " is not stored");
     if (node.mapped().shape != store::tensor_extents(inputs.problem, name)) {
-      throw Error("tensor " + name + " has another shape than its problem says");
+      throw Error("tensor " + name + " does not have the shape of its problem");
     }
     return std::move(node.mapped());
   };

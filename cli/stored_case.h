@@ -1,4 +1,4 @@
-// A row of a results file with its tensors, taken apart into what went in and what came out.
+// A row of a results file with its tensors, split into inputs and outputs.
 #pragma once
 
 #include <vector>
@@ -11,7 +11,7 @@ namespace nalab::cli {
 struct StoredCase {
   store::Case inputs;  ///< named after the row; its problem has the row's element type
   store::CaseOutputs outputs;
-  bool gradients = false;  ///< whether the outputs have them
+  bool gradients = false;  ///< whether the outputs include them
 };
 
 /// Throws Error as store::problem_of, and one that names the tensor if it is missing or has another shape than the

@@ -1,4 +1,4 @@
-// nalab verify: computes again what a case file expects, or what a results file kept, and compares.
+// nalab verify: recomputes what a case file expects or a results file has stored, and compares.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace nalab::cli {
 
 namespace {
 
-/// Bounds of what was computed again: it and what was stored both carry an error.
+/// Factor of the bounds for recomputed results: they and the stored ones both carry an error.
 constexpr double kBothSides = 2;
 
 struct VerifyOptions {
@@ -57,7 +57,7 @@ int verify_cases(const VerifyOptions& options, Isa isa, Workers& workers) {
         continue;
       }
       const TypedCase typed(c, type);
-      // What the file expects holds for its float32 inputs, not for rounded ones.
+      // The file's expected results hold for its float32 inputs, not for rounded ones.
       const bool as_in_file = type == ElementType::f32;
       std::optional<Oracle> oracle;
       for (const Variant* variant : chosen) {
@@ -77,7 +77,7 @@ int verify_cases(const VerifyOptions& options, Isa isa, Workers& workers) {
   return table.finish(options.file);
 }
 
-/// Compares what a row kept with the oracle, and what its variant computes again with what it kept.
+/// Compares the stored results of a row with the oracle, and what its variant recomputes with the stored results.
 void verify_row(const store::Row& row, const StoredCase& stored, VerifyTable& table, Isa isa, Workers& workers) {
   const Variant& variant = find_variant(row.variant);
   const ElementType type = stored.inputs.problem.type;
@@ -131,7 +131,7 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
     }
   }
   if (stored == 0 && not_stored > 0) {
-    throw Error(options.file + ": no tensors are stored for these rows; a run keeps them with store: {tensors: all}");
+    throw Error(options.file + ": no tensors are stored for these rows; a run stores them with store: {tensors: all}");
   }
   fmt::print(
       "bounds of new against stored are twice the contract's, since both carry an error; {} rows are without "
@@ -154,16 +154,16 @@ int verify(const VerifyOptions& options) {
 
 void add_verify(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<VerifyOptions>();
-  CLI::App* command = app.add_subcommand("verify", "Compute again and compare with what a file expects or has kept");
+  CLI::App* command = app.add_subcommand("verify", "Recompute what a file expects or has stored, and compare");
   command->add_option("file", options->file, "Case file (nalab.cases/1) or results file with tensors (nalab.results/1)")
       ->required();
-  command->add_option("--variant", options->variant, "Variant, or all; of a results file only its rows")
+  command->add_option("--variant", options->variant, "Variant, or all; selects rows of a results file")
       ->capture_default_str();
   command->add_option("--dtype", options->type,
                       "f32, bf16, f16 or all; default: f32 for cases, all for results. The oracle takes the place of "
                       "what a case file expects in bf16 and f16");
   command->add_option("--isa", options->isa, "Instruction set; default: NALAB_ISA, else the best of this CPU");
-  command->add_option("--cases", options->cases, "Only cases or rows with a match of this regular expression");
+  command->add_option("--cases", options->cases, "Only cases or rows that match this regular expression");
   command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
       ->check(CLI::Range(1, 1024));
   command->callback([options, &exit_code] { exit_code = verify(*options); });

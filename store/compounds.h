@@ -17,7 +17,7 @@ namespace nalab::store {
 
 inline constexpr int64_t kRowsPerChunk = 64;
 
-/// Fields that files of earlier builds lack; they read as 0 or "".
+/// Fields that files of earlier builds lack; they are read as 0 or "".
 inline constexpr std::array<std::string_view, 6> kLaterFields{"position", "packing_seconds",     "arithmetic",
                                                               "tiling",   "backward_arithmetic", "backward_tiling"};
 

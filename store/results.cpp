@@ -73,7 +73,7 @@ std::vector<SimulationRow> read_simulations(hid_t file) {
 
 constexpr std::array kStatuses{"done", "failed", "refused"};
 
-/// Throws Error where the fields that decide what is made of the row are none that a run writes.
+/// Throws Error if the status or a sample of the row is not one that a run writes.
 void require_plausible(const Row& row) {
   if (std::find(kStatuses.begin(), kStatuses.end(), row.status) == kStatuses.end()) {
     throw Error("row " + row.id + " has status '" + row.status + "', must be done, failed or refused");
@@ -129,8 +129,8 @@ std::vector<StoredTensor> tensors_of(const std::string& path, hid_t file, const 
   });
 }
 
-/// Writes each batch into a copy of the file, which then takes the file's place: at any moment the file under
-/// `path` is whole, and locked.
+/// Writes each batch into a copy of the file, which then replaces the file: at every moment the file under `path` is
+/// whole and locked.
 class ResultsFile : public ResultsSink {
  public:
   ResultsFile(std::string path, Descriptor lock) : path_(std::move(path)), lock_(std::move(lock)) {}
@@ -157,19 +157,19 @@ class ResultsFile : public ResultsSink {
   Descriptor lock_;
 };
 
-/// Of a file that is there: why no rows may be added to it.
+/// Why no rows may be added to an existing file.
 std::string resume_sentence(const Difference& d) {
-  if (!d.second) return d.what + " of the file is not asked for";
+  if (!d.second) return d.what + " of the file is not requested";
   if (!d.first) return d.what + " is not in the file";
   return d.what + " was '" + *d.first + "' and is '" + *d.second + "'";
 }
 
-/// All reasons not to add rows to the results that are there.
+/// All reasons not to add rows to existing results.
 std::vector<Difference> differences(const Results& before, const Environment& environment,
                                     const std::vector<StoredConfig>& configs, const std::optional<Shard>& shard) {
   std::vector<Difference> found = differences(before.environment, environment);
   std::ranges::move(differences(before.configs, configs), std::back_inserter(found));
-  // The rest of a whole plan may be asked for bit by bit; a share is one of the rows that the filter let through.
+  // The rest of a whole plan may be requested bit by bit; a shard is one of the rows that the filter let through.
   if (before.shard && shard) {
     if (shard_text(*before.shard) != shard_text(*shard)) {
       found.push_back({"shard", shard_text(*before.shard), shard_text(*shard)});
@@ -262,7 +262,7 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
   NewFile target(path);
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) {
-    throw Error(path + ": exists already; go on with it with --resume, or name another file with -o");
+    throw Error(path + ": already exists; continue it with --resume, or name another file with -o");
   }
   const hdf5::Handle file = hdf5::within(path, [&] { return compose(path, environment, configs, shard); });
   return std::make_unique<ResultsFile>(path, target.commit(hdf5::image_of(file)));
@@ -273,7 +273,7 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
                                             std::vector<std::string>& finished, const std::optional<Shard>& shard) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return create_results(path, environment, configs, shard);
-  // What is no results file is told by reading it, before it is locked.
+  // Reading reports a file that is not a results file before it is locked.
   open_results(path);
   Descriptor lock = lock_file(path);
   const Results before = read_results(path);
@@ -290,7 +290,7 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
 void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows) {
   NewFile target(path);
   std::error_code ignored;
-  if (std::filesystem::exists(path, ignored)) throw Error(path + ": exists already; name another file with -o");
+  if (std::filesystem::exists(path, ignored)) throw Error(path + ": already exists; name another file with -o");
   const hdf5::Handle file = hdf5::within(path, [&] {
     hdf5::Handle composed = compose(path, results.environment, results.configs, results.shard);
     append_rows(composed, rows);

@@ -29,7 +29,7 @@ struct Peak {
   }
 };
 
-/// Where and with what a run was made: everything that `nalab info` prints. Attributes of the group /environment, and
+/// The machine and the build of a run: everything that `nalab info` prints. Attributes of the group /environment, and
 /// the peaks beside them.
 struct Environment {
   std::string cpu;
@@ -40,7 +40,7 @@ struct Environment {
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
   int64_t memory_bytes = 0;
   std::string os, compiler, flags, libraries;
-  std::string revision;       ///< git revision of the build, with "-dirty" where the tree had changes
+  std::string revision;       ///< git revision of the build, with "-dirty" if the tree had changes
   double copy_bandwidth = 0;  ///< bytes read plus written per second, all threads
   std::string started;        ///< UTC, ISO 8601
   std::vector<Peak> peaks;    ///< those measured, one for each arithmetic; no attribute
@@ -76,8 +76,8 @@ inline const Peak* find_peak(const Environment& environment, std::string_view ar
 /// One (problem, variant, type, pass). Element of the compound dataset /rows.
 struct Row {
   std::string id;        ///< stable: problem id, variant and pass
-  int64_t position = 0;  ///< in all that the configurations ask for, counted from 0: the order of rows
-  std::string config;    ///< name of the configuration that asked for it
+  int64_t position = 0;  ///< among all that the configurations request, counted from 0: the order of rows
+  std::string config;    ///< name of the configuration that requested it
   std::string label;     ///< what the configuration calls the problem, such as "NAT-T level 1"
   std::string problem;   ///< id of the problem that was computed
   std::string baseline;  ///< id of the same problem with self attention: where to find the baseline row
@@ -92,14 +92,14 @@ struct Row {
   std::string backward_arithmetic, backward_tiling;  ///< likewise of the backward pass; empty where pass is forward
   int64_t threads = 0;
   std::string status;                         ///< done, failed (a wrong result) or refused (not run)
-  std::string reason;                         ///< a sentence where the status is not done, or on what was not verified
+  std::string reason;                         ///< why the status is not done, or what was not verified
   int64_t verified_queries = 0;               ///< rows of out compared with the oracle
   int64_t total_queries = 0;                  ///< rows of out
   double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms
   double bound_frobenius = 0, bound_max = 0;
   int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
   int64_t warmups = 0;
-  double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 where none was timed
+  double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 if none was timed
   int64_t first_sample = 0;    ///< the row's samples are /samples[first_sample : first_sample + sample_count]
   int64_t sample_count = 0;
 
@@ -155,11 +155,11 @@ struct Row {
   }
 };
 
-/// One answer of the simulator, beside the figures published for it. Element of the compound dataset /simulations.
+/// One answer of the simulator, with the published figures. Element of the compound dataset /simulations.
 /// A file without simulations has no such dataset.
 struct SimulationRow {
   std::string id;                                        ///< stable: table, problem, tiles and application
-  std::string config;                                    ///< name of the configuration that asked for it
+  std::string config;                                    ///< name of the configuration that requested it
   std::string table;                                     ///< the published table that the row is of
   std::string label;                                     ///< what the configuration calls the table or row
   std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
@@ -174,10 +174,9 @@ struct SimulationRow {
   int64_t attended_pairs = 0, computed_pairs = 0, all_pairs = 0;
   double speedup_flops = 0, speedup_worst = 0, speedup_mean = 0;  ///< of attention, over self attention
   double end_to_end_flops = 0, end_to_end_simulated = 0;          ///< of the application, by speedup_flops and _worst
-  double published_flops = 0, published_simulated = 0;            ///< of the application; 0 where none is published
-  double published_actual = 0;                                    ///< measured by the publication; 0 where none is
-  std::string
-      exception;  ///< a sentence on why the figures may differ from the published ones; empty where they may not
+  double published_flops = 0, published_simulated = 0;            ///< of the application; 0 if none is published
+  double published_actual = 0;                                    ///< measured by the publication; 0 if none is
+  std::string exception;  ///< a sentence on why the figures may differ from the published ones; empty if they may not
 
   /// The same for each field of the compound.
   template <class Self, class Visitor>
@@ -227,20 +226,20 @@ struct StoredTensor {
   std::vector<float> data;
 };
 
-/// A row with what is kept beside it.
+/// A row with what is stored beside it.
 struct FinishedRow {
   Row row;
   std::vector<StoredTensor> tensors;
 };
 
-/// A configuration as it was given and as it was understood. Group /configs/<name>, one string dataset per field but
+/// A configuration as it was written and as it was understood. Group /configs/<name>, one string dataset per field but
 /// the name.
 struct StoredConfig {
   std::string name;
   std::string text;
   std::string resolved;
   std::string table = {};     ///< the published table that it reproduces, or generic
-  std::string baseline = {};  ///< the variant that speedups are over
+  std::string baseline = {};  ///< the variant that speedups are relative to
 
   /// The same for each dataset.
   template <class Self, class Visitor>
@@ -252,7 +251,7 @@ struct StoredConfig {
   }
 };
 
-/// Which share of a plan a results file holds. Attributes of the group /shard, which is only there in the file of a
+/// Which shard of a plan a results file holds. Attributes of the group /shard, which only exists in the file of a
 /// shard.
 struct Shard {
   int64_t index = 1, count = 1;  ///< the index-th of count shards, 1 <= index <= count

@@ -21,7 +21,7 @@ namespace nalab::config {
 enum class RowPass : uint8_t { forward, forward_backward };
 /// Which tensors a results file keeps: none, those of small rows, or all.
 enum class TensorStorage : uint8_t { none, sample, all };
-/// A configuration has a quick form: the same with the keys under `quick` put over it.
+/// A configuration has a quick form: the same, overridden by the keys under `quick`.
 enum class Form : uint8_t { full, quick };
 
 template <>
@@ -59,10 +59,10 @@ const char* name(E value) {
 /// When to stop taking samples of a row.
 struct Timing {
   int64_t warmups = 1;      ///< calls before the first sample; the verified call is one of them
-  int64_t min_samples = 6;  ///< at least that many, unless max_seconds ends first; nalab compare needs 6
+  int64_t min_samples = 6;  ///< at least this many, unless max_seconds is reached first; nalab compare needs 6
   int64_t max_samples = 200;
-  double min_seconds = 0.2;  ///< go on until the samples add up to that
-  double max_seconds = 10;   ///< no further sample beyond that
+  double min_seconds = 0.2;  ///< continue until the samples add up to this
+  double max_seconds = 10;   ///< no further sample after this
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
@@ -76,8 +76,8 @@ struct Timing {
 
 /// How much of a result is compared with the oracle.
 struct Verify {
-  double budget_seconds = 2;     ///< all queries where the oracle is expected to take at most that long
-  int64_t sampled_queries = 64;  ///< else about that many, spread over the tensor, its corners included
+  double budget_seconds = 2;     ///< all queries if the oracle is expected to take at most this long
+  int64_t sampled_queries = 64;  ///< otherwise about this many, spread over the tensor, its corners included
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
@@ -95,12 +95,12 @@ struct Store {
   }
 };
 
-/// The keys of a problem, which strata are made of.
+/// The keys of a problem, by which strata can be formed.
 std::vector<std::string> stratum_keys();
 
-/// A part of the problems, in proportion from all of their strata: problems with the same values of some keys.
+/// A sample of the problems, in proportion from all strata: problems with the same values of some keys.
 struct Stratified {
-  int64_t count = 0;                ///< that many problems, or all where there are fewer
+  int64_t count = 0;                ///< this many problems, or all if there are fewer
   int64_t seed = 1;                 ///< of the choice
   std::vector<std::string> strata;  ///< keys of ProblemSettings; empty: one stratum
 
@@ -129,11 +129,11 @@ struct Run {
   }
 };
 
-/// Names of the registry's variants, those after `more` first.
+/// `more`, then the names of the registry's variants.
 std::vector<std::string> variant_names(std::vector<std::string> more = {});
 inline constexpr const char* kAllVariants = "all";
 
-/// What holds for all problems of a configuration; `quick` may override each key.
+/// Settings of all problems of a configuration; `quick` may override each key.
 struct Settings {
   Timing timing;
   Verify verify;
@@ -194,7 +194,7 @@ struct ProblemSettings {
   }
 };
 
-/// Figures that a publication gives for an application: its speedup over self attention throughout.
+/// Published speedups of an application over self attention throughout.
 struct Published {
   std::optional<double> flops;      ///< FLOP-wise bound
   std::optional<double> simulated;  ///< by the tiles that the worst query tile visits
@@ -211,11 +211,11 @@ struct Published {
 /// A question to the simulator as YAML gives it. Once loaded, every per-axis list has one value for each axis.
 struct SimulationSettings {
   std::string table;        ///< which published table it is a row of; empty: that of the configuration
-  ProblemSettings problem;  ///< its mask: what a simulation has no key for stays as it is
+  ProblemSettings problem;  ///< its mask: fields without a key in a simulation keep their defaults
   std::vector<int64_t> q_tile, kv_tile;
   simulator::KvTiling kv_tiling = simulator::KvTiling::static_tiles;
   std::string tiles_note;              ///< a sentence on where the tiles come from
-  simulator::Application application;  ///< the part of its time that attention takes
+  simulator::Application application;  ///< the share of its time spent in attention
   bool round_speedup = false;          ///< round the speedup of attention to one decimal before Amdahl's law
   Published published;
   std::string exception;  ///< a sentence on why the published figures may not be met
@@ -245,7 +245,7 @@ struct SimulationSettings {
   }
 };
 
-/// What a configuration is, apart from what it runs.
+/// How a configuration is named and described.
 struct Title {
   std::string name;               ///< of the results file and its group
   std::string table = "generic";  ///< which published table it reproduces
@@ -268,7 +268,7 @@ struct Config {
   std::vector<SimulationSettings> simulations;  ///< all valid
 };
 
-/// What a run asks for: its types and passes, and the problems of the configuration in their order, or a sample of them
+/// What a run requests: its types and passes, and the problems of the configuration in their order, or a sample of them
 /// that depends on problems and sample alone.
 struct Selection {
   std::vector<ElementType> types;
@@ -277,14 +277,14 @@ struct Selection {
 };
 Selection select(const Config& config, const Run& run);
 
-/// Reads and checks a configuration, both forms of it, and returns the one asked for.
-/// Throws Error "FILE:LINE:COLUMN: KEY: expected ..., got ..." for the first thing wrong.
+/// Reads and checks both forms of a configuration, and returns the requested one.
+/// Throws Error "FILE:LINE:COLUMN: KEY: expected ..., got ..." for the first mistake.
 Config load(const std::string& path, Form form);
 
 /// The configuration as it was understood, as YAML that can be loaded again: quick form applied, grids expanded.
 std::string resolved(const Config& config);
 
-/// What a results file keeps of it.
+/// What a results file stores of it.
 store::StoredConfig stored(const Config& config);
 
 /// The configurations (*.yaml) of ./configs, else of the folder installed with nalab, else of its source; sorted.

@@ -41,14 +41,14 @@ Cpu describe_cpu() {
   return cpu;
 }
 
-/// The first word of a file; empty where there is none.
+/// The first word of a file; empty if there is none.
 std::string word_of(const std::string& path) {
   std::string word;
   std::ifstream(path) >> word;
   return word;
 }
 
-/// Bytes of the data cache of a level that the first CPU sees; 0 where there is none.
+/// Bytes of the data cache of a level that the first CPU sees; 0 if there is none.
 int64_t cache_bytes(const std::string& level) {
   for (int i = 0; i < 8; ++i) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";

@@ -31,7 +31,7 @@ ProgressLines::ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* ou
 void ProgressLines::started(const plan::Group& group) {
   expected_current_ = expected_seconds(group);
   if (!terminal_) return;
-  // What the plan expects, corrected by how the groups so far went.
+  // What the plan expects, corrected by the pace so far.
   const double elapsed = clock_.seconds() - start_;
   const double pace = expected_finished_ > 0 ? elapsed / expected_finished_ : 1.0;
   fmt::print(out_, "\r\033[K[{}/{}] ETA {}  {}", finished_groups_ + 1, groups_,

@@ -1,4 +1,4 @@
-// How a run gets on, for people: a line for each group, and on a terminal what is running now and when all will be
+// Progress of a run, for people: a line for each group, and on a terminal what is running now and when all will be
 // done.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace nalab::runner {
 
 class ProgressLines : public Progress {
  public:
-  /// `out` gets the lines. The passing line goes to it as well where `terminal` says that it can be wiped out.
+  /// `out` gets the lines. The line in progress is printed as well if `terminal` says that it can be erased.
   ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* out, bool terminal);
 
   void started(const plan::Group& group) override;
@@ -25,7 +25,7 @@ class ProgressLines : public Progress {
   bool terminal_;
   std::size_t groups_ = 0, finished_groups_ = 0;
   double start_ = 0;
-  double expected_ = 0, expected_finished_ = 0;  ///< seconds by the plan: of all groups, of those finished
+  double expected_ = 0, expected_finished_ = 0;  ///< seconds expected by the plan: all groups, finished ones
   double expected_current_ = 0;
 };
 

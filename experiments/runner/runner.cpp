@@ -22,10 +22,10 @@ constexpr const char* kDone = "done";
 constexpr const char* kFailed = "failed";
 constexpr const char* kRefused = "refused";
 constexpr int64_t kPackingSamples = 5;
-/// Rows whose tensors take no more are kept under `store: {tensors: sample}`.
+/// Tensors of rows up to this size are stored under `store: {tensors: sample}`.
 constexpr int64_t kSampleBytes = 1 << 20;
 
-/// What is known of a row before it runs; refused where the plan says so.
+/// What is known about a row before it runs; refused if the plan says so.
 store::FinishedRow planned(const plan::PlannedRow& row, Isa isa, int threads) {
   store::Row r;
   r.id = row.id;
@@ -74,7 +74,7 @@ class GroupRun {
   }
 
  private:
-  /// Rows that are to be run and have not gone wrong.
+  /// Rows that are to run and have not failed.
   std::vector<std::size_t> still_good() const {
     std::vector<std::size_t> indices;
     for (std::size_t i = 0; i < finished_.size(); ++i) {
@@ -108,7 +108,7 @@ class GroupRun {
   /// The packing of a row's forward call.
   void pack(const plan::PlannedRow& row) { row.variant->pack(row.problem, tensors_->inputs(), execution_); }
 
-  /// Calls what the row does, or a part of it. A row that throws ends. Whether it did not.
+  /// Makes the row's call, or a part of it. Returns false if it threw; the row then has its final status.
   bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
     try {
       (this->*does)(group_.rows[i]);
@@ -121,7 +121,7 @@ class GroupRun {
     return false;
   }
 
-  /// The first call, whose results are compared and kept where asked for.
+  /// The first call; its results are verified, and stored if requested.
   void verify(std::size_t i) {
     const plan::PlannedRow& row = group_.rows[i];
     store::FinishedRow& finished = finished_[i];
@@ -158,7 +158,7 @@ class GroupRun {
     return count < timing.min_samples || total < timing.min_seconds;
   }
 
-  /// One sample of each row in turn, and back again: what changes on the machine meanwhile hits all rows alike.
+  /// One sample of each row in turn, and back again: changes on the machine then affect all rows alike.
   void time() {
     std::vector<std::size_t> order = still_good();
     while (!order.empty()) {

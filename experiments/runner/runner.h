@@ -13,12 +13,12 @@
 
 namespace nalab::runner {
 
-/// Who is told how a run gets on.
+/// Is told of the progress of a run.
 class Progress {
  public:
   virtual ~Progress() = default;
   virtual void started(const plan::Group& group) = 0;
-  /// The rows of the group that was started last, stored by now.
+  /// The rows of the group that was started last; they are stored by now.
   virtual void finished(std::span<const store::FinishedRow> rows) = 0;
 };
 
@@ -27,8 +27,8 @@ struct Totals {
   int64_t done = 0, failed = 0, refused = 0, simulated = 0;
 };
 
-/// Runs a plan: its simulations, which take no time worth speaking of, then all groups in order. A row whose result is
-/// wrong, or that throws, gets the status failed and no samples; one whose memory is not to be had after all, refused.
+/// Runs a plan: its simulations, which take hardly any time, then all groups in order. A row whose result is
+/// wrong, or that throws, gets the status failed and no samples; if allocation fails, the row is refused.
 /// Throws what the sink throws.
 Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
            Progress& progress);

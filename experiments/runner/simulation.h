@@ -6,7 +6,7 @@
 
 namespace nalab::runner {
 
-/// What the simulator says, beside the figures published for it.
+/// The simulator's answer, with the published figures.
 store::SimulationRow simulate(const plan::Simulation& simulation);
 
 }  // namespace nalab::runner

@@ -13,11 +13,11 @@
 namespace nalab::runner {
 
 /// Inputs drawn from the standard normal distribution, and room for results, of the problem's element type (lse: f32).
-/// The inputs depend on the seed and on the problem's self attention alone: a problem and its baseline have the same
-/// ones, whatever the number of workers.
+/// The inputs depend only on the seed and on the problem's self attention: a problem and its baseline have the same
+/// inputs, with any number of workers.
 class GroupTensors {
  public:
-  /// Throws std::bad_alloc where the memory is not to be had.
+  /// Throws std::bad_alloc if allocation fails.
   GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers);
 
   Inputs inputs() const;
@@ -25,10 +25,10 @@ class GroupTensors {
   SavedForBackward saved() const;
   Gradients gradients();
 
-  /// Fills all results with NaN, so that what a variant leaves unwritten is found.
+  /// Fills all results with NaN, so that elements that a variant does not write are found.
   void poison(Workers& workers);
 
-  /// Inputs and results as float32, as a results file keeps them.
+  /// Inputs and results as float32, as a results file stores them.
   std::vector<store::StoredTensor> stored() const;
 
   const Tensor& out() const { return out_; }
@@ -40,7 +40,7 @@ class GroupTensors {
     const char* name;
     const Tensor* tensor;
   };
-  /// The gradients by name, those of extra tokens where there are any; empty for a forward pass.
+  /// The gradients by name, including those of extra tokens if there are any; empty for a forward pass.
   std::vector<Named> named_gradients() const;
 
  private:

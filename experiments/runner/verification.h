@@ -15,7 +15,7 @@
 namespace nalab::runner {
 
 /// `count` queries spread over the tensor out in its order: the corner tokens in the first and in the last head and
-/// batch entry, and one random query of each of `count` equal stretches; at most count + 16. All of them where count is
+/// batch entry, and one random query of each of `count` equal stretches; at most count + 16. All queries if count is
 /// the total. The same for the same problem and seed.
 std::vector<reference::Query> choose_queries(const Problem& problem, int64_t count, int64_t seed);
 
@@ -25,21 +25,21 @@ std::vector<reference::Key> choose_keys(const Problem& problem, int64_t count, i
 /// As choose_queries, of the tensor extra_k; none for a count of 0.
 std::vector<reference::Key> choose_extra_tokens(const Problem& problem, int64_t count, int64_t seed);
 
-/// reference::forward of those queries, worked on by all workers.
+/// reference::forward of these queries, computed by all workers.
 reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
                                   const std::vector<reference::Query>& queries, Workers& workers);
 
 /// Outcome of the comparison of all tensors of a row.
 struct Verdict {
-  std::string failure;           ///< empty where all agree, else which tensor does not, and how
+  std::string failure;           ///< empty if all agree, otherwise which tensor does not, and how
   int64_t verified_queries = 0;  ///< rows of out that were compared
   double error_frobenius = 0, error_max = 0;
-  double bound_frobenius = 0, bound_max = 0;  ///< of the tensors with the errors that are greatest beside their bounds
-  std::string not_verified;  ///< a sentence on what was not compared at all; empty where every tensor was
+  double bound_frobenius = 0, bound_max = 0;  ///< of the tensors whose errors are greatest relative to their bounds
+  std::string not_verified;                   ///< a sentence on what was not compared at all; empty if every tensor was
 };
 
 /// The oracle of a group. Rows of the same problem are compared with the same results, computed once; but sampled keys
-/// with what the oracle makes of the row's own out and lse.
+/// with what the oracle computes from the row's own out and lse.
 class Verifier {
  public:
   Verifier(const GroupTensors& tensors, const config::Settings& settings, Workers& workers)

@@ -143,7 +143,7 @@ TEST(Attend, RefusesToOverwriteItsInput) {
   for (const std::string& out : {in, folder.file("symlink.h5"), folder.file("hardlink.h5"), folder.file("./in.h5")}) {
     const Outcome run = run_nalab(folder, {"attend", in, out});
     EXPECT_EQ(run.exit_code, 2);
-    EXPECT_EQ(run.err, "nalab: " + out + ": is the input file, must be another one\n");
+    EXPECT_EQ(run.err, "nalab: " + out + ": is the input file; the output must be another file\n");
   }
   EXPECT_EQ(bytes_of(in), bytes_of(kSmallCases));
 }
@@ -201,7 +201,7 @@ TEST(Attend, BackwardNeedsDout) {
     H5Ldelete(group, "dout", H5P_DEFAULT);
     H5Ldelete(group, "expected", H5P_DEFAULT);
   });
-  expect_refusal(folder, {"--backward"}, in, in + ": group zz: tensor dout is missing, must be there for --backward");
+  expect_refusal(folder, {"--backward"}, in, in + ": group zz: tensor dout is missing; --backward needs it");
   EXPECT_EQ(run_nalab(folder, {"attend", in, folder.file("out.h5")}).exit_code, 0);
 }
 
@@ -211,7 +211,7 @@ TEST(Attend, BadRequests) {
   const std::string none = folder.file("none.h5");
   expect_refusal(folder, {}, none, none + ": cannot be read: No such file or directory");
   expect_refusal(folder, {"--cases", "four"}, in, in + ": --cases 'four' matches none of 14");
-  expect_refusal(folder, {"--cases", "(1d"}, in, "--cases '(1d' is no regular expression");
+  expect_refusal(folder, {"--cases", "(1d"}, in, "--cases '(1d' is not a regular expression");
   expect_refusal(folder, {"--dtype", "f64"}, in, "element type 'f64' is none of f32, bf16, f16");
   expect_refusal(folder, {"--isa", "neon"}, in, "instruction set 'neon' is none of baseline, avx2, avx512, avx512bf16");
   expect_refusal(folder, {"--threads", "0"}, in, "--threads: Value 0 not in range 1 to 1024");

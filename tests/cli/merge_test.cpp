@@ -99,7 +99,7 @@ TEST(Shards, MergedTheyAreTheRunOfTheWholePlan) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(bytes_of(folder.file("report/report.md")), HasSubstr("four"));
   outcome = run({"--resume", "-o", merged_path});
-  EXPECT_THAT(outcome.out, HasSubstr("resumed: 23 rows finished before, 0 to go\n"));
+  EXPECT_THAT(outcome.out, HasSubstr("resumed: 23 rows finished earlier, 0 to go\n"));
 }
 
 TEST(Shards, AreResumedAndFilteredAsThemselves) {
@@ -120,11 +120,11 @@ TEST(Shards, AreResumedAndFilteredAsThemselves) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_nalab(folder, arguments);
   };
-  EXPECT_THAT(resumed({"--shard", "1/2", "--filter", "f32"}).out, HasSubstr("rows finished before, 0 to go\n"));
+  EXPECT_THAT(resumed({"--shard", "1/2", "--filter", "f32"}).out, HasSubstr("rows finished earlier, 0 to go\n"));
   const std::string start = "nalab: " + file + ": cannot be resumed: ";
   EXPECT_EQ(resumed({"--shard", "2/2", "--filter", "f32"}).err, start + "shard was '1 of 2' and is '2 of 2'\n");
   EXPECT_EQ(resumed({"--shard", "1/2"}).err, start + "filter was 'f32' and is ''\n");
-  EXPECT_EQ(resumed({}).err, start + "shard 1 of 2 of the file is not asked for\n");
+  EXPECT_EQ(resumed({}).err, start + "shard 1 of 2 of the file is not requested\n");
 }
 
 TEST(Shards, ThePlanOfAShardIsShown) {

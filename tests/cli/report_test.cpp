@@ -90,7 +90,7 @@ TEST(ReportCommand, SimulationsGoFromConfigurationToTables) {
   EXPECT_EQ(store::read_results(path).simulations.size(), 3u);
   run = run_nalab(folder, {"run", config, "-o", path, "--resume"});
   EXPECT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, testing::HasSubstr("resumed: 3 rows finished before, 48 to go\n"));
+  EXPECT_THAT(run.out, testing::HasSubstr("resumed: 3 rows finished earlier, 48 to go\n"));
   EXPECT_EQ(store::read_results(path).simulations.size(), 51u);
 
   const Outcome outcome = run_nalab(folder, {"report", path, "-o", folder.file("out")});

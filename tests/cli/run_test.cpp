@@ -47,7 +47,7 @@ TEST(Run, MeasuresPeaksForANewFileAlone) {
   const Outcome again = run_nalab(folder, {"run", config, "-o", file});
   EXPECT_EQ(again.exit_code, 2);
   EXPECT_EQ(again.err,
-            "nalab: " + file + ": exists already; go on with it with --resume, or name another file with -o\n");
+            "nalab: " + file + ": already exists; continue it with --resume, or name another file with -o\n");
   EXPECT_THAT(again.out, Not(HasSubstr(" 2.00 s\n")));
   const Outcome other =
       run_nalab(folder, {"run", config, "-o", file, "--resume", "--isa", "baseline", "--threads", "2"});
@@ -58,7 +58,7 @@ TEST(Run, MeasuresPeaksForANewFileAlone) {
   const Outcome resumed =
       run_nalab(folder, {"run", config, "-o", file, "--resume", "--isa", "baseline", "--threads", "1"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
-  EXPECT_THAT(resumed.out, HasSubstr("resumed: 1 rows finished before, 0 to go\n"));
+  EXPECT_THAT(resumed.out, HasSubstr("resumed: 1 rows finished earlier, 0 to go\n"));
   EXPECT_THAT(resumed.out, Not(HasSubstr(" 2.00 s\n")));
   EXPECT_EQ(store::find_peak(store::read_results(file).environment, "f32_fma")->all_threads,
             store::find_peak(environment, "f32_fma")->all_threads);
@@ -150,7 +150,7 @@ TEST(Run, KilledAtAnyMomentItLosesNothingThatWasFinished) {
     if (killed && left.size() > 1 && left.size() < kRows) ++killed_midway;
     const Outcome resumed = run_nalab(folder, run(file, ""));
     EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
-    EXPECT_THAT(resumed.out, HasSubstr("resumed: " + std::to_string(left.size()) + " rows finished before, " +
+    EXPECT_THAT(resumed.out, HasSubstr("resumed: " + std::to_string(left.size()) + " rows finished earlier, " +
                                        std::to_string(kRows - left.size()) + " to go\n"));
     EXPECT_EQ(rows_of(file), all);
   }

@@ -111,7 +111,7 @@ TEST(Verify, BadRequests) {
        std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt: is not an HDF5 file"},
       {{out}, out + ": attribute schema is 'nalab.outputs/1', must be 'nalab.cases/1' or 'nalab.results/1'"},
       {{kSmallCases, "--dtype", "int8"}, "element type 'int8' is none of f32, bf16, f16"},
-      {{kSmallCases, "--cases", "["}, "--cases '[' is no regular expression"},
+      {{kSmallCases, "--cases", "["}, "--cases '[' is not a regular expression"},
       {{kSmallCases, "--cases", "4d"}, kSmallCases + ": --cases '4d' matches none of 14"},
   };
   for (const auto& [options, sentence] : table) {
@@ -221,7 +221,7 @@ TEST_F(VerifyResults, WithoutTensorsThereIsNothingToCompare) {
   const Outcome run = verify({{row_, {}}});
   EXPECT_EQ(run.exit_code, 2);
   EXPECT_EQ(run.err, "nalab: " + path_ +
-                         ": no tensors are stored for these rows; a run keeps them with store: {tensors: all}\n");
+                         ": no tensors are stored for these rows; a run stores them with store: {tensors: all}\n");
 }
 
 TEST_F(VerifyResults, AMissingGroupIsNamedOnce) {
@@ -253,7 +253,7 @@ TEST_F(VerifyResults, BadRows) {
   expect(row, "element type 'f8' is none of f32, bf16, f16");
   row = row_;
   row.heads = 2;
-  expect(row, "tensor q has another shape than its problem says");
+  expect(row, "tensor q does not have the shape of its problem");
   tensors_.erase(tensors_.begin() + 1);
   expect(row_, "tensor k is not stored");
 }

@@ -207,7 +207,7 @@ TEST_F(Merge, ShardsOfOtherDivisionsAreRefused) {
 
 TEST_F(Merge, AnOutputThatExistsIsLeftAlone) {
   const std::string a = write("a.h5", {0});
-  EXPECT_EQ(refusal([&] { merge_results({a}, a, {}); }), a + ": exists already; name another file with -o");
+  EXPECT_EQ(refusal([&] { merge_results({a}, a, {}); }), a + ": already exists; name another file with -o");
   EXPECT_THAT(ids(read_results(a)), ElementsAre("row0"));
   EXPECT_EQ(refusal([&] { merge_results({a}, folder_.file("no folder/out.h5"), {}); }),
             folder_.file("no folder/out.h5") + ": cannot be written: No such file or directory");

@@ -303,7 +303,7 @@ TEST(Results, CreateRefusesAFileThatExists) {
   const std::string path = folder.file("r.h5");
   std::ofstream(path) << "precious";
   EXPECT_EQ(refusal([&] { create_results(path, environment(), kConfigs); }),
-            path + ": exists already; go on with it with --resume, or name another file with -o");
+            path + ": already exists; continue it with --resume, or name another file with -o");
   EXPECT_EQ(bytes_of(path), "precious");
 }
 
@@ -356,7 +356,7 @@ TEST(Results, ResumeSaysAllThatDiffers) {
   EXPECT_EQ(refusal([&] { resume_results(path, other, configs, finished); }),
             path + ": cannot be resumed: isa was '" + environment().isa +
                 "' and is 'avx512'; threads was '1005' and is '3'; config smoke: line 2 was 'types: [f32]' and is "
-                "'types: [bf16]'; config a second of the file is not asked for; config new is not in the file");
+                "'types: [bf16]'; config a second of the file is not requested; config new is not in the file");
   configs = kConfigs;
   configs[1].resolved += "y: 2\n";
   EXPECT_EQ(refusal([&] { resume_results(path, environment(), configs, finished); }),
@@ -383,7 +383,7 @@ TEST(Results, AShardIsResumedAsItselfAlone) {
   EXPECT_EQ(sentence(path, Shard{3, 3, "f32", 7}), ": cannot be resumed: shard was '2 of 3' and is '3 of 3'");
   EXPECT_EQ(sentence(path, Shard{2, 4, "bf16", 7}),
             ": cannot be resumed: shard was '2 of 3' and is '2 of 4'; filter was 'f32' and is 'bf16'");
-  EXPECT_EQ(sentence(path, std::nullopt), ": cannot be resumed: shard 2 of 3 of the file is not asked for");
+  EXPECT_EQ(sentence(path, std::nullopt), ": cannot be resumed: shard 2 of 3 of the file is not requested");
   EXPECT_EQ(sentence(whole, shard), ": cannot be resumed: shard 2 of 3 is not in the file");
 }
 
