@@ -46,19 +46,29 @@ Table claims_table(const std::vector<Claim>& claims) {
   table.name = kClaims;
   table.title = "What was published, and what holds here";
   table.caption = {rule()};
-  table.columns = {
-      {"claim", "", false}, {"source", "", false}, {"published", "", true}, {"here", "", true}, {"verdict", "", false}};
-  table.records.fields = {"claim", "source", "published_improvement", "own_improvement", "verdict", "why_not"};
-  for (const Claim& claim : claims) {
-    const std::string verdict = text_of(judge(claim));
-    table.rows.push_back({{claim.statement},
-                          {claim.source},
-                          {claim.published_text},
-                          {claim.ours ? claim.ours_text : "n/a"},
-                          {verdict, claim.ours ? 0 : table.footnote(claim.why_not)}});
-    table.records.lines.push_back({claim.statement, claim.source, exact(claim.published),
-                                   claim.ours ? exact(*claim.ours) : "", verdict, claim.why_not});
-  }
+  using R = Claim;
+  const std::vector<ColumnOf<R>> columns{
+      {{"claim"}, "claim", [](const R& claim) { return plain(claim.statement); }},
+      {{"source"}, "source", [](const R& claim) { return plain(claim.source); }},
+      {{"published", "", true},
+       "published_improvement",
+       [](const R& claim) {
+         return Value{claim.published_text, exact(claim.published)};
+       }},
+      {{"here", "", true},
+       "own_improvement",
+       [](const R& claim) {
+         return claim.ours ? Value{claim.ours_text, exact(*claim.ours)} : Value{"n/a"};
+       }},
+      {{"verdict"},
+       "verdict",
+       [](const R& claim) {
+         const std::string verdict = text_of(judge(claim));
+         return Value{verdict, verdict, claim.why_not};
+       }},
+      {{}, "why_not", [](const R& claim) { return plain(claim.why_not); }},
+  };
+  fill(table, columns, claims);
   return table;
 }
 

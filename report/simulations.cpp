@@ -118,13 +118,13 @@ std::vector<std::string> caption_of(const View& view, bool compared) {
   return caption;
 }
 
-Cell speedup_cell(double value) { return {value == 0 ? "-" : fmt::format("{:.2f}x", value)}; }
+/// "-" if there is no such figure.
+Value speedup_value(double speedup) { return plain(speedup == 0 ? "-" : fmt::format("{:.2f}x", speedup)); }
 
-Cell verdict_cell(Table& table, const SimulationRow& row) {
+Value verdict_value(const SimulationRow& row) {
   const Verdict verdict(row);
   const bool excused = verdict.is_compared() && !verdict.is_reproduced() && !row.exception.empty();
-  const std::string why = verdict.difference_text() + ": " + row.exception;
-  return {verdict.text(row), excused ? table.footnote(why) : 0};
+  return {verdict.text(row), "", excused ? verdict.difference_text() + ": " + row.exception : ""};
 }
 
 Records records_of(const View& view) {
@@ -148,6 +148,41 @@ Records records_of(const View& view) {
   return records;
 }
 
+/// With the published figures and the verdict if some row has published figures.
+std::vector<ColumnOf<SimulationRow>> columns_of(const View& view, bool compared) {
+  using R = SimulationRow;
+  std::vector<ColumnOf<R>> columns;
+  const auto text = [&](const char* heading, auto value, bool is_number = false) {
+    columns.push_back({{heading, "", is_number}, "", [value](const R& row) { return plain(value(row)); }});
+  };
+  const auto tile = [&](const char* heading, std::string R::*extents) {
+    columns.push_back({{heading}, "", [extents](const R& row) {
+                         return Value{row.*extents, "", row.tiles_note.empty() ? "" : "tiles: " + row.tiles_note};
+                       }});
+  };
+  const auto speedup = [&](const char* heading, const char* group, double R::*figure) {
+    columns.push_back({{heading, group, true}, "", [figure](const R& row) { return speedup_value(row.*figure); }});
+  };
+  for (const Trait<R>& trait : view.traits) text(trait.heading, trait.text, trait.is_number);
+  text("window", [](const R& row) { return row.window; });
+  text("stride", [](const R& row) { return row.stride; });
+  text(
+      "steps of self attention", [](const R& row) { return exact(row.dense_steps); }, true);
+  tile("query tile", &R::q_tile);
+  tile("KV tile", &R::kv_tile);
+  speedup("FLOP-wise", "attention", &R::speedup_flops);
+  speedup("simulated", "attention", &R::speedup_worst);
+  if (compared) speedup("published", "end to end FLOP-wise", &R::published_flops);
+  speedup("own", "end to end FLOP-wise", &R::end_to_end_flops);
+  if (compared) speedup("published", "end to end simulated", &R::published_simulated);
+  speedup("own", "end to end simulated", &R::end_to_end_simulated);
+  if (compared) {
+    speedup("published", "end to end actual", &R::published_actual);
+    columns.push_back({{"verdict"}, "", verdict_value});
+  }
+  return columns;
+}
+
 Table table_of(const View& view) {
   const bool compared = std::any_of(view.rows.begin(), view.rows.end(),
                                     [](const SimulationRow* row) { return Verdict(*row).is_compared(); });
@@ -155,40 +190,9 @@ Table table_of(const View& view) {
   table.name = view.rows.front()->config + "_" + view.rows.front()->table;
   table.title = title_of(view);
   table.caption = caption_of(view, compared);
-  for (const Trait<SimulationRow>& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
-  for (const char* heading : {"window", "stride"}) table.columns.push_back({heading, "", false});
-  table.columns.push_back({"steps of self attention", "", true});
-  for (const char* heading : {"query tile", "KV tile"}) table.columns.push_back({heading, "", false});
-  for (const char* heading : {"FLOP-wise", "simulated"}) table.columns.push_back({heading, "attention", true});
-  for (const char* group : {"end to end FLOP-wise", "end to end simulated"}) {
-    if (compared) table.columns.push_back({"published", group, true});
-    table.columns.push_back({"own", group, true});
-  }
-  if (compared) {
-    table.columns.push_back({"published", "end to end actual", true});
-    table.columns.push_back({"verdict", "", false});
-  }
-
-  for (const SimulationRow* row : view.rows) {
-    std::vector<Cell> cells;
-    for (const Trait<SimulationRow>& trait : view.traits) cells.push_back({trait.text(*row)});
-    const int tiles_note = row->tiles_note.empty() ? 0 : table.footnote("tiles: " + row->tiles_note);
-    for (Cell cell : {Cell{row->window}, Cell{row->stride}, Cell{exact(row->dense_steps)},
-                      Cell{row->q_tile, tiles_note}, Cell{row->kv_tile, tiles_note}}) {
-      cells.push_back(std::move(cell));
-    }
-    cells.push_back(speedup_cell(row->speedup_flops));
-    cells.push_back(speedup_cell(row->speedup_worst));
-    if (compared) cells.push_back(speedup_cell(row->published_flops));
-    cells.push_back(speedup_cell(row->end_to_end_flops));
-    if (compared) cells.push_back(speedup_cell(row->published_simulated));
-    cells.push_back(speedup_cell(row->end_to_end_simulated));
-    if (compared) {
-      cells.push_back(speedup_cell(row->published_actual));
-      cells.push_back(verdict_cell(table, *row));
-    }
-    table.rows.push_back(std::move(cells));
-  }
+  std::vector<SimulationRow> rows;
+  for (const SimulationRow* row : view.rows) rows.push_back(*row);
+  fill(table, columns_of(view, compared), rows);
   table.records = records_of(view);
   return table;
 }

@@ -24,7 +24,7 @@ std::string baseline_text(const SpeedupView& view) {
                      whole ? ": self attention of the same tensors over the whole layout" : " on the same problem");
 }
 
-/// A table that has everything but its columns of figures.
+/// A table that has everything but its columns.
 Table start_table(const SpeedupView& view, const std::string& name, const std::string& title) {
   std::vector<const Row*> rows;
   for (const Row* problem : view.problems) {
@@ -38,69 +38,106 @@ Table start_table(const SpeedupView& view, const std::string& name, const std::s
   table.caption = machine_caption(view.results.environment, rows);
   if (!view.common.empty()) table.caption.push_back(view.common);
   table.caption.push_back(baseline_text(view));
-  table.columns.push_back({"problem", "", false});
-  for (const Trait<Row>& trait : view.traits) table.columns.push_back({trait.heading, "", trait.is_number});
   return table;
 }
 
-std::vector<Cell> problem_cells(const SpeedupView& view, const Row& problem) {
-  std::vector<Cell> cells{{problem.label.empty() ? problem.problem : problem.label}};
-  for (const Trait<Row>& trait : view.traits) cells.push_back({trait.text(problem)});
-  return cells;
+/// A problem and one of the variants.
+struct Measurement {
+  const Row* problem;
+  std::string variant;
+  const Row* row;  ///< null if there is none
+
+  bool is_there() const { return row != nullptr && is_measured(*row); }
+};
+
+/// The columns that tell problems apart; `problem_of` gives the problem of a row of the table.
+template <class R>
+std::vector<ColumnOf<R>> problem_columns(const SpeedupView& view, const Row& (*problem_of)(const R&)) {
+  std::vector<ColumnOf<R>> columns{{{"problem"}, "", [problem_of](const R& row) {
+                                      const Row& problem = problem_of(row);
+                                      return plain(problem.label.empty() ? problem.problem : problem.label);
+                                    }}};
+  for (const Trait<Row>& trait : view.traits) {
+    columns.push_back({{trait.heading, "", trait.is_number}, "", [problem_of, text = trait.text](const R& row) {
+                         return plain(text(problem_of(row)));
+                       }});
+  }
+  return columns;
 }
 
-/// The cell of a time that is not there. `row` may be null.
-Cell no_time(Table& table, const Row* row, const std::string& variant) {
-  if (row == nullptr) return {"not run", table.footnote(variant + " was not asked for, or the run ended before it")};
-  return {row->status == "failed" ? "failed" : "not run", table.footnote(why_not_measured(*row))};
+/// The time of a measurement; "failed" or "not run" with the reason if there is none.
+Value time_value(const SpeedupView& view, const Measurement& m) {
+  if (m.row == nullptr) return {"not run", "", m.variant + " was not asked for, or the run ended before it"};
+  if (!m.is_there()) return {m.row->status == "failed" ? "failed" : "not run", "", why_not_measured(*m.row)};
+  return plain(significant(figures_of(view.results.environment, *m.row).median * 1e3, 4));
 }
 
-Cell time_cell(const SpeedupView& view, const Row& row) {
-  return {significant(figures_of(view.results.environment, row).median * 1e3, 4)};
-}
-
-Cell speedup_cell(const SpeedupView& view, Table& table, const Row& problem, const Row& row) {
+Value speedup_value(const SpeedupView& view, const Measurement& m) {
   std::string why;
-  const std::optional<double> value = speedup(view, problem, row, why);
-  return value ? Cell{significant(*value, 3) + "x"} : Cell{"n/a", table.footnote(why)};
+  const std::optional<double> value = speedup(view, *m.problem, *m.row, why);
+  return value ? plain(significant(*value, 3) + "x") : absent(why);
+}
+
+/// A column's value of measurements that are there, else "-".
+template <class F>
+auto if_there(F value) {
+  return [value](const Measurement& m) { return m.is_there() ? value(m) : plain("-"); };
 }
 
 Table overview(const SpeedupView& view) {
   Table table = start_table(view, view.config + "_overview", view.config + ": overview");
+  std::vector<ColumnOf<Row>> columns = problem_columns<Row>(view, [](const Row& row) -> const Row& { return row; });
   for (const std::string& variant : view.variants) {
-    table.columns.push_back({"ms", variant, true});
-    if (variant != view.baseline) table.columns.push_back({"speedup", variant, true});
+    const auto of_variant = [&view, variant](auto value) {
+      return [&view, variant, value](const Row& problem) {
+        return value(Measurement{&problem, variant, view.index.counterpart(problem, variant)});
+      };
+    };
+    columns.push_back(
+        {{"ms", variant, true}, "", of_variant([&](const Measurement& m) { return time_value(view, m); })});
+    if (variant == view.baseline) continue;
+    columns.push_back({{"speedup", variant, true}, "", of_variant(if_there([&](const Measurement& m) {
+                         return speedup_value(view, m);
+                       }))});
   }
-  for (const Row* problem : view.problems) {
-    std::vector<Cell> cells = problem_cells(view, *problem);
-    for (const std::string& variant : view.variants) {
-      const Row* row = view.index.counterpart(*problem, variant);
-      const bool measured = row != nullptr && is_measured(*row);
-      cells.push_back(measured ? time_cell(view, *row) : no_time(table, row, variant));
-      if (variant != view.baseline) cells.push_back(measured ? speedup_cell(view, table, *problem, *row) : Cell{"-"});
-    }
-    table.rows.push_back(std::move(cells));
-  }
+  std::vector<Row> problems;
+  for (const Row* problem : view.problems) problems.push_back(*problem);
+  fill(table, columns, problems);
   return table;
 }
 
-/// Median to samples, as details() heads them.
-std::vector<Cell> figure_cells(const SpeedupView& view, Table& table, const Row& problem, const Row& row) {
-  const Figures figures = figures_of(view.results.environment, row);
-  const auto percent = [&](std::optional<double> share, const char* why_not) {
-    return share ? Cell{fmt::format("{:.1f}", *share * 100)} : Cell{"n/a", table.footnote(why_not)};
+Value percent(std::optional<double> share, const char* why_not) {
+  return share ? plain(fmt::format("{:.1f}", *share * 100)) : absent(why_not);
+}
+
+std::vector<ColumnOf<Measurement>> detail_columns(const SpeedupView& view) {
+  using R = Measurement;
+  std::vector<ColumnOf<R>> columns = problem_columns<R>(view, [](const R& m) -> const Row& { return *m.problem; });
+  const auto figures = [&](const R& m) { return figures_of(view.results.environment, *m.row); };
+  const std::vector<ColumnOf<R>> list{
+      {{"variant"}, "", [](const R& m) { return plain(m.variant); }},
+      {{"median ms", "", true}, "", [&](const R& m) { return time_value(view, m); }},
+      {{"spread %", "", true}, "", if_there([=](const R& m) {
+         return percent(figures(m).spread, "one sample has no spread");
+       })},
+      {{"speedup", "", true}, "", if_there([&](const R& m) { return speedup_value(view, m); })},
+      {{"GFLOP/s", "", true}, "", if_there([=](const R& m) { return plain(significant(figures(m).rate / 1e9, 3)); })},
+      {{"peak %", "", true}, "", if_there([=](const R& m) {
+         return percent(figures(m).peak_share,
+                        "the peak was not measured with this instruction set and number of threads");
+       })},
+      {{"error", "", true}, "", if_there([](const R& m) {
+         return plain(fmt::format("{:.1e}", m.row->error_frobenius));
+       })},
+      {{"verified", "", true}, "", if_there([](const R& m) {
+         return plain(m.row->verified_queries == m.row->total_queries
+                          ? "all"
+                          : fmt::format("{} of {}", m.row->verified_queries, m.row->total_queries));
+       })},
+      {{"samples", "", true}, "", if_there([](const R& m) { return plain(exact(std::ssize(m.row->samples))); })},
   };
-  return {
-      time_cell(view, row),
-      percent(figures.spread, "one sample has no spread"),
-      speedup_cell(view, table, problem, row),
-      {significant(figures.rate / 1e9, 3)},
-      percent(figures.peak_share, "the peak was not measured with this instruction set and number of threads"),
-      {fmt::format("{:.1e}", row.error_frobenius)},
-      {row.verified_queries == row.total_queries ? "all"
-                                                 : fmt::format("{} of {}", row.verified_queries, row.total_queries)},
-      {exact(static_cast<int64_t>(row.samples.size()))},
-  };
+  columns.insert(columns.end(), list.begin(), list.end());
+  return columns;
 }
 
 Records records_of(const SpeedupView& view) {
@@ -137,24 +174,13 @@ Table details(const SpeedupView& view) {
       "GFLOP/s and % of peak count useful FLOPs only; the error is the greatest Frobenius error relative to the double "
       "reference; verified: how many queries were compared with it.");
   table.is_detail = true;
-  table.columns.push_back({"variant", "", false});
-  const std::vector<const char*> headings{"median ms", "spread %", "speedup",  "GFLOP/s",
-                                          "peak %",    "error",    "verified", "samples"};
-  for (const char* heading : headings) table.columns.push_back({heading, "", true});
+  std::vector<Measurement> measurements;
   for (const Row* problem : view.problems) {
     for (const std::string& variant : view.variants) {
-      std::vector<Cell> cells = problem_cells(view, *problem);
-      cells.push_back({variant});
-      const Row* row = view.index.counterpart(*problem, variant);
-      if (row != nullptr && is_measured(*row)) {
-        for (Cell& cell : figure_cells(view, table, *problem, *row)) cells.push_back(std::move(cell));
-      } else {
-        cells.push_back(no_time(table, row, variant));
-        cells.resize(table.columns.size(), Cell{"-"});
-      }
-      table.rows.push_back(std::move(cells));
+      measurements.push_back({problem, variant, view.index.counterpart(*problem, variant)});
     }
   }
+  fill(table, detail_columns(view), measurements);
   table.records = records_of(view);
   return table;
 }

@@ -10,4 +10,8 @@ int Table::footnote(const std::string& text) {
   return static_cast<int>(found - footnotes.begin()) + 1;
 }
 
+Value plain(const std::string& text) { return {text, text}; }
+
+Value absent(const std::string& why) { return {"n/a", "", why}; }
+
 }  // namespace nalab::report

@@ -100,47 +100,32 @@ std::vector<Layers> layers_of(const Model& model) {
   return list;
 }
 
-/// Attention of all layers of a model, over self attention in all of them.
+/// Speedups of the attention of some layers over self attention in all of them.
 struct Stack {
-  double speedup = 0, simulated = 0, flop_wise = 0;
-  std::string why_not;  ///< empty where all patterns were measured
+  double speedup = 1, simulated = 1, flop_wise = 1;
+  std::string why_not = {};  ///< empty if all patterns were measured
 };
 
+Stack attention_of(const Layers& stretch, const Patterns& patterns) {
+  if (!stretch.pattern) return {};
+  const Measured& measured = patterns.measured.at(*stretch.pattern);
+  if (!measured) return {0, 0, 0, measured.why_not};
+  return {measured.speedup(), measured.simulated(), measured.flop_wise()};
+}
+
+/// All layers of a model.
 Stack stack_of(const Model& model, const Patterns& patterns) {
   double layers = 0, time = 0, simulated = 0, flop_wise = 0;
   for (const Layers& stretch : layers_of(model)) {
+    const Stack attention = attention_of(stretch, patterns);
+    if (!attention.why_not.empty()) return {0, 0, 0, *stretch.pattern + ": " + attention.why_not};
     const auto count = static_cast<double>(stretch.count());
     layers += count;
-    if (!stretch.pattern) {
-      time += count, simulated += count, flop_wise += count;
-      continue;
-    }
-    const Measured& measured = patterns.measured.at(*stretch.pattern);
-    if (!measured) return {0, 0, 0, *stretch.pattern + ": " + measured.why_not};
-    time += count / measured.speedup();
-    simulated += count / measured.simulated();
-    flop_wise += count / measured.flop_wise();
+    time += count / attention.speedup;
+    simulated += count / attention.simulated;
+    flop_wise += count / attention.flop_wise;
   }
-  return {layers / time, layers / simulated, layers / flop_wise, {}};
-}
-
-std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
-
-/// Sparsity, bounds, time and speedup of one pattern.
-std::vector<Cell> figure_cells(Table& table, const Measured& measured) {
-  if (!measured) return std::vector<Cell>(6, missing(table, measured.why_not));
-  return {{percent(1 - 1 / measured.flop_wise())},
-          {speedup_text(measured.flop_wise())},
-          {speedup_text(measured.simulated())},
-          {significant(measured.seconds() * 1e3, 4)},
-          {speedup_text(measured.speedup())},
-          {fmt::format("{:.1f}", measured.speedup() / measured.simulated() * 100)}};
-}
-
-void add_figure_columns(Table& table) {
-  table.columns.push_back({"sparsity", "here", true});
-  for (const char* heading : {"FLOP-wise", "simulated, our tiles"}) table.columns.push_back({heading, "bound", true});
-  for (const char* heading : {"ms", "speedup", "efficiency %"}) table.columns.push_back({heading, "here", true});
+  return {layers / time, layers / simulated, layers / flop_wise};
 }
 
 std::string heads_sentence(const Patterns& patterns) {
@@ -151,6 +136,69 @@ std::string heads_sentence(const Patterns& patterns) {
                                      heads == std::set<std::string>{"1"} ? "" : "s");
 }
 
+/// A row of the table of patterns.
+struct PatternRow {
+  const Setting* setting;
+  std::string name;
+  Case problem;
+  Measured ours;
+
+  double published_sparsity() const {
+    return published(kCosmos)["patterns"][name]["sparsity_percent"].as<double>() / 100;
+  }
+  double sparsity() const { return 1 - 1 / ours.flop_wise(); }
+  int64_t layers_of(const Model& model) const {
+    int64_t count = 0;
+    for (const Layers& stretch : nalab::report::layers_of(model))
+      count += stretch.pattern == name ? stretch.count() : 0;
+    return count;
+  }
+};
+
+std::vector<ColumnOf<PatternRow>> pattern_columns() {
+  using R = PatternRow;
+  std::vector<ColumnOf<R>> columns{
+      {{}, "frames", [](const R& row) { return plain(exact(row.setting->frames)); }},
+      {{}, "type", [](const R& row) { return plain(row.setting->type); }},
+      {{"pattern"}, "pattern", [](const R& row) { return plain(row.name); }},
+      {{"window"}, "window", [](const R& row) { return plain(extents_text(row.problem.window)); }},
+      {{"stride"}, "stride", [](const R& row) { return plain(extents_text(row.problem.stride)); }},
+      {{"dilation"}, "dilation", [](const R& row) { return plain(extents_text(row.problem.dilation)); }},
+  };
+  for (const Model& model : kModels) {
+    columns.push_back(
+        {{model.name, "layers", true}, "", [&model](const R& row) { return plain(exact(row.layers_of(model))); }});
+  }
+  const std::vector<ColumnOf<R>> figures{
+      {{"sparsity", "published", true},
+       "published_sparsity",
+       [](const R& row) {
+         return Value{fmt::format("{:.0f} %", row.published_sparsity() * 100), exact(row.published_sparsity())};
+       }},
+      {{"sparsity", "here", true}, "sparsity", if_measured([](const R& row) {
+         return Value{fmt::format("{:.1f} %", row.sparsity() * 100), exact(row.sparsity())};
+       })},
+      {{"FLOP-wise", "bound", true}, "flop_wise", if_measured([](const R& row) {
+         return speedup_value(row.ours.flop_wise());
+       })},
+      {{"simulated, our tiles", "bound", true}, "simulated", if_measured([](const R& row) {
+         return speedup_value(row.ours.simulated());
+       })},
+      {{"ms", "here", true}, "seconds", if_measured([](const R& row) {
+         return milliseconds_value(row.ours.seconds());
+       })},
+      {{}, "self_attention_seconds", if_measured([](const R& row) { return plain(exact(row.ours.dense_seconds())); })},
+      {{"speedup", "here", true}, "speedup", if_measured([](const R& row) {
+         return speedup_value(row.ours.speedup());
+       })},
+      {{"efficiency %", "here", true}, "", if_measured([](const R& row) {
+         return plain(fmt::format("{:.1f}", row.ours.speedup() / row.ours.simulated() * 100));
+       })},
+  };
+  columns.insert(columns.end(), figures.begin(), figures.end());
+  return columns;
+}
+
 Table patterns_table(const store::Results& results, const Setting& setting, const Patterns& patterns) {
   Table table;
   table.name = "cosmos_predict2_patterns_" + setting.name();
@@ -159,54 +207,44 @@ Table patterns_table(const store::Results& results, const Setting& setting, cons
   table.caption.push_back(heads_sentence(patterns) +
                           " Speedups are over self attention; the simulated bound counts the FLOPs that the kernels "
                           "execute, and efficiency is the speedup in % of it.");
-  for (const char* heading : {"pattern", "window", "stride", "dilation"}) table.columns.push_back({heading, "", false});
-  for (const Model& model : kModels) table.columns.push_back({model.name, "layers", true});
-  table.columns.push_back({"sparsity", "published", true});
-  add_figure_columns(table);
-  table.records.fields = {"frames",
-                          "type",
-                          "pattern",
-                          "window",
-                          "stride",
-                          "dilation",
-                          "published_sparsity",
-                          "sparsity",
-                          "flop_wise",
-                          "simulated",
-                          "seconds",
-                          "self_attention_seconds",
-                          "speedup"};
+  std::vector<PatternRow> rows;
   for (const std::string& name : patterns.names) {
-    const Case& problem = patterns.problems.at(name);
-    const Measured& measured = patterns.measured.at(name);
-    std::vector<Cell> cells{
-        {name}, {extents_text(problem.window)}, {extents_text(problem.stride)}, {extents_text(problem.dilation)}};
-    for (const Model& model : kModels) {
-      int64_t count = 0;
-      for (const Layers& stretch : layers_of(model)) count += stretch.pattern == name ? stretch.count() : 0;
-      cells.push_back({exact(count)});
-    }
-    const double sparsity = published(kCosmos)["patterns"][name]["sparsity_percent"].as<double>() / 100;
-    cells.push_back({fmt::format("{:.0f} %", sparsity * 100)});
-    for (Cell& cell : figure_cells(table, measured)) cells.push_back(std::move(cell));
-    table.rows.push_back(std::move(cells));
-    std::vector<std::string> line{exact(setting.frames),
-                                  setting.type,
-                                  name,
-                                  extents_text(problem.window),
-                                  extents_text(problem.stride),
-                                  extents_text(problem.dilation),
-                                  exact(sparsity)};
-    if (measured) {
-      line.insert(line.end(),
-                  {exact(1 - 1 / measured.flop_wise()), exact(measured.flop_wise()), exact(measured.simulated()),
-                   exact(measured.seconds()), exact(measured.dense_seconds()), exact(measured.speedup())});
-    } else {
-      line.resize(line.size() + 6);
-    }
-    table.records.lines.push_back(std::move(line));
+    rows.push_back({&setting, name, patterns.problems.at(name), patterns.measured.at(name)});
   }
+  fill(table, pattern_columns(), rows);
   return table;
+}
+
+/// A row of the table of layers: a stretch of them, or the stack.
+struct LayerRow {
+  std::string layers, pattern;
+  Stack attention;
+};
+
+std::vector<LayerRow> layer_rows(const Patterns& patterns, const Model& model) {
+  std::vector<LayerRow> rows;
+  for (const Layers& stretch : layers_of(model)) {
+    const std::string layers =
+        stretch.first == stretch.last ? exact(stretch.first) : fmt::format("{} to {}", stretch.first, stretch.last);
+    rows.push_back({layers, stretch.pattern.value_or("self attention"), attention_of(stretch, patterns)});
+  }
+  rows.push_back({"stack", "all", stack_of(model, patterns)});
+  return rows;
+}
+
+std::vector<ColumnOf<LayerRow>> layer_columns() {
+  using R = LayerRow;
+  const auto speedup = [](double Stack::*which) {
+    return [which](const R& row) {
+      const std::string& why_not = row.attention.why_not;
+      return why_not.empty() ? speedup_value(row.attention.*which) : absent(why_not);
+    };
+  };
+  return {{{"layers"}, "", [](const R& row) { return plain(row.layers); }},
+          {{"pattern"}, "", [](const R& row) { return plain(row.pattern); }},
+          {{"FLOP-wise bound", "", true}, "", speedup(&Stack::flop_wise)},
+          {{"simulated bound", "", true}, "", speedup(&Stack::simulated)},
+          {{"speedup here", "", true}, "", speedup(&Stack::speedup)}};
 }
 
 std::string layers_table_name(const Model& model, const Setting& setting) {
@@ -224,31 +262,7 @@ Table layers_table(const store::Results& results, const Setting& setting, const 
                   "Published: {:.1f}x to {:.1f}x "
                   "end to end, which includes all that is not attention.",
                   model.end_to_end()[0], model.end_to_end()[1]));
-  table.columns = {{"layers", "", false}, {"pattern", "", false}};
-  for (const char* heading : {"FLOP-wise bound", "simulated bound", "speedup here"})
-    table.columns.push_back({heading, "", true});
-  const auto add = [&](const std::string& layers, const std::string& pattern, const std::string& why_not,
-                       double flop_wise, double simulated, double speedup) {
-    std::vector<Cell> cells{{layers}, {pattern}};
-    for (const double value : {flop_wise, simulated, speedup}) {
-      cells.push_back(why_not.empty() ? Cell{speedup_text(value)} : missing(table, why_not));
-    }
-    table.rows.push_back(std::move(cells));
-  };
-  for (const Layers& stretch : layers_of(model)) {
-    const std::string which =
-        stretch.first == stretch.last ? exact(stretch.first) : fmt::format("{} to {}", stretch.first, stretch.last);
-    if (!stretch.pattern) {
-      add(which, "self attention", "", 1, 1, 1);
-      continue;
-    }
-    const Measured& measured = patterns.measured.at(*stretch.pattern);
-    const bool known = static_cast<bool>(measured);
-    add(which, *stretch.pattern, measured.why_not, known ? measured.flop_wise() : 0, known ? measured.simulated() : 0,
-        known ? measured.speedup() : 0);
-  }
-  const Stack stack = stack_of(model, patterns);
-  add("stack", "all", stack.why_not, stack.flop_wise, stack.simulated, stack.speedup);
+  fill(table, layer_columns(), layer_rows(patterns, model));
   return table;
 }
 

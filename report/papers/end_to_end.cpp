@@ -61,63 +61,108 @@ std::vector<Publication> publications() {
   return list;
 }
 
+/// A published row with what was measured of it in some types.
+struct EndToEndRow {
+  YAML::Node row;
+  Case problem;
+  simulator::Application application;
+  std::vector<Measured> measured;  ///< in the order of the types
+};
+
+/// A published row and one of its types.
+struct ProjectedRow {
+  const EndToEndRow* shared;
+  std::string type;
+  Measured ours;
+
+  double projected() const { return simulator::end_to_end_speedup(ours.speedup(), shared->application); }
+  Value attention_value() const { return ours ? speedup_value(ours.speedup()) : absent(ours.why_not); }
+  Value projected_value() const { return ours ? speedup_value(projected()) : absent(ours.why_not); }
+};
+
+/// The published figures of a row.
+struct PublishedFigure {
+  const char* heading;
+  const char* field;  ///< of the records
+  const char* key;    ///< in data/published/gna2025.yaml
+};
+constexpr PublishedFigure kPublished[] = {{"FLOP-wise", "published_flop_wise", "flops"},
+                                          {"simulated", "published_simulated", "simulated"},
+                                          {"actual", "published_actual", "actual"}};
+
+/// A row for each published one, with columns for each type.
+std::vector<ColumnOf<EndToEndRow>> shown_columns(const Publication& publication,
+                                                 const std::vector<std::string>& types) {
+  using R = EndToEndRow;
+  std::vector<ColumnOf<R>> columns{
+      {{"window"}, "", [](const R& row) { return plain(extents_text(row.problem.window)); }},
+      {{"stride"}, "", [](const R& row) { return plain(extents_text(row.problem.stride)); }},
+      {{"steps of self attention", "", true}, "", [](const R& row) {
+         return plain(fmt::format("{} of {}", row.application.dense_steps, row.application.steps));
+       }}};
+  for (const PublishedFigure& figure : kPublished) {
+    columns.push_back({{figure.heading, "published, B200", true}, "", [key = figure.key](const R& row) {
+                         return speedup_value(row.row[key].as<double>());
+                       }});
+  }
+  if (publication.seconds) {
+    columns.push_back({{"seconds", "published, B200", true}, "", [](const R& row) {
+                         return plain(fmt::format("{:.0f}", row.row["seconds"].as<double>()));
+                       }});
+  }
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const auto of_type = [i, type = types[i]](const R& row) { return ProjectedRow{&row, type, row.measured[i]}; };
+    columns.push_back({{"attention", "here, " + types[i], true}, "", [of_type](const R& row) {
+                         return of_type(row).attention_value();
+                       }});
+    columns.push_back({{"end to end, projected", "here, " + types[i], true}, "", [of_type](const R& row) {
+                         return of_type(row).projected_value();
+                       }});
+  }
+  return columns;
+}
+
+/// A line for each published row and type.
+std::vector<ColumnOf<ProjectedRow>> record_columns() {
+  using R = ProjectedRow;
+  std::vector<ColumnOf<R>> columns{
+      {{}, "window", [](const R& row) { return plain(extents_text(row.shared->problem.window)); }},
+      {{}, "stride", [](const R& row) { return plain(extents_text(row.shared->problem.stride)); }},
+      {{}, "steps", [](const R& row) { return plain(exact(row.shared->application.steps)); }},
+      {{}, "dense_steps", [](const R& row) { return plain(exact(row.shared->application.dense_steps)); }},
+      {{}, "attention_share", [](const R& row) { return plain(exact(row.shared->application.attention_share)); }}};
+  for (const PublishedFigure& figure : kPublished) {
+    columns.push_back({{}, figure.field, [key = figure.key](const R& row) {
+                         return plain(exact(row.shared->row[key].as<double>()));
+                       }});
+  }
+  columns.push_back({{}, "type", [](const R& row) { return plain(row.type); }});
+  columns.push_back({{}, "attention_speedup", &R::attention_value});
+  columns.push_back({{}, "projected_speedup", &R::projected_value});
+  return columns;
+}
+
 Table table_of(const store::Results& results, const Publication& publication, const std::vector<std::string>& types) {
   const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
   Table table;
   table.name = publication.file_name();
   table.title = publication.title();
-  table.columns = {{"window", "", false}, {"stride", "", false}, {"steps of self attention", "", true}};
-  for (const char* heading : {"FLOP-wise", "simulated", "actual"})
-    table.columns.push_back({heading, "published, B200", true});
-  if (publication.seconds) table.columns.push_back({"seconds", "published, B200", true});
-  for (const std::string& type : types) {
-    table.columns.push_back({"attention", "here, " + type, true});
-    table.columns.push_back({"end to end, projected", "here, " + type, true});
-  }
-  table.records.fields = {"window",
-                          "stride",
-                          "steps",
-                          "dense_steps",
-                          "attention_share",
-                          "published_flop_wise",
-                          "published_simulated",
-                          "published_actual",
-                          "type",
-                          "attention_speedup",
-                          "projected_speedup"};
+  std::vector<EndToEndRow> rows;
   std::vector<const store::Row*> used;
   for (const YAML::Node& row : publication.rows) {
-    const Case problem = publication.problem(row);
-    const simulator::Application application = publication.application(row);
-    std::vector<Cell> cells{{extents_text(problem.window)},
-                            {extents_text(problem.stride)},
-                            {fmt::format("{} of {}", application.dense_steps, application.steps)}};
-    std::vector<std::string> shared{extents_text(problem.window), extents_text(problem.stride),
-                                    exact(application.steps), exact(application.dense_steps),
-                                    exact(application.attention_share)};
-    for (const char* key : {"flops", "simulated", "actual"}) {
-      cells.push_back({speedup_text(row[key].as<double>())});
-      shared.push_back(exact(row[key].as<double>()));
-    }
-    if (publication.seconds) cells.push_back({fmt::format("{:.0f}", row["seconds"].as<double>())});
+    rows.push_back({row, publication.problem(row), publication.application(row), {}});
     for (const std::string& type : types) {
-      const Measured ours = find_measured(results, configs, problem, type);
-      std::vector<std::string> line = shared;
-      line.push_back(type);
-      if (ours) {
-        used.insert(used.end(), {ours.fused, ours.dense});
-        const double projected = publication.project(row, ours.speedup());
-        cells.push_back({speedup_text(ours.speedup())});
-        cells.push_back({speedup_text(projected)});
-        line.insert(line.end(), {exact(ours.speedup()), exact(projected)});
-      } else {
-        cells.resize(cells.size() + 2, missing(table, ours.why_not));
-        line.resize(line.size() + 2);
-      }
-      table.records.lines.push_back(std::move(line));
+      const Measured ours = find_measured(results, configs, rows.back().problem, type);
+      if (ours) used.insert(used.end(), {ours.fused, ours.dense});
+      rows.back().measured.push_back(ours);
     }
-    table.rows.push_back(std::move(cells));
   }
+  std::vector<ProjectedRow> lines;
+  for (const EndToEndRow& row : rows) {
+    for (std::size_t i = 0; i < types.size(); ++i) lines.push_back({&row, types[i], row.measured[i]});
+  }
+  fill(table, shown_columns(publication, types), rows);
+  fill(table, record_columns(), lines);
   table.caption = caption_of(results, used);
   table.caption.push_back(
       fmt::format("End to end here is a projection, no model was run: the speedup of attention that was measured here, "

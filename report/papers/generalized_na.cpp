@@ -22,22 +22,27 @@ namespace {
 using Extents = std::vector<int64_t>;
 
 constexpr const char* kSpeedups = "gna_op_level_speedup";
-/// The charts of NATTEN's documentation, by machine.
-constexpr std::pair<const char*, const char*> kCharts[] = {{"H100", "chart_hopper_h100"},
-                                                           {"B200", "chart_blackwell_b200"}};
+/// A chart of NATTEN's documentation.
+struct Chart {
+  const char* machine;
+  const char* field;  ///< of the records
+  const char* key;    ///< in data/published/natten_docs.yaml
+};
+constexpr Chart kCharts[] = {{"H100", "published_h100", "chart_hopper_h100"},
+                             {"B200", "published_b200", "chart_blackwell_b200"}};
 constexpr const char* kNotInCharts =
     "NATTEN's charts have stride 1 and the block-sparse stride of three of the windows only";
 
 bool is_ones(const Extents& extents) { return std::count(extents.begin(), extents.end(), 1) == std::ssize(extents); }
 
 /// Speedups of a chart: actual, without token permutation, simulated.
-std::optional<std::vector<double>> charted(const char* chart, const Case& wanted) {
+std::optional<std::vector<double>> charted(const Chart& chart, const Case& wanted) {
   const YAML::Node& docs = published("natten_docs");
   for (const auto& entry : docs["chart_cases"]) {
     const YAML::Node& parameters = entry.second;
     if (parameters["layout"].as<Extents>() != wanted.layout || parameters["window"].as<Extents>() != wanted.window)
       continue;
-    const YAML::Node& speedups = docs[chart][entry.first.as<std::string>()];
+    const YAML::Node& speedups = docs[chart.key][entry.first.as<std::string>()];
     if (is_ones(wanted.stride)) return speedups["na"].as<std::vector<double>>();
     if (parameters["gna_stride"].as<Extents>() == wanted.stride) return speedups["gna"].as<std::vector<double>>();
   }
@@ -55,95 +60,87 @@ double simulated_with_published_tiles(const GnaCase& c) {
   return simulator::simulate(problem, {tiles["q"].as<Extents>(), tiles["kv"].as<Extents>()}).speedup_worst();
 }
 
+/// A row of the table of speedups.
+struct SpeedupRow {
+  GnaCase asked;
+  std::string type;
+  Measured ours;
+  double theirs;  ///< simulated with the paper's tiles
+
+  double efficiency() const { return ours.speedup() / ours.simulated(); }
+};
+
+Value packing_free(const SpeedupRow& row) {
+  const std::optional<double> speedup = row.ours.speedup_without_packing();
+  return speedup ? speedup_value(*speedup) : absent("the packing of this row or of its self attention was not timed");
+}
+
+Value peak_share(const SpeedupRow& row, const store::Environment& environment) {
+  const std::optional<double> share = figures_of(environment, *row.ours.fused).peak_share;
+  return share ? Value{fmt::format("{:.1f}", *share * 100), exact(*share)}
+               : absent("the peak was not measured with this instruction set and number of threads");
+}
+
+std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& environment) {
+  using R = SpeedupRow;
+  const auto ours = [](auto value) { return if_measured(value); };
+  std::vector<ColumnOf<R>> columns{
+      {{"use case"}, "use_case", [](const R& row) { return plain(row.asked.model); }},
+      {{"window"}, "window", [](const R& row) { return plain(extents_text(row.asked.problem.window)); }},
+      {{"stride"}, "stride", [](const R& row) { return plain(extents_text(row.asked.problem.stride)); }},
+      {{"type"}, "type", [](const R& row) { return plain(row.type); }},
+      {{"heads", "", true}, "heads", ours([](const R& row) { return plain(exact(row.ours.fused->heads)); })},
+      {{"FLOP-wise", "bound", true}, "flop_wise", ours([](const R& row) {
+         return speedup_value(row.ours.flop_wise());
+       })},
+      {{"simulated, the paper's tiles", "bound", true},
+       "simulated_published_tiles",
+       [](const R& row) { return speedup_value(row.theirs); }},
+      {{"simulated, our tiles", "bound", true}, "simulated_own_tiles", ours([](const R& row) {
+         return speedup_value(row.ours.simulated());
+       })},
+      {{"ms", "here", true}, "seconds", ours([](const R& row) { return milliseconds_value(row.ours.seconds()); })},
+      {{}, "self_attention_seconds", ours([](const R& row) { return plain(exact(row.ours.dense_seconds())); })},
+      {{}, "packing_seconds", ours([](const R& row) { return plain(exact(row.ours.fused->packing_seconds)); })},
+      {{"actual", "here", true}, "speedup", ours([](const R& row) { return speedup_value(row.ours.speedup()); })},
+      {{"without packing", "here", true}, "speedup_without_packing", ours(packing_free)},
+      {{"efficiency %", "here", true}, "efficiency", ours([](const R& row) {
+         return Value{fmt::format("{:.1f}", row.efficiency() * 100), exact(row.efficiency())};
+       })},
+      {{"peak %", "here", true}, "peak_share", ours([&](const R& row) { return peak_share(row, environment); })},
+  };
+  const std::pair<const char*, const char*> charts[] = {
+      {"actual", ""}, {"without permutation", "_without_permutation"}, {"simulated", "_simulated"}};
+  for (const Chart& chart : kCharts) {
+    for (std::size_t i = 0; i < std::size(charts); ++i) {
+      columns.push_back({{charts[i].first, chart.machine, true},
+                         std::string(chart.field) + charts[i].second,
+                         [&chart, i](const R& row) {
+                           const auto speedups = charted(chart, row.asked.problem);
+                           return speedups ? Value{fmt::format("{:.1f}x", speedups->at(i)), exact(speedups->at(i))}
+                                           : absent(kNotInCharts);
+                         }});
+    }
+  }
+  return columns;
+}
+
 Table speedup_table(const store::Results& results, const std::vector<GnaCase>& cases) {
   Table table;
   table.name = kSpeedups;
   table.title = "Speedup over self attention (windows and strides of tables 2 to 6; NATTEN's charts)";
   const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
-  std::vector<const store::Row*> rows;
-  for (const char* heading : {"use case", "window", "stride", "type"}) table.columns.push_back({heading, "", false});
-  table.columns.push_back({"heads", "", true});
-  for (const char* heading : {"FLOP-wise", "simulated, the paper's tiles", "simulated, our tiles"}) {
-    table.columns.push_back({heading, "bound", true});
-  }
-  for (const char* heading : {"ms", "actual", "without packing", "efficiency %", "peak %"})
-    table.columns.push_back({heading, "here", true});
-  for (const auto& [machine, chart] : kCharts) {
-    for (const char* heading : {"actual", "without permutation", "simulated"}) {
-      table.columns.push_back({heading, machine, true});
-    }
-  }
-  table.records.fields = {"use_case",
-                          "window",
-                          "stride",
-                          "type",
-                          "heads",
-                          "flop_wise",
-                          "simulated_published_tiles",
-                          "simulated_own_tiles",
-                          "seconds",
-                          "self_attention_seconds",
-                          "packing_seconds",
-                          "speedup",
-                          "speedup_without_packing",
-                          "efficiency",
-                          "peak_share",
-                          "published_h100",
-                          "published_h100_without_permutation",
-                          "published_h100_simulated",
-                          "published_b200",
-                          "published_b200_without_permutation",
-                          "published_b200_simulated"};
-
+  std::vector<SpeedupRow> rows;
+  std::vector<const store::Row*> used;
   for (const std::string& type : types_of(results, configs)) {
-    for (const GnaCase& c : cases) {
-      const Measured ours = find_measured(results, configs, c.problem, type);
-      const double theirs = simulated_with_published_tiles(c);
-      std::vector<Cell> cells{{c.model}, {extents_text(c.problem.window)}, {extents_text(c.problem.stride)}, {type}};
-      std::vector<std::string> line{c.model, extents_text(c.problem.window), extents_text(c.problem.stride), type};
-      if (ours) {
-        rows.insert(rows.end(), {ours.fused, ours.dense});
-        const std::optional<double> unpacked = ours.speedup_without_packing();
-        const std::optional<double> share = figures_of(results.environment, *ours.fused).peak_share;
-        const double efficiency = ours.speedup() / ours.simulated();
-        for (Cell& cell :
-             std::vector<Cell>{{exact(ours.fused->heads)},
-                               {speedup_text(ours.flop_wise())},
-                               {speedup_text(theirs)},
-                               {speedup_text(ours.simulated())},
-                               {significant(ours.seconds() * 1e3, 4)},
-                               {speedup_text(ours.speedup())},
-                               cell_or(table, unpacked, speedup_text,
-                                       "the packing of this row or of its self attention was not timed"),
-                               {fmt::format("{:.1f}", efficiency * 100)},
-                               cell_or(
-                                   table, share, [](double x) { return fmt::format("{:.1f}", x * 100); },
-                                   "the peak was not measured with this instruction set and number of threads")}) {
-          cells.push_back(std::move(cell));
-        }
-        line.insert(line.end(), {exact(ours.fused->heads), exact(ours.flop_wise()), exact(theirs),
-                                 exact(ours.simulated()), exact(ours.seconds()), exact(ours.dense_seconds()),
-                                 exact(ours.fused->packing_seconds), exact(ours.speedup()),
-                                 unpacked ? exact(*unpacked) : "", exact(efficiency), share ? exact(*share) : ""});
-      } else {
-        cells.resize(10, missing(table, ours.why_not));
-        cells.resize(13, missing(table, ours.why_not));
-        cells[6] = {speedup_text(theirs)};
-        line.resize(15);
-        line[6] = exact(theirs);
-      }
-      for (const auto& [machine, chart] : kCharts) {
-        const auto speedups = charted(chart, c.problem);
-        for (const std::size_t i : {0, 1, 2}) {
-          cells.push_back(speedups ? Cell{fmt::format("{:.1f}x", (*speedups)[i])} : missing(table, kNotInCharts));
-          line.push_back(speedups ? exact((*speedups)[i]) : "");
-        }
-      }
-      table.rows.push_back(std::move(cells));
-      table.records.lines.push_back(std::move(line));
+    for (const GnaCase& asked : cases) {
+      const Measured ours = find_measured(results, configs, asked.problem, type);
+      if (ours) used.insert(used.end(), {ours.fused, ours.dense});
+      rows.push_back({asked, type, ours, simulated_with_published_tiles(asked)});
     }
   }
-  table.caption = caption_of(results, rows);
+  fill(table, speedup_columns(results.environment), rows);
+  table.caption = caption_of(results, used);
   table.caption.emplace_back(
       "Speedups are over self attention of the same tensors. Bounds: FLOP-wise by the pairs that are attended to; "
       "simulated with the "
@@ -170,10 +167,10 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
                              {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
   std::vector<const store::Row*> rows;
   for (const GnaCase& c : cases) {
-    if (!charted(kCharts[0].second, c.problem)) continue;
+    if (!charted(kCharts[0], c.problem)) continue;
     const auto x = static_cast<double>(plot.categories.size());
     plot.categories.push_back(fmt::format("{} {}", c.model, extents_text(c.problem.stride)));
-    for (const std::size_t i : {0, 1}) series[i].points.push_back({x, charted(kCharts[i].second, c.problem)->at(0)});
+    for (const std::size_t i : {0, 1}) series[i].points.push_back({x, charted(kCharts[i], c.problem)->at(0)});
     const Measured ours = find_measured(results, configs, c.problem, type);
     if (!ours) continue;
     rows.insert(rows.end(), {ours.fused, ours.dense});
@@ -219,7 +216,7 @@ Plot against_stride(const store::Results& results, const std::vector<GnaCase>& c
   return plot;
 }
 
-double charted_b200(const GnaCase& c) { return charted(kCharts[1].second, c.problem)->at(0); }
+double charted_b200(const GnaCase& c) { return charted(kCharts[1], c.problem)->at(0); }
 
 Claim charted_claim(const std::string& statement, double speedup, const std::string& published_text) {
   Claim claim;

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "report/caption.h"
+#include "report/format.h"
 #include "store/samples.h"
 
 namespace nalab::report {
@@ -102,6 +103,8 @@ std::vector<std::string> caption_of(const store::Results& results, const std::ve
 
 std::string speedup_text(double speedup) { return fmt::format("{:.2f}x", speedup); }
 
-Cell missing(Table& table, const std::string& why) { return {"n/a", table.footnote(why)}; }
+Value milliseconds_value(double seconds) { return {significant(seconds * 1e3, 4), exact(seconds)}; }
+
+Value speedup_value(double speedup) { return {speedup_text(speedup), exact(speedup)}; }
 
 }  // namespace nalab::report

@@ -63,13 +63,16 @@ std::vector<std::string> caption_of(const store::Results& results, const std::ve
 /// "2.35x"
 std::string speedup_text(double speedup);
 
-/// A cell that stands for a figure that is not there, with the reason.
-Cell missing(Table& table, const std::string& why);
+/// A time in milliseconds; seconds in the records.
+Value milliseconds_value(double seconds);
 
-/// Of an optional figure.
-template <class Text>
-Cell cell_or(Table& table, std::optional<double> value, Text text, const std::string& why_not) {
-  return value ? Cell{text(*value)} : missing(table, why_not);
+/// A speedup for people and programs.
+Value speedup_value(double speedup);
+
+/// A column's value of rows that have a measurement `ours`: n/a with the reason if it is not there.
+template <class F>
+auto if_measured(F value) {
+  return [value](const auto& row) { return row.ours ? value(row) : absent(row.ours.why_not); };
 }
 
 }  // namespace nalab::report

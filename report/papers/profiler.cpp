@@ -20,7 +20,7 @@ constexpr std::pair<const char*, const char*> kMachines[] = {{"H100", "h100"}, {
 bool is_self_attention(const YAML::Node& sample) { return sample["window"].IsNull(); }
 
 /// Kernel and token permutation, milliseconds.
-double milliseconds(const YAML::Node& sample, const char* machine) {
+double milliseconds(const YAML::Node& sample, const std::string& machine) {
   return sample[machine]["kernel"].as<double>() + sample[machine]["permute"].as<double>();
 }
 
@@ -46,77 +46,79 @@ Case problem_of(const YAML::Node& sample) {
   return {};
 }
 
+/// A row of the table.
+struct SampleRow {
+  YAML::Node sample;
+  std::string type;
+  Case problem;
+  Measured ours;
+
+  bool whole() const { return is_self_attention(sample); }
+  int64_t heads() const { return sample["heads"].as<int64_t>(); }
+  double seconds() const { return whole() ? ours.dense_seconds() : ours.seconds(); }
+  double speedup() const { return whole() ? 1.0 : ours.speedup(); }
+};
+
+/// Milliseconds of the published number of heads.
+Value scaled_milliseconds(const SampleRow& row) {
+  const int64_t measured = row.ours.fused->heads;
+  const double scaled = row.seconds() * 1e3 * static_cast<double>(row.heads()) / static_cast<double>(measured);
+  return {significant(scaled, 4), exact(scaled),
+          measured == row.heads() ? "" : fmt::format("scaled: measured with {} of {} heads", measured, row.heads())};
+}
+
+std::vector<ColumnOf<SampleRow>> columns() {
+  using R = SampleRow;
+  std::vector<ColumnOf<R>> columns{
+      {{"case"}, "case", [](const R& row) { return plain(row.sample["case"].as<std::string>()); }},
+      {{"layout"}, "", [](const R& row) { return plain(extents_text(row.problem.layout)); }},
+      {{"window"},
+       "window",
+       [](const R& row) { return plain(row.whole() ? "self attention" : extents_text(row.problem.window)); }},
+      {{"stride"}, "stride", [](const R& row) { return plain(row.whole() ? "-" : extents_text(row.problem.stride)); }},
+      {{"type"}, "type", [](const R& row) { return plain(row.type); }},
+      {{"heads", "", true}, "heads", [](const R& row) { return plain(exact(row.heads())); }},
+      {{"FLOP-wise bound", "", true},
+       "",
+       [](const R& row) {
+         return plain(row.whole() ? "-" : fmt::format("{:.1f}x", row.sample["flop_wise"].as<double>()));
+       }},
+      {{}, "heads_measured", if_measured([](const R& row) { return plain(exact(row.ours.fused->heads)); })},
+      {{}, "seconds_measured", if_measured([](const R& row) { return plain(exact(row.seconds())); })},
+      {{"ms", "here", true}, "milliseconds", if_measured(scaled_milliseconds)},
+      {{"speedup", "here", true}, "speedup", if_measured([](const R& row) { return speedup_value(row.speedup()); })},
+  };
+  for (const auto& [machine, key] : kMachines) {
+    const std::string field = key;
+    columns.push_back({{"ms", machine, true}, field + "_milliseconds", [field](const R& row) {
+                         const double theirs = milliseconds(row.sample, field);
+                         return Value{significant(theirs, 4), exact(theirs)};
+                       }});
+    columns.push_back({{"speedup", machine, true}, field + "_speedup", [field](const R& row) {
+                         return speedup_value(milliseconds(self_attention_of(row.sample), field) /
+                                              milliseconds(row.sample, field));
+                       }});
+  }
+  return columns;
+}
+
 Table table_of(const store::Results& results, const std::vector<std::string>& types) {
   const std::set<std::string> configs = configs_of(results, kProfiler);
   Table table;
   table.name = kProfiler;
   table.title = "Profiler samples: milliseconds and speedup over self attention";
-  for (const char* heading : {"case", "layout", "window", "stride", "type"})
-    table.columns.push_back({heading, "", false});
-  table.columns.push_back({"heads", "", true});
-  table.columns.push_back({"FLOP-wise bound", "", true});
-  for (const char* heading : {"ms", "speedup"}) table.columns.push_back({heading, "here", true});
-  for (const auto& [machine, key] : kMachines) {
-    for (const char* heading : {"ms", "speedup"}) table.columns.push_back({heading, machine, true});
-  }
-  table.records.fields = {"case",
-                          "window",
-                          "stride",
-                          "type",
-                          "heads",
-                          "heads_measured",
-                          "seconds_measured",
-                          "milliseconds",
-                          "speedup",
-                          "h100_milliseconds",
-                          "h100_speedup",
-                          "b200_milliseconds",
-                          "b200_speedup"};
-  std::vector<const store::Row*> rows;
+  std::vector<SampleRow> rows;
+  std::vector<const store::Row*> used;
   for (const std::string& type : types) {
     for (const YAML::Node& sample : published("natten_docs")["profiler_samples"]) {
-      const bool whole = is_self_attention(sample);
       const Case problem = problem_of(sample);
-      const Measured ours = find_measured(results, configs, problem, type);
-      const auto heads = sample["heads"].as<int64_t>();
-      const std::string window = whole ? "self attention" : extents_text(problem.window);
-      const std::string stride = whole ? "-" : extents_text(problem.stride);
-      std::vector<Cell> cells{{sample["case"].as<std::string>()},
-                              {extents_text(problem.layout)},
-                              {window},
-                              {stride},
-                              {type},
-                              {exact(heads)},
-                              {whole ? "-" : fmt::format("{:.1f}x", sample["flop_wise"].as<double>())}};
-      std::vector<std::string> line{sample["case"].as<std::string>(), window, stride, type, exact(heads)};
-      if (ours) {
-        rows.insert(rows.end(), {ours.fused, ours.dense});
-        const double seconds = whole ? ours.dense_seconds() : ours.seconds();
-        const double speedup = whole ? 1.0 : ours.speedup();
-        const double scaled = seconds * 1e3 * static_cast<double>(heads) / static_cast<double>(ours.fused->heads);
-        const int note =
-            ours.fused->heads == heads
-                ? 0
-                : table.footnote(fmt::format("scaled: measured with {} of {} heads", ours.fused->heads, heads));
-        cells.push_back({significant(scaled, 4), note});
-        cells.push_back({speedup_text(speedup)});
-        line.insert(line.end(), {exact(ours.fused->heads), exact(seconds), exact(scaled), exact(speedup)});
-      } else {
-        cells.resize(cells.size() + 2, missing(table, ours.why_not));
-        line.resize(line.size() + 4);
-      }
-      for (const auto& [machine, key] : kMachines) {
-        const double theirs = milliseconds(sample, key);
-        const double speedup = milliseconds(self_attention_of(sample), key) / theirs;
-        cells.push_back({significant(theirs, 4)});
-        cells.push_back({speedup_text(speedup)});
-        line.insert(line.end(), {exact(theirs), exact(speedup)});
-      }
-      table.rows.push_back(std::move(cells));
-      table.records.lines.push_back(std::move(line));
+      rows.push_back({sample, type, problem, find_measured(results, configs, problem, type)});
+      const Measured& ours = rows.back().ours;
+      if (ours) used.insert(used.end(), {ours.fused, ours.dense});
     }
   }
-  table.caption = caption_of(results, rows);
+  fill(table, columns(), rows);
+  table.caption = caption_of(results, used);
   table.caption.emplace_back(
       "Speedups are over self attention: dense here, cuDNN on the GPUs. Published times are of fp16 and include token "
       "permutation.");

@@ -1,0 +1,259 @@
+// The tables of Faster Neighborhood Attention (2403.04690), tables 1 to 4: what gemm and fused gain over naive, and in
+// how many problems each variant keeps up with each other and with self attention.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "report/format.h"
+#include "report/papers/faster_na.h"
+#include "report/papers/published.h"
+
+namespace nalab::report {
+namespace {
+
+constexpr const char* kMatches = "faster_na_matched";
+/// A variant matches another one where it takes at most 2 % longer: no more than what medians of few samples scatter.
+constexpr double kMatch = 1.02;
+constexpr const char* kKernels[] = {"naive", "gemm", "fused"};
+constexpr Pair kPairs[] = {{"gemm", "naive"}, {"fused", "naive"}, {"fused", "gemm"}};
+
+/// The published [average, min, max] in percent; undefined or null where there is none.
+YAML::Node published_improvement(const Group& group, const Pair& pair) {
+  const YAML::Node& paper = published("fna2024");
+  if (group.pass == "forward") return paper["table3_forward"][group.published_type()][group.rank_text()][pair.key()];
+  if (group.published_type() != "fp16") return YAML::Node();
+  return paper["table4_forward_backward_fp16"][group.rank_text()][pair.key()];
+}
+
+/// Why a figure of a group is not published.
+std::string why_not_published(const Group& group) {
+  if (group.pass != "forward" && group.type == "f32") return "the paper has forward + backward in fp16 only";
+  return "the paper has no gemm for 3-D problems";
+}
+
+Value published_type(const Group& group) {
+  const bool other = group.type == "bf16";
+  return {group.published_type(), "", other ? "the paper has no bf16: its fp16 stands beside it" : ""};
+}
+
+/// Variants with a note on gemm for 3-D problems, which the paper lacks.
+Value variants_value(const Group& group, const std::string& variants) {
+  const bool ours_alone = group.rank == 3 && variants.find("gemm") != std::string::npos;
+  return {variants, variants, ours_alone ? "gemm for 3-D problems is ours: the paper has none" : ""};
+}
+
+/// The columns that say which group a row is about.
+template <class R>
+std::vector<ColumnOf<R>> group_columns() {
+  return {{{"rank"},
+           "rank",
+           [](const R& row) {
+             return Value{row.group.rank_text(), exact(int64_t{row.group.rank})};
+           }},
+          {{"pass"},
+           "pass",
+           [](const R& row) {
+             return Value{row.group.pass_text(), row.group.pass};
+           }},
+          {{"type"}, "type", [](const R& row) { return plain(row.group.type); }}};
+}
+
+/// A row of the table of improvements.
+struct ImprovementRow {
+  Group group;
+  Pair pair;
+  Improvement ours;
+  YAML::Node theirs;  ///< see published_improvement()
+
+  Value problems() const {
+    const std::string all = exact(static_cast<int64_t>(ours.problems));
+    if (ours.why_not.empty()) return plain(all);
+    return {fmt::format("{} of {}", ours.speedups.size(), all), all, "the first one that is missing: " + ours.why_not};
+  }
+  Value own(double improvement) const { return {percent(improvement), exact(improvement)}; }
+  Value published_figure(std::size_t i) const {
+    if (!theirs.IsSequence()) return absent(why_not_published(group));
+    const double improvement = theirs[i].as<double>() / 100;
+    return {percent(improvement), exact(improvement)};
+  }
+};
+
+std::vector<ColumnOf<ImprovementRow>> improvement_columns() {
+  using R = ImprovementRow;
+  std::vector<ColumnOf<R>> columns = group_columns<R>();
+  const auto here = [](auto improvement) {
+    return [improvement](const R& row) {
+      return row.ours.speedups.empty() ? absent(row.ours.why_not) : row.own(improvement(row.ours));
+    };
+  };
+  const std::vector<ColumnOf<R>> figures{
+      {{"improvement of"}, "", [](const R& row) { return variants_value(row.group, row.pair.text()); }},
+      {{}, "faster", [](const R& row) { return plain(row.pair.faster); }},
+      {{}, "slower", [](const R& row) { return plain(row.pair.slower); }},
+      {{"problems", "", true}, "problems", &R::problems},
+      {{}, "measured", [](const R& row) { return plain(exact(static_cast<int64_t>(row.ours.speedups.size()))); }},
+      {{"average", "here", true}, "average", here([](const Improvement& ours) { return ours.average(); })},
+      {{"geometric mean", "here", true}, "geometric_mean", here([](const Improvement& ours) {
+         return ours.geometric_mean();
+       })},
+      {{"median", "here", true}, "median", here([](const Improvement& ours) { return ours.at(0.5); })},
+      {{"min", "here", true}, "min", here([](const Improvement& ours) { return ours.at(0); })},
+      {{"max", "here", true}, "max", here([](const Improvement& ours) { return ours.at(1); })},
+      {{"type", "published"},
+       "",
+       [](const R& row) {
+         return row.theirs.IsSequence() ? published_type(row.group) : absent(why_not_published(row.group));
+       }},
+      {{"average", "published", true}, "published_average", [](const R& row) { return row.published_figure(0); }},
+      {{"min", "published", true}, "published_min", [](const R& row) { return row.published_figure(1); }},
+      {{"max", "published", true}, "published_max", [](const R& row) { return row.published_figure(2); }},
+  };
+  columns.insert(columns.end(), figures.begin(), figures.end());
+  return columns;
+}
+
+/// The published share of problems, in percent, in which one kernel keeps up with another.
+YAML::Node published_matches(const Group& group, const std::string& kernel, const std::string& other) {
+  if (group.pass != "forward") return YAML::Node();
+  const char* name = group.published_type() == "fp32" ? "table2_forward_fp32_percent_matched_or_outperformed"
+                                                      : "table1_forward_fp16_percent_matched_or_outperformed";
+  const YAML::Node& ranks = published("fna2024")[name];
+  const YAML::Node kernels = ranks[group.rank_text()][kernel];
+  return kernels.IsDefined() ? kernels[other] : YAML::Node();
+}
+
+Value published_matches_value(const Group& group, const std::string& kernel, const std::string& other) {
+  if (kernel == other) return plain("-");
+  const YAML::Node share = published_matches(group, kernel, other);
+  if (share.IsDefined() && share.IsScalar()) {
+    return {fmt::format("{:.1f} %", share.as<double>()), exact(share.as<double>() / 100)};
+  }
+  if (group.pass != "forward") return absent("the paper has these shares for the forward pass only");
+  if (other == "flash_attention_2" && group.type == "f32") return absent("FlashAttention-2 has no fp32");
+  return absent(why_not_published(group));
+}
+
+/// A kernel of a group, with what it has over each other variant.
+struct MatchesRow {
+  Group group;
+  std::string kernel;
+  std::map<std::string, Improvement> over;
+};
+
+/// What a kernel has over one other variant.
+struct MatchRecord {
+  Group group;
+  std::string kernel, other;
+  Improvement ours;
+
+  Value share() const {
+    if (ours.speedups.empty()) return absent(ours.why_not);
+    const auto count =
+        std::count_if(ours.speedups.begin(), ours.speedups.end(), [](double speedup) { return speedup * kMatch >= 1; });
+    const double share = static_cast<double>(count) / static_cast<double>(ours.speedups.size());
+    return {fmt::format("{:.1f} %", share * 100), exact(share)};
+  }
+};
+
+constexpr std::pair<const char*, const char*> kOthers[] = {
+    {"naive", "naive"}, {"gemm", "gemm"}, {"fused", "fused"}, {"self attention", "dense"}};
+constexpr std::pair<const char*, const char*> kPublishedOthers[] = {{"naive", "naive"},
+                                                                    {"gemm", "gemm"},
+                                                                    {"fused", "fused"},
+                                                                    {"FMHA", "fmha"},
+                                                                    {"FlashAttention-2", "flash_attention_2"}};
+
+/// A row for each kernel of a group, with columns for each variant that it is held against.
+std::vector<ColumnOf<MatchesRow>> matches_columns() {
+  using R = MatchesRow;
+  std::vector<ColumnOf<R>> columns;
+  for (const ColumnOf<R>& column : group_columns<R>()) columns.push_back({column.shown, "", column.value});
+  columns.push_back({{"variant"}, "", [](const R& row) { return variants_value(row.group, row.kernel); }});
+  for (const auto& [heading, other] : kOthers) {
+    columns.push_back({{heading, "here", true}, "", [other = other](const R& row) {
+                         if (other == row.kernel) return plain("-");
+                         return MatchRecord{row.group, row.kernel, other, row.over.at(other)}.share();
+                       }});
+  }
+  columns.push_back({{"type", "published"}, "", [](const R& row) { return published_type(row.group); }});
+  for (const auto& [heading, other] : kPublishedOthers) {
+    columns.push_back({{heading, "published", true}, "", [other = other](const R& row) {
+                         return published_matches_value(row.group, row.kernel, other);
+                       }});
+  }
+  return columns;
+}
+
+/// A line for each kernel and variant that it is held against.
+std::vector<ColumnOf<MatchRecord>> match_record_columns() {
+  using R = MatchRecord;
+  std::vector<ColumnOf<R>> columns;
+  for (const ColumnOf<R>& column : group_columns<R>()) columns.push_back({{}, column.field, column.value});
+  const std::vector<ColumnOf<R>> figures{
+      {{}, "variant", [](const R& row) { return plain(row.kernel); }},
+      {{}, "other", [](const R& row) { return plain(row.other); }},
+      {{}, "problems", [](const R& row) { return plain(exact(static_cast<int64_t>(row.ours.speedups.size()))); }},
+      {{}, "share", &R::share},
+      {{}, "published_share", [](const R& row) { return published_matches_value(row.group, row.kernel, row.other); }},
+  };
+  columns.insert(columns.end(), figures.begin(), figures.end());
+  return columns;
+}
+
+}  // namespace
+
+Table improvement_table(const Sweep& sweep) {
+  Table table;
+  table.name = kImprovements;
+  table.title = "Improvement at operator level (figure 1, tables 3 and 4)";
+  table.caption = sweep.caption(sweep.groups());
+  table.caption.emplace_back(
+      "Improvement: run time of the slower variant over that of the faster one, less 1. The paper gives the average of "
+      "all problems, which a few great ratios lift: geometric mean and median stand beside it. Published: on an A100, "
+      "over a list of problems of its own.");
+  table.caption.emplace_back(kQuickForm);
+  std::vector<ImprovementRow> rows;
+  for (const Group& group : sweep.groups()) {
+    for (const Pair& pair : kPairs) {
+      rows.push_back({group, pair, sweep.improvement(group, pair), published_improvement(group, pair)});
+    }
+  }
+  fill(table, improvement_columns(), rows);
+  return table;
+}
+
+Table matches_table(const Sweep& sweep) {
+  Table table;
+  table.name = kMatches;
+  table.title = "Problems in which a variant matches or outperforms another (tables 1 and 2)";
+  table.caption = sweep.caption(sweep.groups());
+  table.caption.push_back(
+      fmt::format("In % of the problems that were measured with both. Here a variant matches another one where it "
+                  "takes at most {:.0f} % "
+                  "longer; the paper does not say what it counts as a match. Self attention is dense here, and two "
+                  "kernels in the paper: "
+                  "xFormers' FMHA and FlashAttention-2.",
+                  (kMatch - 1) * 100));
+  std::vector<MatchesRow> rows;
+  std::vector<MatchRecord> records;
+  for (const Group& group : sweep.groups()) {
+    for (const char* kernel : kKernels) {
+      rows.push_back({group, kernel, {}});
+      for (const auto& [heading, other] : kOthers) {
+        if (std::string(other) == kernel) continue;
+        const Improvement ours = sweep.improvement(group, {kernel, other});
+        rows.back().over.emplace(other, ours);
+        records.push_back({group, kernel, other, ours});
+      }
+    }
+  }
+  fill(table, matches_columns(), rows);
+  fill(table, match_record_columns(), records);
+  return table;
+}
+
+}  // namespace nalab::report
