@@ -30,6 +30,9 @@ void run(const Options& options) {
   std::vector<store::Results> results;
   for (const std::string& path : options.paths) results.push_back(store::read_results(path));
   const report::Report report = report::make_report(results, {options.baseline});
+  for (const std::string& path : report.empty_files) {
+    fmt::print(stderr, "nalab: {}: holds no finished row and is left out\n", path);
+  }
   const report::Formats formats{contains(options.formats, "html"), contains(options.formats, "md"),
                                 contains(options.formats, "csv"), contains(options.formats, "tex"), options.png};
   const report::Written written = report::write_report(report, options.folder, formats);

@@ -187,6 +187,7 @@ std::string first_screen(const Report& report) {
     for (const Claim& claim : claims) text += claim_html(claim);
     text += "</ul>\n";
   }
+  for (const std::string& note : notes_of(report)) text += fmt::format("<p>{}</p>\n", escape_html(note));
   return text + (has_claims ? fmt::format("<p class=\"rule\">{}</p>\n", escape_html(rule()))
                             : "<p>No published claim is about these results.</p>\n");
 }

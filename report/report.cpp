@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "report/draw.h"
+#include "report/format.h"
 #include "report/html.h"
 #include "report/render.h"
 #include "store/new_file.h"
@@ -42,7 +43,7 @@ void make_names_unique(Section& section, std::set<std::string>& section_names, s
   }
 }
 
-std::string latex_document(const std::vector<Table>& tables) {
+std::string latex_document(const Report& report, const std::vector<Table>& tables) {
   std::string text =
       "\\documentclass{article}\n"
       "\\usepackage[T1]{fontenc}\n"
@@ -53,6 +54,7 @@ std::string latex_document(const std::vector<Table>& tables) {
       "\\setlength{\\tabcolsep}{4pt}\n"
       "\\begin{document}\n"
       "\\footnotesize\n";
+  for (const std::string& note : notes_of(report)) text += escape_latex(note) + "\n\n";
   for (const Table& table : tables) text += fmt::format("\\input{{{}.tex}}\n\\clearpage\n", table.name);
   return text + "\\end{document}\n";
 }
@@ -97,6 +99,7 @@ std::vector<Table> claims_tables(const Report& report) {
 
 std::string markdown_document(const Report& report, bool has_images) {
   std::string text = "# Report\n";
+  for (const std::string& note : notes_of(report)) text += "\n" + escape_markdown(note) + "\n";
   // Those of claims stand first.
   for (const Table& table : claims_tables(report)) text += "\n" + to_markdown(table);
   for (const Chapter& chapter : report.chapters) {
@@ -113,17 +116,26 @@ std::string markdown_document(const Report& report, bool has_images) {
 
 }  // namespace
 
-Report make_report(const std::vector<store::Results>& results, const Options& options) {
+Report make_report(const std::vector<store::Results>& files, const Options& options) {
+  Report report;
+  std::vector<store::Results> results;
   std::set<std::string> variants;
-  for (const store::Results& file : results) {
-    if (file.rows.empty() && file.simulations.empty()) throw Error(fmt::format("{}: holds no rows", file.path));
+  for (const store::Results& file : files) {
+    if (file.rows.empty() && file.simulations.empty()) {
+      report.empty_files.push_back(file.path);
+      continue;
+    }
     for (const store::Row& row : file.rows) variants.insert(row.variant);
+    results.push_back(file);
+  }
+  if (results.empty()) {
+    throw Error(fmt::format("there is nothing to report: {} {} no finished row", enumerate(report.empty_files),
+                            report.empty_files.size() == 1 ? "holds" : "hold"));
   }
   if (!options.baseline.empty() && !variants.contains(options.baseline)) {
     throw Error(fmt::format("baseline '{}' is none of the variants in the results: {}", options.baseline,
                             fmt::join(variants, ", ")));
   }
-  Report report;
   std::set<std::string> section_names, file_names{"index", "report"};
   std::vector<Folded> machines = fold(results);
   for (std::size_t i = 0; i < machines.size(); ++i) unique_name(kClaims, file_names);  // keeps them for claims_tables()
@@ -138,6 +150,15 @@ Report make_report(const std::vector<store::Results>& results, const Options& op
     report.chapters.push_back(std::move(chapter));
   }
   return report;
+}
+
+std::vector<std::string> notes_of(const Report& report) {
+  std::vector<std::string> notes;
+  for (const std::string& path : report.empty_files) {
+    notes.push_back(
+        fmt::format("{} holds no finished row and is left out.", std::filesystem::path(path).filename().string()));
+  }
+  return notes;
 }
 
 std::vector<Table> tables_of(const Report& report) {
@@ -170,7 +191,7 @@ Written write_report(const Report& report, const std::string& folder, const Form
     if (formats.csv && !table.records.fields.empty()) write(table.name + ".csv", to_csv(table));
     if (formats.latex) write(table.name + ".tex", to_latex(table));
   }
-  if (formats.latex) write("report.tex", latex_document(tables));
+  if (formats.latex) write("report.tex", latex_document(report, tables));
   for (const auto& [name, image] : images) write(name + ".png", image);
   return written;
 }

@@ -26,12 +26,17 @@ struct Chapter {
 
 struct Report {
   std::vector<Chapter> chapters;
+  std::vector<std::string> empty_files = {};  ///< paths of the files that were left out: they hold no finished row
 };
 
 /// All sections of the modules for results in memory. Rows of the same machine are taken together. The names of
 /// sections, of tables and of plots are unique, and claims name their tables by them.
-/// Throws Error where a file has neither rows nor simulations, or no row is of the baseline that was asked for.
-Report make_report(const std::vector<store::Results>& results, const Options& options);
+/// Files without rows and simulations, such as those of a run that was interrupted early, are left out and named.
+/// Throws Error if all are, or if no row is of the baseline that was asked for.
+Report make_report(const std::vector<store::Results>& files, const Options& options);
+
+/// A sentence for each file that was left out.
+std::vector<std::string> notes_of(const Report& report);
 
 /// The tables in the order of the report: those of the claims first, one for each chapter that has any.
 std::vector<Table> tables_of(const Report& report);

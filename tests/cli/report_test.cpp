@@ -31,6 +31,22 @@ TEST(ReportCommand, PrintsThePathsOfWhatItWrites) {
   EXPECT_EQ(bytes_of(folder.file("out/report.md")), bytes_of(std::string(NALAB_SOURCE_DIR) + "/data/golden/report.md"));
 }
 
+TEST(ReportCommand, AFileWithoutRowsIsNamedAndTheOthersAreReported) {
+  const TemporaryFolder folder;
+  const store::Results sample = report::sample_results();
+  const std::string empty = folder.file("empty.h5");
+  store::create_results(empty, sample.environment, sample.configs);
+  Outcome outcome = run_nalab(folder, {"report", empty, sample_file(folder), "-o", folder.file("out")});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "nalab: " + empty + ": holds no finished row and is left out\n");
+  EXPECT_THAT(bytes_of(folder.file("out/report.md")), testing::HasSubstr("empty.h5 holds no finished row"));
+
+  outcome = run_nalab(folder, {"report", empty, "-o", folder.file("none")});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: there is nothing to report: " + empty + " holds no finished row\n");
+  EXPECT_FALSE(std::filesystem::exists(folder.file("none")));
+}
+
 TEST(ReportCommand, FormatsAndBaselineAreChosen) {
   const TemporaryFolder folder;
   const Outcome outcome = run_nalab(

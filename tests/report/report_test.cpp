@@ -115,10 +115,33 @@ std::string refusal(const std::function<void()>& body) {
   return "no error";
 }
 
-TEST_F(ReportFiles, RefusesInOneSentence) {
+TEST_F(ReportFiles, AFileWithoutRowsIsLeftOutAndNamed) {
   store::Results empty = sample_results();
+  empty.path = "somewhere/began_just_now.h5";
+  empty.environment.cpu = "A CPU that has no results";
   empty.rows.clear();
-  EXPECT_EQ(refusal([&] { make_report({empty}, {}); }), "sample.h5: holds no rows");
+  const Report report = make_report({empty, sample_results()}, {});
+  EXPECT_THAT(report.empty_files, testing::ElementsAre(empty.path));
+  EXPECT_EQ(report.chapters.size(), 1u);
+  EXPECT_THAT(table_names(report), testing::ElementsAre("small_case_overview", "small_case"));
+  write_report(report, folder_.string(), {.csv = false});
+  for (const char* name : {"index.html", "report.md", "report.tex"}) {
+    std::string text = read_file(folder_ / name);
+    std::erase(text, '\\');
+    EXPECT_THAT(text, testing::HasSubstr("began_just_now.h5 holds no finished row and is left out.")) << name;
+  }
+}
+
+TEST_F(ReportFiles, RefusesInOneSentence) {
+  store::Results empty = sample_results(), other = empty;
+  empty.rows.clear();
+  EXPECT_EQ(refusal([&] { make_report({empty}, {}); }), "there is nothing to report: sample.h5 holds no finished row");
+  other.rows.clear();
+  other.path = "other.h5";
+  EXPECT_EQ(refusal([&] {
+              make_report({empty, other}, {});
+            }),
+            "there is nothing to report: sample.h5 and other.h5 hold no finished row");
   EXPECT_EQ(refusal([&] { make_report({sample_results()}, {.baseline = "denze"}); }),
             "baseline 'denze' is none of the variants in the results: dense, fused, naive");
   const std::string file = (folder_ / "file").string();
