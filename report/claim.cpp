@@ -4,12 +4,14 @@
 
 #include <cmath>
 
+#include "report/figures.h"
 #include "report/format.h"
 
 namespace nalab::report {
 
 Verdict judge(const Claim& claim) {
   if (!claim.ours) return Verdict::kNotMeasured;
+  if (!claim.why_not.empty()) return Verdict::kNotJudged;
   // As a share of the published improvement: negative where the signs differ.
   const double share = *claim.ours / claim.published;
   if (share >= claim.share_needed) return Verdict::kHolds;
@@ -24,6 +26,8 @@ std::string text_of(Verdict verdict) {
       return "holds in part";
     case Verdict::kDoesNotHold:
       return "does not hold";
+    case Verdict::kNotJudged:
+      return "not judged";
     case Verdict::kNotMeasured:
       break;
   }
@@ -31,9 +35,12 @@ std::string text_of(Verdict verdict) {
 }
 
 std::string rule() {
-  return "The improvement is speedup - 1. A claim holds where our improvement has the sign of the published one and at "
-         "least half its size (all of it where attention alone is held against an end-to-end figure); it holds in part "
-         "where it has the sign alone; else it does not hold.";
+  return fmt::format(
+      "The improvement is speedup - 1. A claim holds where our improvement has the sign of the published one and at "
+      "least half its size (all of it where attention alone is held against an end-to-end figure); it holds in part "
+      "where it has the sign alone; else it does not hold. A claim whose figure rests on fewer than {} samples is "
+      "not judged.",
+      kFewestSamples);
 }
 
 std::string improvement_text(double improvement) {

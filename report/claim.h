@@ -14,21 +14,21 @@ struct Claim {
   std::string statement;       ///< one sentence: "Fused is faster than naive on 1-D problems, forward, f16."
   std::string source;          ///< "Faster NA (arXiv:2403.04690), figure 1"
   double published = 0;        ///< improvement; not 0
-  std::optional<double> ours;  ///< improvement; none where nothing was measured
+  std::optional<double> ours;  ///< improvement; none if nothing was measured
   double share_needed = 0.5;   ///< share of the published improvement from which on the claim holds
   std::string published_text;  ///< the figure as published: "+1759 % on average"
   std::string ours_text = {};  ///< ours in the same form; empty where not measured
-  std::string why_not = {};    ///< a sentence where ours is none
+  std::string why_not = {};    ///< why there is no `ours`, or why it cannot be judged; empty if it can
   std::string table = {};      ///< name of the table of the same section that shows the figure; may be empty
 };
 
-enum class Verdict { kHolds, kHoldsInPart, kDoesNotHold, kNotMeasured };
+enum class Verdict { kHolds, kHoldsInPart, kDoesNotHold, kNotJudged, kNotMeasured };
 
 /// "holds" where our improvement has the sign of the published one and at least the share of its size that the claim
-/// needs, "holds in part" where it has the sign alone, else "does not hold".
+/// needs, "holds in part" where it has the sign alone, else "does not hold". "Not judged" if there is a reason not to.
 Verdict judge(const Claim& claim);
 
-/// "holds", "holds in part", "does not hold", "not measured"
+/// "holds", "holds in part", "does not hold", "not judged", "not measured"
 std::string text_of(Verdict verdict);
 
 /// The rule of judge() in words.

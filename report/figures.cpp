@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "report/format.h"
 #include "store/rows.h"
 #include "store/samples.h"
 
@@ -12,6 +13,22 @@ bool is_measured(const store::Row& row) { return row.status == "done" && !row.sa
 std::string why_not_measured(const store::Row& row) {
   const std::string reason = row.reason.empty() ? "no reason was stored" : row.reason;
   return fmt::format("{} {}: {}", row.variant, row.status == "failed" ? "gave a wrong result" : "was not run", reason);
+}
+
+std::string few_samples(const store::Row& row, const store::Row& baseline) {
+  std::vector<std::string> few;
+  for (const store::Row* one : {&row, &baseline}) {
+    if (one->samples.size() < kFewestSamples)
+      few.push_back(fmt::format("{} has {}", one->variant, one->samples.size()));
+  }
+  if (&row == &baseline || few.empty()) return {};
+  return fmt::format("fewer than {} samples: {}", kFewestSamples, enumerate(few));
+}
+
+std::string few_samples_of(std::size_t few, std::size_t all) {
+  if (few == 0) return {};
+  return fmt::format("{} of {} speedup{} {} fewer than {} samples of one of {} times", few, all, all == 1 ? "" : "s",
+                     few == 1 ? "has" : "have", kFewestSamples, few == 1 ? "its" : "their");
 }
 
 double peak_of(const store::Environment& environment, const store::Row& row) {

@@ -17,6 +17,16 @@ bool is_measured(const store::Row& row);
 /// Why a row has none: its own reason or status, in a sentence that names the variant.
 std::string why_not_measured(const store::Row& row);
 
+/// A time counts as reliable from so many samples on.
+inline constexpr std::size_t kFewestSamples = 3;
+
+/// Why the ratio of the times of two measured rows is not reliable: names those that have fewer than kFewestSamples
+/// samples. Empty if neither has.
+std::string few_samples(const store::Row& row, const store::Row& baseline);
+
+/// "2 of 7 speedups have fewer than 3 samples of one of their times"; empty if none has.
+std::string few_samples_of(std::size_t few, std::size_t all);
+
 /// The measured peak that a row's rate is compared with, FLOP/s: that of its arithmetic. Where its two passes have
 /// different ones, the rate of a row that does the useful FLOPs of each pass at that pass's peak. 0 if a peak was not
 /// measured for the row's ISA and threads.

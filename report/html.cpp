@@ -107,6 +107,7 @@ const char* class_of(Verdict verdict) {
       return "part";
     case Verdict::kDoesNotHold:
       return "fails";
+    case Verdict::kNotJudged:
     case Verdict::kNotMeasured:
       break;
   }
@@ -115,8 +116,8 @@ const char* class_of(Verdict verdict) {
 
 std::string claim_html(const Claim& claim) {
   const Verdict verdict = judge(claim);
-  const std::string here = claim.ours ? fmt::format("here <b>{}</b>", escape_html(claim.ours_text))
-                                      : fmt::format("here not measured: {}", escape_html(claim.why_not));
+  std::string here = claim.ours ? fmt::format("here <b>{}</b>", escape_html(claim.ours_text)) : "here not measured";
+  if (!claim.why_not.empty()) here += ": " + escape_html(claim.why_not);
   const std::string link = claim.table.empty() ? "" : fmt::format(" · <a href=\"#t-{}\">table</a>", claim.table);
   return fmt::format(
       "<li><span class=\"verdict {}\">{}</span><span>{} <span class=\"figures\">published <b>{}</b> · {} · {}{}</span>"
@@ -127,13 +128,14 @@ std::string claim_html(const Claim& claim) {
 
 /// "7 of 10 published claims hold here, 2 hold in part, 1 does not hold."
 std::string count_html(const std::vector<Claim>& claims) {
-  std::array<int, 4> counts{};
+  std::array<int, 5> counts{};
   for (const Claim& claim : claims) ++counts[static_cast<std::size_t>(judge(claim))];
-  const auto [holds, part, fails, unknown] = counts;
+  const auto [holds, part, fails, not_judged, not_measured] = counts;
   std::string text = fmt::format("{} of {} published claims hold here", holds, claims.size());
   if (part > 0) text += fmt::format(", {} in part", part);
   if (fails > 0) text += fmt::format(", {} do{} not", fails, fails == 1 ? "es" : "");
-  if (unknown > 0) text += fmt::format(", {} {} not measured", unknown, unknown == 1 ? "was" : "were");
+  if (not_judged > 0) text += fmt::format(", {} {} not judged", not_judged, not_judged == 1 ? "is" : "are");
+  if (not_measured > 0) text += fmt::format(", {} {} not measured", not_measured, not_measured == 1 ? "was" : "were");
   return text + ".";
 }
 

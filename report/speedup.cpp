@@ -73,9 +73,8 @@ Value time_value(const SpeedupView& view, const Measurement& m) {
 }
 
 Value speedup_value(const SpeedupView& view, const Measurement& m) {
-  std::string why;
-  const std::optional<double> value = speedup(view, *m.problem, *m.row, why);
-  return value ? plain(significant(*value, 3) + "x") : absent(why);
+  const Speedup over = speedup(view, *m.problem, *m.row);
+  return over.value ? Value{significant(*over.value, 3) + "x", "", over.note} : absent(over.note);
 }
 
 /// A column's value of measurements that are there, else "-".
@@ -145,7 +144,7 @@ Records records_of(const SpeedupView& view) {
   store::Row::visit_fields(view.results.rows.front(),
                            [&](const char* name, const auto&, const char*) { records.fields.emplace_back(name); });
   for (const char* name : {"median_seconds", "spread", "useful_flops_per_second", "peak_share", "speedup",
-                           "speedup_over", "cpu", "revision", "started"}) {
+                           "speedup_over", "baseline_samples", "cpu", "revision", "started"}) {
     records.fields.emplace_back(name);
   }
   const auto text = [](std::optional<double> value) { return value ? exact(*value) : std::string(); };
@@ -155,11 +154,12 @@ Records records_of(const SpeedupView& view) {
     store::Row::visit_fields(row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
     if (is_measured(row)) {
       const Figures figures = figures_of(view.results.environment, row);
-      std::string why;
+      const Speedup over = speedup(view, row, row);
       line.insert(line.end(), {exact(figures.median), text(figures.spread), exact(figures.rate),
-                               text(figures.peak_share), text(speedup(view, row, row, why)), view.baseline});
+                               text(figures.peak_share), text(over.value), view.baseline,
+                               over.value ? exact(static_cast<int64_t>(over.baseline_samples)) : ""});
     } else {
-      line.insert(line.end(), 6, "");
+      line.insert(line.end(), 7, "");
     }
     const store::Environment& environment = view.results.environment;
     line.insert(line.end(), {environment.cpu, environment.revision, environment.started});

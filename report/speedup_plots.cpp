@@ -48,12 +48,11 @@ const Row* measured(const SpeedupView& view, const Row& problem, const std::stri
   return row != nullptr && is_measured(*row) ? row : nullptr;
 }
 
-/// Speedup of a variant over the baseline; none where either was not measured.
-std::optional<double> speedup_of(const SpeedupView& view, const Row& problem, const std::string& variant) {
-  const Row* row = measured(view, problem, variant);
-  std::string why;
-  return row == nullptr ? std::nullopt : speedup(view, problem, *row, why);
-}
+/// The speedups that a plot shows.
+struct Shown {
+  std::vector<double> values;
+  std::size_t few = 0;  ///< of them rest on fewer than kFewestSamples samples
+};
 
 /// FLOPs of the baseline over those of a row; none where there is no such row.
 std::optional<double> flops_ratio(const SpeedupView& view, const Row& problem, const Row* row, int64_t Row::*flops) {
@@ -76,8 +75,12 @@ double product(const std::string& extents) {
   return result;
 }
 
-std::vector<std::string> caption_of(const SpeedupView& view, const Rows& rows, std::string sentence) {
-  return {std::move(sentence), machine_caption(view.results.environment, rows).front()};
+std::vector<std::string> caption_of(const SpeedupView& view, const Rows& rows, std::string sentence,
+                                    const Shown& shown) {
+  std::vector<std::string> caption{std::move(sentence), machine_caption(view.results.environment, rows).front()};
+  const std::string few = few_samples_of(shown.few, shown.values.size());
+  if (!few.empty()) caption.push_back(few + ".");
+  return caption;
 }
 
 bool has_spread(const std::vector<double>& values) {
@@ -87,16 +90,19 @@ bool has_spread(const std::vector<double>& values) {
 
 /// A series for each variant but the baseline, with a point for each row that was measured. `where` gives x.
 std::vector<Series> speedup_series(const SpeedupView& view, const Rows& problems, Mark mark,
-                                   const std::function<double(std::size_t)>& where, std::vector<double>& values) {
+                                   const std::function<double(std::size_t)>& where, Shown& shown) {
   std::vector<Series> all;
   for (const std::string& variant : view.variants) {
     if (variant == view.baseline) continue;
     Series series{variant, Role::kOurs, mark, {}};
     for (std::size_t i = 0; i < problems.size(); ++i) {
-      const std::optional<double> value = speedup_of(view, *problems[i], variant);
-      if (!value) continue;
-      series.points.push_back({where(i), *value});
-      values.push_back(*value);
+      const Row* row = measured(view, *problems[i], variant);
+      if (row == nullptr) continue;
+      const Speedup over = speedup(view, *problems[i], *row);
+      if (!over.value) continue;
+      series.points.push_back({where(i), *over.value});
+      shown.values.push_back(*over.value);
+      if (!over.note.empty()) ++shown.few;
     }
     if (!series.points.empty()) all.push_back(std::move(series));
   }
@@ -143,16 +149,17 @@ std::optional<Plot> bars(const SpeedupView& view, const Slice& slice) {
   plot.name = fmt::format("{}_speedup_{}_{}", view.config, slice.type, slice.pass);
   plot.title = fmt::format("Speedup over {} by problem, {}", view.baseline, slice.title());
   plot.categories = names_of(view, slice.problems);
-  std::vector<double> values;
+  Shown shown;
   const auto index = [](std::size_t i) { return static_cast<double>(i); };
-  plot.series = speedup_series(view, slice.problems, Mark::kBars, index, values);
+  plot.series = speedup_series(view, slice.problems, Mark::kBars, index, shown);
   if (plot.series.empty()) return std::nullopt;
   plot.series.push_back(bound_series(view, slice.problems, kFlopWise, Mark::kPoints, index, &Row::useful_flops));
-  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(values)};
+  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(shown.values)};
   plot.caption = caption_of(view, slice.problems,
                             fmt::format("Times of {} over those of each variant, medians; longer is faster. The bound "
                                         "is what the FLOPs of attended pairs would allow.",
-                                        view.baseline));
+                                        view.baseline),
+                            shown);
   return plot;
 }
 
@@ -201,15 +208,16 @@ std::optional<Plot> against_window(const SpeedupView& view, const Slice& slice, 
   plot.name = fmt::format("{}_window_{}_{}_{}", view.config, slice.type, slice.pass, number);
   plot.title = fmt::format("Speedup over {} against window, {}", view.baseline, slice.title());
   const auto tokens = [&](std::size_t i) { return product(rows[i]->window); };
-  std::vector<double> values;
-  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, tokens, values);
+  Shown shown;
+  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, tokens, shown);
   if (plot.series.empty()) return std::nullopt;
   plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, tokens, &Row::useful_flops));
   plot.x = {"window, tokens (of all axes together)", true};
   plot.y = {fmt::format("speedup over {}, times", view.baseline), true};
   plot.caption = caption_of(view, rows,
                             fmt::format("{}. The bound is what the FLOPs of attended pairs would allow.",
-                                        problem_text(*rows.front(), &Row::window)));
+                                        problem_text(*rows.front(), &Row::window)),
+                            shown);
   return plot;
 }
 
@@ -219,19 +227,20 @@ std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, 
   plot.title = fmt::format("Speedup over {} against stride, {}", view.baseline, slice.title());
   const auto index = [](std::size_t i) { return static_cast<double>(i); };
   for (const Row* row : rows) plot.categories.push_back(row->stride);
-  std::vector<double> values;
-  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, index, values);
+  Shown shown;
+  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, index, shown);
   if (plot.series.empty()) return std::nullopt;
   plot.series.push_back(bound_series(view, rows, "simulated: FLOPs that fused executes", Mark::kLineAndPoints, index,
                                      &Row::executed_flops, "fused"));
   plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, index, &Row::useful_flops));
   plot.x = {"stride, tokens", false};
-  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(values)};
+  plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(shown.values)};
   plot.caption =
       caption_of(view, rows,
                  fmt::format("{}. Simulated: executed FLOPs of {} over those of fused, whose tiles hold masked pairs "
                              "too. The FLOP-wise bound counts attended pairs alone.",
-                             problem_text(*rows.front(), &Row::stride), view.baseline));
+                             problem_text(*rows.front(), &Row::stride), view.baseline),
+                 shown);
   return plot;
 }
 
@@ -239,20 +248,26 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
   const std::vector<std::pair<std::string, std::string>> pairs{
       {"fused", "naive"}, {"gemm", "naive"}, {"fused", "gemm"}};
   std::vector<Sample> samples;
+  Shown shown;
   for (const auto& [variant, other] : pairs) {
     Sample sample{variant + " over " + other, Role::kOurs, {}};
+    std::size_t few = 0;
     for (const Row* problem : slice.problems) {
       const Row *row = measured(view, *problem, variant), *base = measured(view, *problem, other);
       if (row == nullptr || base == nullptr) continue;
+      if (!few_samples(*row, *base).empty()) ++few;
       sample.values.push_back(figures_of(view.results.environment, *base).median /
                               figures_of(view.results.environment, *row).median);
     }
-    if (sample.values.size() >= kFewestCounted) samples.push_back(std::move(sample));
+    if (sample.values.size() < kFewestCounted) continue;
+    shown.values.insert(shown.values.end(), sample.values.begin(), sample.values.end());
+    shown.few += few;
+    samples.push_back(std::move(sample));
   }
   if (samples.empty()) return std::nullopt;
   Plot plot = histogram(fmt::format("{}_improvements_{}_{}", view.config, slice.type, slice.pass),
                         "How often which speedup, " + slice.title(), "speedup, times", samples);
-  plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin reaches to the double.");
+  plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin reaches to the double.", shown);
   return plot;
 }
 
@@ -319,7 +334,8 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
       view, shown,
       "One point for each problem, type and variant, by its useful FLOPs; where the variant executes masked pairs "
       "too, another point has all its FLOPs. The lines are the measured peaks of the arithmetics used and "
-      "the bandwidth of copying; what fits the caches can lie above the latter.");
+      "the bandwidth of copying; what fits the caches can lie above the latter.",
+      {});
   return plot;
 }
 

@@ -86,18 +86,17 @@ SpeedupView make_view(const Results& results, const RowIndex& index, const std::
   return view;
 }
 
-std::optional<double> speedup(const SpeedupView& view, const Row& problem, const Row& row, std::string& why) {
+Speedup speedup(const SpeedupView& view, const Row& problem, const Row& row) {
   const Row* baseline = view.index.counterpart(problem, view.baseline);
   if (baseline == nullptr) {
-    why = view.baseline.empty() ? "there is no baseline in the results"
-                                : fmt::format("{}, the baseline, is not in the results", view.baseline);
-    return std::nullopt;
+    return {std::nullopt, view.baseline.empty()
+                              ? "there is no baseline in the results"
+                              : fmt::format("{}, the baseline, is not in the results", view.baseline)};
   }
-  if (!is_measured(*baseline)) {
-    why = why_not_measured(*baseline);
-    return std::nullopt;
-  }
-  return figures_of(view.results.environment, *baseline).median / figures_of(view.results.environment, row).median;
+  if (!is_measured(*baseline)) return {std::nullopt, why_not_measured(*baseline)};
+  const store::Environment& environment = view.results.environment;
+  return {figures_of(environment, *baseline).median / figures_of(environment, row).median, few_samples(row, *baseline),
+          baseline->samples.size()};
 }
 
 }  // namespace nalab::report

@@ -28,9 +28,15 @@ struct SpeedupView {
 SpeedupView make_view(const store::Results& results, const RowIndex& index, const std::string& config,
                       const Options& options);
 
-/// The speedup of a measured row over the baseline's row for the problem, or none and a sentence that says why.
-std::optional<double> speedup(const SpeedupView& view, const store::Row& problem, const store::Row& row,
-                              std::string& why);
+/// A speedup over the baseline.
+struct Speedup {
+  std::optional<double> value;
+  std::string note = {};             ///< why there is none, or why it is not reliable; empty if it is
+  std::size_t baseline_samples = 0;  ///< of the time that it is over
+};
+
+/// The speedup of a measured row over the baseline's row for the problem.
+Speedup speedup(const SpeedupView& view, const store::Row& problem, const store::Row& row);
 
 /// What is shown of a configuration in plots: those that there are enough rows for.
 std::vector<Plot> speedup_plots(const SpeedupView& view);

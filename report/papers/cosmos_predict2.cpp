@@ -103,29 +103,34 @@ std::vector<Layers> layers_of(const Model& model) {
 /// Speedups of the attention of some layers over self attention in all of them.
 struct Stack {
   double speedup = 1, simulated = 1, flop_wise = 1;
-  std::string why_not = {};  ///< empty if all patterns were measured
+  std::string why_not = {};      ///< empty if all patterns were measured
+  std::string few_samples = {};  ///< why the speedup is not reliable; empty if it is
 };
 
 Stack attention_of(const Layers& stretch, const Patterns& patterns) {
   if (!stretch.pattern) return {};
   const Measured& measured = patterns.measured.at(*stretch.pattern);
   if (!measured) return {0, 0, 0, measured.why_not};
-  return {measured.speedup(), measured.simulated(), measured.flop_wise()};
+  return {measured.speedup(), measured.simulated(), measured.flop_wise(), {}, measured.few_samples()};
 }
 
 /// All layers of a model.
 Stack stack_of(const Model& model, const Patterns& patterns) {
   double layers = 0, time = 0, simulated = 0, flop_wise = 0;
+  std::string few_samples;
   for (const Layers& stretch : layers_of(model)) {
     const Stack attention = attention_of(stretch, patterns);
     if (!attention.why_not.empty()) return {0, 0, 0, *stretch.pattern + ": " + attention.why_not};
+    if (few_samples.empty() && !attention.few_samples.empty()) {
+      few_samples = *stretch.pattern + ": " + attention.few_samples;
+    }
     const auto count = static_cast<double>(stretch.count());
     layers += count;
     time += count / attention.speedup;
     simulated += count / attention.simulated;
     flop_wise += count / attention.flop_wise;
   }
-  return {layers / time, layers / simulated, layers / flop_wise};
+  return {layers / time, layers / simulated, layers / flop_wise, {}, few_samples};
 }
 
 std::string heads_sentence(const Patterns& patterns) {
@@ -189,10 +194,14 @@ std::vector<ColumnOf<PatternRow>> pattern_columns() {
        })},
       {{}, "self_attention_seconds", if_measured([](const R& row) { return plain(exact(row.ours.dense_seconds())); })},
       {{"speedup", "here", true}, "speedup", if_measured([](const R& row) {
-         return speedup_value(row.ours.speedup());
+         return speedup_value(row.ours.speedup(), row.ours.few_samples());
        })},
       {{"efficiency %", "here", true}, "", if_measured([](const R& row) {
          return plain(fmt::format("{:.1f}", row.ours.speedup() / row.ours.simulated() * 100));
+       })},
+      {{}, "samples", if_measured([](const R& row) { return plain(exact(std::ssize(row.ours.fused->samples))); })},
+      {{}, "self_attention_samples", if_measured([](const R& row) {
+         return plain(exact(std::ssize(row.ours.dense->samples)));
        })},
   };
   columns.insert(columns.end(), figures.begin(), figures.end());
@@ -237,7 +246,8 @@ std::vector<ColumnOf<LayerRow>> layer_columns() {
   const auto speedup = [](double Stack::*which) {
     return [which](const R& row) {
       const std::string& why_not = row.attention.why_not;
-      return why_not.empty() ? speedup_value(row.attention.*which) : absent(why_not);
+      const std::string note = which == &Stack::speedup ? row.attention.few_samples : "";
+      return why_not.empty() ? speedup_value(row.attention.*which, note) : absent(why_not);
     };
   };
   return {{{"layers"}, "", [](const R& row) { return plain(row.layers); }},
@@ -270,7 +280,6 @@ Plot plot_of(const store::Results& results, const Setting& setting, const Patter
   Plot plot;
   plot.name = "cosmos_predict2_speedup_" + setting.name();
   plot.title = fmt::format("Speedup of attention, {}", setting.text());
-  plot.caption = caption_of(results, patterns.rows);
   plot.x = {"pattern of the layer, stack of the model", false};
   plot.y = {"speedup over self attention, x", false};
   Series ours{"here", Role::kOurs, Mark::kBars, {}};
@@ -283,27 +292,33 @@ Plot plot_of(const store::Results& results, const Setting& setting, const Patter
     simulated.points.push_back({x, bound});
     flop_wise.points.push_back({x, flops});
   };
+  std::vector<Measured> shown;
   for (const std::string& name : patterns.names) {
     const Measured& measured = patterns.measured.at(name);
-    if (measured) add(name, measured.speedup(), measured.simulated(), measured.flop_wise());
+    if (!measured) continue;
+    shown.push_back(measured);
+    add(name, measured.speedup(), measured.simulated(), measured.flop_wise());
   }
   for (const Model& model : kModels) {
     const Stack stack = stack_of(model, patterns);
     if (stack.why_not.empty())
       add(fmt::format("{} stack", model.name), stack.speedup, stack.simulated, stack.flop_wise);
   }
+  plot.caption = plot_caption_of(results, shown);
   plot.series = {ours, simulated, flop_wise};
   return plot;
 }
 
-/// Of the setting with the greatest speedup: "up to" is a claim about the best one.
+/// Of the setting with the greatest speedup, among the reliable ones if there are any: "up to" is a claim about the
+/// best one.
 Claim claim(const store::Results& results, const std::set<std::string>& configs, const std::vector<Setting>& settings) {
   const Model& model = kModels[0];
   const Setting* best = nullptr;
   Stack stack;
+  const auto rank = [](const Stack& s) { return std::pair(s.why_not.empty() && s.few_samples.empty(), s.speedup); };
   for (const Setting& setting : settings) {
     const Stack found = stack_of(model, Patterns(results, configs, setting));
-    if (best != nullptr && found.speedup <= stack.speedup) continue;
+    if (best != nullptr && rank(found) <= rank(stack)) continue;
     best = &setting;
     stack = found;
   }
@@ -315,7 +330,7 @@ Claim claim(const store::Results& results, const std::set<std::string>& configs,
   claim.published = model.end_to_end()[1] - 1;
   claim.published_text = fmt::format("up to {:.1f}x end to end (H100, B200)", model.end_to_end()[1]);
   claim.table = layers_table_name(model, *best);
-  claim.why_not = stack.why_not;
+  claim.why_not = stack.why_not.empty() ? stack.few_samples : stack.why_not;
   if (stack.why_not.empty()) {
     claim.ours = stack.speedup - 1;
     claim.ours_text = fmt::format("{} for the attention of all layers, {}", speedup_text(stack.speedup), best->text());

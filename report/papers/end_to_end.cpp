@@ -76,8 +76,10 @@ struct ProjectedRow {
   Measured ours;
 
   double projected() const { return simulator::end_to_end_speedup(ours.speedup(), shared->application); }
-  Value attention_value() const { return ours ? speedup_value(ours.speedup()) : absent(ours.why_not); }
-  Value projected_value() const { return ours ? speedup_value(projected()) : absent(ours.why_not); }
+  Value attention_value() const {
+    return ours ? speedup_value(ours.speedup(), ours.few_samples()) : absent(ours.why_not);
+  }
+  Value projected_value() const { return ours ? speedup_value(projected(), ours.few_samples()) : absent(ours.why_not); }
 };
 
 /// The published figures of a row.
@@ -139,6 +141,11 @@ std::vector<ColumnOf<ProjectedRow>> record_columns() {
   columns.push_back({{}, "type", [](const R& row) { return plain(row.type); }});
   columns.push_back({{}, "attention_speedup", &R::attention_value});
   columns.push_back({{}, "projected_speedup", &R::projected_value});
+  columns.push_back(
+      {{}, "samples", if_measured([](const R& row) { return plain(exact(std::ssize(row.ours.fused->samples))); })});
+  columns.push_back({{}, "self_attention_samples", if_measured([](const R& row) {
+                       return plain(exact(std::ssize(row.ours.dense->samples)));
+                     })});
   return columns;
 }
 
@@ -189,7 +196,7 @@ Plot plot_of(const store::Results& results, const Publication& publication, cons
   std::vector<Series> series{{"B200, published", Role::kPublished, Mark::kBars, {}},
                              {"here, projected", Role::kOurs, Mark::kBars, {}},
                              {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
-  std::vector<const store::Row*> used;
+  std::vector<Measured> shown;
   for (const YAML::Node& row : publication.rows) {
     if (publication.application(row).dense_steps > 0) continue;
     const Case problem = publication.problem(row);
@@ -199,11 +206,11 @@ Plot plot_of(const store::Results& results, const Publication& publication, cons
     series[2].points.push_back({x, row["flops"].as<double>()});
     const Measured ours = find_measured(results, configs, problem, type);
     if (!ours) continue;
-    used.insert(used.end(), {ours.fused, ours.dense});
+    shown.push_back(ours);
     series[1].points.push_back({x, publication.project(row, ours.speedup())});
   }
   plot.series = std::move(series);
-  plot.caption = caption_of(results, used);
+  plot.caption = plot_caption_of(results, shown);
   plot.caption.push_back(
       fmt::format("All steps sparse; ours is a projection from the speedup of attention in {}.", type));
   return plot;
@@ -223,7 +230,7 @@ Claim claim(const store::Results& results, const Publication& publication, const
   claim.published = best["actual"].as<double>() - 1;
   claim.published_text = fmt::format("{} (B200)", speedup_text(best["actual"].as<double>()));
   claim.table = publication.file_name();
-  claim.why_not = ours.why_not;
+  claim.why_not = ours ? ours.few_samples() : ours.why_not;
   if (ours) {
     const double projected = publication.project(best, ours.speedup());
     claim.ours = projected - 1;

@@ -23,6 +23,7 @@ Plot figure(const Sweep& sweep, const std::string& pass, const std::string& type
   plot.y = {"average improvement over naive, %", false};
   plot.categories = {"1-D", "2-D", "3-D"};
   const YAML::Node& paper = published("fna2024")["figure1"][pass + "_fp16"];
+  std::size_t few = 0, all = 0;
   for (const char* variant : {"gemm", "fused"}) {
     Series theirs{fmt::format("{}, published (A100)", variant), Role::kPublished, Mark::kBars, {}};
     Series ours{fmt::format("{}, here", variant), Role::kOurs, Mark::kBars, {}};
@@ -31,11 +32,14 @@ Plot figure(const Sweep& sweep, const std::string& pass, const std::string& type
       const YAML::Node& value = paper[fmt::format("{}_over_naive_percent", variant)][plot.categories[rank - 1]];
       if (!value.IsNull()) theirs.points.push_back({x, value.as<double>()});
       const Improvement improvement = sweep.improvement({rank, pass, type}, {variant, "naive"});
+      few += improvement.few;
+      all += improvement.speedups.size();
       if (!improvement.speedups.empty()) ours.points.push_back({x, improvement.average() * 100});
     }
     plot.series.push_back(std::move(theirs));
     plot.series.push_back(std::move(ours));
   }
+  if (few > 0) plot.caption.push_back(few_samples_of(few, all) + ".");
   return plot;
 }
 
@@ -58,6 +62,7 @@ Claim claim(const Sweep& sweep, const Group& group, const char* variant) {
     claim.why_not = ours.why_not.empty() ? "no such problem is among the results" : ours.why_not;
     return claim;
   }
+  claim.why_not = ours.few_samples();
   claim.ours = ours.average();
   claim.ours_text =
       fmt::format("{} on average, {} in the geometric mean, over {} problem{}", percent(ours.average()),

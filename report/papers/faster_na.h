@@ -44,9 +44,12 @@ struct Group {
 /// What a pair of variants has in a group.
 struct Improvement {
   std::vector<double> speedups;  ///< of the problems in which both were measured
+  std::size_t few = 0;           ///< of the speedups rest on fewer than kFewestSamples samples
   std::size_t problems = 0;
   std::string why_not;  ///< of the first problem in which one was not; empty where all were
 
+  /// How many speedups are not reliable, in words; empty if all are.
+  std::string few_samples() const { return few_samples_of(few, speedups.size()); }
   double average() const;  ///< of the improvements, speedup - 1
   double geometric_mean() const;
   double at(double quantile_of) const;

@@ -60,6 +60,7 @@ Improvement Sweep::improvement(const Group& group, const Pair& pair) const {
     ++result.problems;
     const std::string why = why_not(rows, pair);
     if (why.empty()) {
+      if (!few_samples(*rows.at(pair.faster), *rows.at(pair.slower)).empty()) ++result.few;
       result.speedups.push_back(store::median(rows.at(pair.slower)->samples) /
                                 store::median(rows.at(pair.faster)->samples));
     } else if (result.why_not.empty()) {

@@ -74,7 +74,7 @@ struct ImprovementRow {
     if (ours.why_not.empty()) return plain(all);
     return {fmt::format("{} of {}", ours.speedups.size(), all), all, "the first one that is missing: " + ours.why_not};
   }
-  Value own(double improvement) const { return {percent(improvement), exact(improvement)}; }
+  Value own(double improvement) const { return {percent(improvement), exact(improvement), ours.few_samples()}; }
   Value published_figure(std::size_t i) const {
     if (!theirs.IsSequence()) return absent(why_not_published(group));
     const double improvement = theirs[i].as<double>() / 100;
@@ -111,6 +111,7 @@ std::vector<ColumnOf<ImprovementRow>> improvement_columns() {
       {{"average", "published", true}, "published_average", [](const R& row) { return row.published_figure(0); }},
       {{"min", "published", true}, "published_min", [](const R& row) { return row.published_figure(1); }},
       {{"max", "published", true}, "published_max", [](const R& row) { return row.published_figure(2); }},
+      {{}, "with_few_samples", [](const R& row) { return plain(exact(static_cast<int64_t>(row.ours.few))); }},
   };
   columns.insert(columns.end(), figures.begin(), figures.end());
   return columns;
@@ -155,7 +156,7 @@ struct MatchRecord {
     const auto count =
         std::count_if(ours.speedups.begin(), ours.speedups.end(), [](double speedup) { return speedup * kMatch >= 1; });
     const double share = static_cast<double>(count) / static_cast<double>(ours.speedups.size());
-    return {fmt::format("{:.1f} %", share * 100), exact(share)};
+    return {fmt::format("{:.1f} %", share * 100), exact(share), ours.few_samples()};
   }
 };
 
@@ -199,6 +200,7 @@ std::vector<ColumnOf<MatchRecord>> match_record_columns() {
       {{}, "problems", [](const R& row) { return plain(exact(static_cast<int64_t>(row.ours.speedups.size()))); }},
       {{}, "share", &R::share},
       {{}, "published_share", [](const R& row) { return published_matches_value(row.group, row.kernel, row.other); }},
+      {{}, "with_few_samples", [](const R& row) { return plain(exact(static_cast<int64_t>(row.ours.few))); }},
   };
   columns.insert(columns.end(), figures.begin(), figures.end());
   return columns;

@@ -72,7 +72,8 @@ struct SpeedupRow {
 
 Value packing_free(const SpeedupRow& row) {
   const std::optional<double> speedup = row.ours.speedup_without_packing();
-  return speedup ? speedup_value(*speedup) : absent("the packing of this row or of its self attention was not timed");
+  return speedup ? speedup_value(*speedup, row.ours.few_samples())
+                 : absent("the packing of this row or of its self attention was not timed");
 }
 
 Value peak_share(const SpeedupRow& row, const store::Environment& environment) {
@@ -102,12 +103,18 @@ std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& envi
       {{"ms", "here", true}, "seconds", ours([](const R& row) { return milliseconds_value(row.ours.seconds()); })},
       {{}, "self_attention_seconds", ours([](const R& row) { return plain(exact(row.ours.dense_seconds())); })},
       {{}, "packing_seconds", ours([](const R& row) { return plain(exact(row.ours.fused->packing_seconds)); })},
-      {{"actual", "here", true}, "speedup", ours([](const R& row) { return speedup_value(row.ours.speedup()); })},
+      {{"actual", "here", true}, "speedup", ours([](const R& row) {
+         return speedup_value(row.ours.speedup(), row.ours.few_samples());
+       })},
       {{"without packing", "here", true}, "speedup_without_packing", ours(packing_free)},
       {{"efficiency %", "here", true}, "efficiency", ours([](const R& row) {
          return Value{fmt::format("{:.1f}", row.efficiency() * 100), exact(row.efficiency())};
        })},
       {{"peak %", "here", true}, "peak_share", ours([&](const R& row) { return peak_share(row, environment); })},
+      {{}, "samples", ours([](const R& row) { return plain(exact(std::ssize(row.ours.fused->samples))); })},
+      {{}, "self_attention_samples", ours([](const R& row) {
+         return plain(exact(std::ssize(row.ours.dense->samples)));
+       })},
   };
   const std::pair<const char*, const char*> charts[] = {
       {"actual", ""}, {"without permutation", "_without_permutation"}, {"simulated", "_simulated"}};
@@ -165,7 +172,7 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
                              {"here", Role::kOurs, Mark::kBars, {}},
                              {"simulated, our tiles", Role::kBound, Mark::kPoints, {}},
                              {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
-  std::vector<const store::Row*> rows;
+  std::vector<Measured> shown;
   for (const GnaCase& c : cases) {
     if (!charted(kCharts[0], c.problem)) continue;
     const auto x = static_cast<double>(plot.categories.size());
@@ -173,13 +180,13 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
     for (const std::size_t i : {0, 1}) series[i].points.push_back({x, charted(kCharts[i], c.problem)->at(0)});
     const Measured ours = find_measured(results, configs, c.problem, type);
     if (!ours) continue;
-    rows.insert(rows.end(), {ours.fused, ours.dense});
+    shown.push_back(ours);
     series[2].points.push_back({x, ours.speedup()});
     series[3].points.push_back({x, ours.simulated()});
     series[4].points.push_back({x, ours.flop_wise()});
   }
   plot.series = std::move(series);
-  plot.caption = caption_of(results, rows);
+  plot.caption = plot_caption_of(results, shown);
   plot.caption.emplace_back(
       "In the manner of the charts of NATTEN's documentation, which are in fp16 or bf16, and of figure 4 of the "
       "paper.");
@@ -199,7 +206,7 @@ Plot against_stride(const store::Results& results, const std::vector<GnaCase>& c
   std::vector<Series> series{{"here", Role::kOurs, Mark::kBars, {}},
                              {"simulated, our tiles", Role::kBound, Mark::kLineAndPoints, {}},
                              {"simulated, the paper's tiles", Role::kPublished, Mark::kLineAndPoints, {}}};
-  std::vector<const store::Row*> rows;
+  std::vector<Measured> shown;
   for (const GnaCase& c : cases) {
     if (c.model != like.model || c.problem.window != like.problem.window) continue;
     const auto x = static_cast<double>(plot.categories.size());
@@ -207,12 +214,12 @@ Plot against_stride(const store::Results& results, const std::vector<GnaCase>& c
     series[2].points.push_back({x, simulated_with_published_tiles(c)});
     const Measured ours = find_measured(results, configs, c.problem, type);
     if (!ours) continue;
-    rows.insert(rows.end(), {ours.fused, ours.dense});
+    shown.push_back(ours);
     series[0].points.push_back({x, ours.speedup()});
     series[1].points.push_back({x, ours.simulated()});
   }
   plot.series = std::move(series);
-  plot.caption = caption_of(results, rows);
+  plot.caption = plot_caption_of(results, shown);
   return plot;
 }
 
@@ -234,7 +241,7 @@ Claim claim_over_dense(const store::Results& results, const GnaCase& c, const st
   const double published = charted_b200(c);
   Claim claim = charted_claim(statement, published, fmt::format("{:.1f}x (B200)", published));
   const Measured ours = find_measured(results, configs_of(results, kGnaOpLevel), c.problem, type);
-  claim.why_not = ours.why_not;
+  claim.why_not = ours ? ours.few_samples() : ours.why_not;
   if (ours) {
     claim.ours = ours.speedup() - 1;
     claim.ours_text = fmt::format("{} ({}), {:.0f} % of the bound with our tiles", speedup_text(ours.speedup()), type,
@@ -256,6 +263,7 @@ Claim claim_over_stride_1(const store::Results& results, const GnaCase& strided,
   claim.why_not = ours ? other.why_not : ours.why_not;
   if (ours && other) {
     const double ratio = ours.speedup() / other.speedup();
+    claim.why_not = ours.few_samples().empty() ? other.few_samples() : ours.few_samples();
     claim.ours = ratio - 1;
     claim.ours_text = fmt::format("{}: {} over {} ({})", speedup_text(ratio), speedup_text(ours.speedup()),
                                   speedup_text(other.speedup()), type);

@@ -65,7 +65,8 @@ double Measured::flop_wise() const {
 Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
                        const std::string& type) {
   const auto rank = [&](const Measured& m) {
-    return std::tuple(preferred.contains(m.fused->config), m.why_not.empty(), m.fused->heads);
+    const bool reliable = m && m.few_samples().empty();
+    return std::tuple(preferred.contains(m.fused->config), m.why_not.empty(), reliable, m.fused->heads);
   };
   Measured best;
   for (const store::Row& row : results.rows) {
@@ -101,10 +102,22 @@ std::vector<std::string> caption_of(const store::Results& results, const std::ve
   return machine_caption(results.environment, rows);
 }
 
+std::vector<std::string> plot_caption_of(const store::Results& results, const std::vector<Measured>& shown) {
+  std::vector<const store::Row*> rows;
+  std::size_t few = 0;
+  for (const Measured& measured : shown) {
+    rows.insert(rows.end(), {measured.fused, measured.dense});
+    if (!measured.few_samples().empty()) ++few;
+  }
+  std::vector<std::string> caption = caption_of(results, rows);
+  if (few > 0) caption.push_back(few_samples_of(few, shown.size()) + ".");
+  return caption;
+}
+
 std::string speedup_text(double speedup) { return fmt::format("{:.2f}x", speedup); }
 
 Value milliseconds_value(double seconds) { return {significant(seconds * 1e3, 4), exact(seconds)}; }
 
-Value speedup_value(double speedup) { return {speedup_text(speedup), exact(speedup)}; }
+Value speedup_value(double speedup, const std::string& note) { return {speedup_text(speedup), exact(speedup), note}; }
 
 }  // namespace nalab::report

@@ -40,6 +40,8 @@ struct Measured {
   double seconds() const;        ///< of fused
   double dense_seconds() const;  ///< of self attention
   double speedup() const { return dense_seconds() / seconds(); }
+  /// Why the speedup is not reliable; empty if it is.
+  std::string few_samples() const { return report::few_samples(*fused, *dense); }
   /// With the time that each of the two spends on packing taken off; none where it was not timed.
   std::optional<double> speedup_without_packing() const;
   /// The bound by the tiles that the kernels really use: what they execute.
@@ -50,7 +52,7 @@ struct Measured {
 
 /// The forward rows of a case in a type. Where there are several, those of the preferred configurations, measured or
 /// not: no other configuration's time takes the place of a failed row of theirs. Among these the measured ones, then
-/// those with the most heads.
+/// those with a reliable speedup, then those with the most heads.
 Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
                        const std::string& type);
 
@@ -60,14 +62,17 @@ std::vector<std::string> types_of(const store::Results& results, const std::set<
 /// The machine's caption of the rows used, or a sentence that there are none.
 std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows);
 
+/// That of a plot, which says how many of the speedups shown are not reliable.
+std::vector<std::string> plot_caption_of(const store::Results& results, const std::vector<Measured>& shown);
+
 /// "2.35x"
 std::string speedup_text(double speedup);
 
 /// A time in milliseconds; seconds in the records.
 Value milliseconds_value(double seconds);
 
-/// A speedup for people and programs.
-Value speedup_value(double speedup);
+/// A speedup for people and programs, with a note if it is not reliable.
+Value speedup_value(double speedup, const std::string& note = {});
 
 /// A column's value of rows that have a measurement `ours`: n/a with the reason if it is not there.
 template <class F>

@@ -86,7 +86,14 @@ std::vector<ColumnOf<SampleRow>> columns() {
       {{}, "heads_measured", if_measured([](const R& row) { return plain(exact(row.ours.fused->heads)); })},
       {{}, "seconds_measured", if_measured([](const R& row) { return plain(exact(row.seconds())); })},
       {{"ms", "here", true}, "milliseconds", if_measured(scaled_milliseconds)},
-      {{"speedup", "here", true}, "speedup", if_measured([](const R& row) { return speedup_value(row.speedup()); })},
+      {{"speedup", "here", true}, "speedup", if_measured([](const R& row) {
+         return speedup_value(row.speedup(), row.whole() ? "" : row.ours.few_samples());
+       })},
+      {{}, "samples", if_measured([](const R& row) { return plain(exact(std::ssize(row.ours.fused->samples))); })},
+      {{}, "self_attention_samples", if_measured([](const R& row) {
+         return plain(exact(std::ssize(row.ours.dense->samples)));
+       })},
+
   };
   for (const auto& [machine, key] : kMachines) {
     const std::string field = key;
@@ -136,7 +143,7 @@ Plot plot_of(const store::Results& results, const std::string& type) {
                              {"B200, published", Role::kPublished, Mark::kBars, {}},
                              {"here", Role::kOurs, Mark::kBars, {}},
                              {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
-  std::vector<const store::Row*> rows;
+  std::vector<Measured> shown;
   for (const YAML::Node& sample : published("natten_docs")["profiler_samples"]) {
     if (is_self_attention(sample)) continue;
     const Case problem = problem_of(sample);
@@ -149,11 +156,11 @@ Plot plot_of(const store::Results& results, const std::string& type) {
     series[3].points.push_back({x, sample["flop_wise"].as<double>()});
     const Measured ours = find_measured(results, configs, problem, type);
     if (!ours) continue;
-    rows.insert(rows.end(), {ours.fused, ours.dense});
+    shown.push_back(ours);
     series[2].points.push_back({x, ours.speedup()});
   }
   plot.series = std::move(series);
-  plot.caption = caption_of(results, rows);
+  plot.caption = plot_caption_of(results, shown);
   return plot;
 }
 

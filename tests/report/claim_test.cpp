@@ -38,6 +38,17 @@ TEST(Claim, ThatSomethingIsSlowerIsJudgedAlike) {
 
 TEST(Claim, WithoutAMeasurementThereIsNoVerdict) { EXPECT_EQ(verdict(2, std::nullopt), "not measured"); }
 
+TEST(Claim, WithAReasonNotToItIsNotJudged) {
+  Claim doubtful = claim(2, 2);
+  doubtful.why_not = "fewer than 3 samples: dense has 1";
+  EXPECT_EQ(text_of(judge(doubtful)), "not judged");
+  const Table table = claims_table({doubtful});
+  EXPECT_EQ(table.rows[0][3].text, "+200 %");
+  EXPECT_EQ(table.rows[0][4].text, "not judged");
+  EXPECT_EQ(table.footnotes.at(table.rows[0][4].footnote - 1), doubtful.why_not);
+  EXPECT_THAT(rule(), testing::HasSubstr("fewer than 3 samples is not judged"));
+}
+
 TEST(Claim, ImprovementsReadAsPercentOrFactor) {
   EXPECT_EQ(improvement_text(0.5), "+50 %");
   EXPECT_EQ(improvement_text(-0.25), "-25 %");

@@ -41,7 +41,9 @@ Section nasty_section() {
   section.title = kNasty;
   section.about = {kNasty};
   section.sources = {kNasty};
-  section.claims = {sample_claim(2, 3), sample_claim(2, 0.5), sample_claim(2, -0.5), sample_claim(2, std::nullopt)};
+  section.claims = {sample_claim(2, 3), sample_claim(2, 0.5), sample_claim(2, -0.5), sample_claim(2, std::nullopt),
+                    sample_claim(2, 1)};
+  section.claims.back().why_not = "too few samples";
   Plot plot;
   plot.name = "bars";
   plot.title = kNasty;
@@ -161,15 +163,19 @@ TEST(Html, HasEachTablePlotAndSectionOnce) {
 
 TEST(Html, SaysWhatHoldsAndByWhichRule) {
   const std::string page = to_html(sample_report(), {});
-  EXPECT_THAT(page, HasSubstr("1 of 4 published claims hold here, 1 in part, 1 does not, 1 was not measured."));
-  for (const char* verdict : {"verdict holds\">holds<", "verdict part\">holds in part<",
-                              "verdict fails\">does not hold<", "verdict unknown\">not measured<"}) {
+  EXPECT_THAT(
+      page,
+      HasSubstr("1 of 5 published claims hold here, 1 in part, 1 does not, 1 is not judged, 1 was not measured."));
+  for (const char* verdict :
+       {"verdict holds\">holds<", "verdict part\">holds in part<", "verdict fails\">does not hold<",
+        "verdict unknown\">not measured<", "verdict unknown\">not judged<"}) {
     EXPECT_EQ(count(page, verdict), 1u) << verdict;
   }
   EXPECT_THAT(page, HasSubstr(escape_html(rule())));
   EXPECT_THAT(page, HasSubstr("published <b>+200 %</b> · here <b>+300 %</b>"));
   EXPECT_THAT(page, HasSubstr("here not measured: no problem of the kind was run"));
-  EXPECT_EQ(count(page, "<a href=\"#t-t\">table</a>"), 4u);
+  EXPECT_EQ(count(page, "<a href=\"#t-t\">table</a>"), 5u);
+  EXPECT_THAT(page, HasSubstr("here <b>+100 %</b>: too few samples"));
 }
 
 TEST(Html, WithoutClaimsItSaysSo) {

@@ -17,8 +17,10 @@
 namespace nalab::report {
 namespace {
 
+using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 /// What a made-up row is of. The window of dense is the layout.
 struct Made {
@@ -49,6 +51,9 @@ store::Row made(const std::string& config, const Made& m, const std::string& var
   row.executed_flops = executed;
   return row;
 }
+
+/// Samples of a time that is reliable.
+std::vector<double> thrice(double seconds) { return {seconds, seconds, seconds}; }
 
 store::Results with_config(const std::string& name, const std::string& table) {
   store::Results results;
@@ -111,7 +116,7 @@ void add_sweep(store::Results& results, const Made& problem, double naive, doubl
   const std::pair<const char*, double> rows[] = {{"dense", dense}, {"naive", naive}, {"gemm", gemm}, {"fused", fused}};
   for (const auto& [variant, milliseconds] : rows) {
     if (milliseconds == 0) continue;
-    results.rows.push_back(made("fna_small", problem, variant, {milliseconds / 1e3}, 1'000'000, 1'000'000));
+    results.rows.push_back(made("fna_small", problem, variant, thrice(milliseconds / 1e3), 1'000'000, 1'000'000));
   }
 }
 
@@ -161,8 +166,8 @@ store::Results use_cases(const std::string& table) {
   Made block_sparse = hunyuan;
   block_sparse.stride = "16x8x8";
   add(hunyuan, "dense", {22, 20, 24}, 1'111'000'000'000, 1'111'000'000'000).packing_seconds = 1;
-  add(hunyuan, "fused", {2.75}, 100'000'000'000, 120'000'000'000).packing_seconds = 0.25;
-  add(block_sparse, "fused", {2.2}, 100'000'000'000, 100'000'000'000);
+  add(hunyuan, "fused", thrice(2.75), 100'000'000'000, 120'000'000'000).packing_seconds = 0.25;
+  add(block_sparse, "fused", thrice(2.2), 100'000'000'000, 100'000'000'000);
   // Another configuration's rows are not preferred, however many heads they have.
   results.configs.push_back({"other", "", "", "generic", "dense"});
   Made heads = hunyuan;
@@ -223,8 +228,8 @@ TEST(EndToEnd, GivesTheExpectedSection) {
 TEST(EndToEnd, AtTheFlopWiseBoundTheProjectionIsThePublishedBound) {
   store::Results results = with_config("small", "gna_op_level");
   const Made block_sparse{"30x48x80", "18x24x24", "16x8x8", "1x1x1"};
-  results.rows = {made("small", block_sparse, "dense", {11.1}, 111, 111),
-                  made("small", block_sparse, "fused", {1}, 10, 10)};
+  results.rows = {made("small", block_sparse, "dense", thrice(11.1), 111, 111),
+                  made("small", block_sparse, "fused", thrice(1), 10, 10)};
   const Claim claim = end_to_end_sections(results, {}).at(0).claims.at(0);
   ASSERT_TRUE(claim.ours.has_value());
   EXPECT_NEAR(*claim.ours, 1.23, 0.005);
@@ -234,7 +239,7 @@ TEST(EndToEnd, AtTheFlopWiseBoundTheProjectionIsThePublishedBound) {
 TEST(Profiler, GivesTheExpectedSection) {
   store::Results results = use_cases("natten_profiler");
   const Made line{"32768", "2048", "256", "1", "f32"};
-  results.rows.push_back(made("small", line, "dense", {1.6}, 1600, 1600));
+  results.rows.push_back(made("small", line, "dense", thrice(1.6), 1600, 1600));
   results.rows.push_back(made("small", line, "fused", {0.1}, 100, 100));
   expect_section(profiler_sections(results, {}), "natten_profiler");
 }
@@ -251,9 +256,9 @@ store::Results cosmos(bool whole) {
                   {{"8x44x80", "8x20x40", "1x4x8", "1x1x1"}, 0.25, 230},
                   {{"8x44x80", "8x28x56", "1x4x8", "1x1x1"}, 0.5, 450}};
   for (const auto& [problem, seconds, flops] : patterns) {
-    results.rows.push_back(made("small", problem, "fused", {seconds}, flops, flops));
+    results.rows.push_back(made("small", problem, "fused", thrice(seconds), flops, flops));
   }
-  results.rows.push_back(made("small", patterns[0].problem, "dense", {1}, 1000, 1000));
+  results.rows.push_back(made("small", patterns[0].problem, "dense", thrice(1), 1000, 1000));
   if (!whole) results.rows[3] = without_times(results.rows[3], "refused", "needs 99 GB, the machine has 8 GB");
   return results;
 }
@@ -273,7 +278,7 @@ TEST(CosmosPredict2, TheStackIsTheHarmonicMeanOfItsLayers) {
 TEST(CosmosPredict2, AttentionBelowTheEndToEndFigureHoldsInPartAtBest) {
   const auto verdict = [](double dense_seconds) {
     store::Results results = cosmos(true);
-    results.rows.back().samples = {dense_seconds};
+    results.rows.back().samples = thrice(dense_seconds);
     return judge(cosmos_predict2_sections(results, {}).at(0).claims.at(0));
   };
   // The layers of the stack take 5.525 s in all; 28 of self attention take 2.59 and 2.61 times that.
@@ -287,7 +292,7 @@ TEST(CosmosPredict2, TheBestSettingIsHeldAgainstUpTo) {
     for (std::string* text : {&row.layout, &row.window, &row.problem, &row.baseline, &row.id}) {
       text->replace(0, 1, "16");
     }
-    if (row.variant == "fused") row.samples[0] /= 2;
+    if (row.variant == "fused") row.samples = thrice(row.samples[0] / 2);
     results.rows.push_back(row);
   }
   const Claim claim = cosmos_predict2_sections(results, {}).at(0).claims.at(0);
@@ -299,6 +304,116 @@ TEST(CosmosPredict2, AStackWithoutOneOfItsPatternsIsNotMeasured) {
   const Section section = cosmos_predict2_sections(cosmos(false), {}).at(0);
   EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotMeasured);
   EXPECT_THAT(section.claims[0].why_not, HasSubstr("local_77: fused was not run: needs 99 GB, the machine has 8 GB"));
+}
+
+/// The sections of a module after a row, found by variant and layout, is left with a number of samples.
+Section with_samples(std::vector<Section> (*sections)(const store::Results&, const Options&), store::Results results,
+                     const std::string& variant, const std::string& layout, std::size_t samples) {
+  for (store::Row& row : results.rows) {
+    if (row.variant == variant && row.layout == layout) row.samples.resize(samples, row.samples.at(0));
+  }
+  return sections(results, {}).at(0);
+}
+
+/// The footnotes of a table's cells that have this heading and group, for each row; empty if there is none.
+std::vector<std::string> notes_of(const Table& table, const std::string& heading, const std::string& group) {
+  std::vector<std::string> notes;
+  for (const auto& row : table.rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (table.columns[i].heading != heading || table.columns[i].group != group) continue;
+      notes.push_back(row[i].footnote == 0 ? "" : table.footnotes.at(row[i].footnote - 1));
+    }
+  }
+  return notes;
+}
+
+constexpr const char* kDenseHasOne = "fewer than 3 samples: dense has 1";
+
+TEST(FewSamples, OfSelfAttentionMarkSpeedupsOfGeneralizedNa) {
+  const Section section = with_samples(generalized_na_sections, use_cases("gna_op_level"), "dense", "30x48x80", 1);
+  for (const char* heading : {"actual", "without packing"}) {
+    EXPECT_THAT(notes_of(section.tables.at(0), heading, "here"), Contains(kDenseHasOne)) << heading;
+  }
+  EXPECT_THAT(notes_of(section.tables.at(0), "FLOP-wise", "bound"), Not(Contains(kDenseHasOne)));
+  EXPECT_THAT(to_csv(section.tables.at(0)), HasSubstr(",self_attention_samples,"));
+  EXPECT_THAT(section.plots.at(0).caption,
+              Contains("2 of 2 speedups have fewer than 3 samples of one of their times."));
+  for (const Claim& claim : section.claims) {
+    EXPECT_EQ(judge(claim), Verdict::kNotJudged) << claim.statement;
+    EXPECT_EQ(claim.why_not, kDenseHasOne);
+    EXPECT_TRUE(claim.ours.has_value());
+  }
+  const Section enough = with_samples(generalized_na_sections, use_cases("gna_op_level"), "dense", "30x48x80", 3);
+  EXPECT_EQ(judge(enough.claims.at(0)), Verdict::kHolds);
+  EXPECT_THAT(enough.plots.at(0).caption, Not(Contains(HasSubstr("fewer than"))));
+}
+
+TEST(FewSamples, OfTheVariantItselfCountToo) {
+  const Section section = with_samples(generalized_na_sections, use_cases("gna_op_level"), "fused", "30x48x80", 2);
+  EXPECT_THAT(notes_of(section.tables.at(0), "actual", "here"), Contains("fewer than 3 samples: fused has 2"));
+  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+}
+
+TEST(FewSamples, MarkProjections) {
+  const Section section = with_samples(end_to_end_sections, use_cases("gna_op_level"), "dense", "30x48x80", 1);
+  for (const char* heading : {"attention", "end to end, projected"}) {
+    EXPECT_THAT(notes_of(section.tables.at(2), heading, "here, f32"), Contains(kDenseHasOne)) << heading;
+  }
+  EXPECT_THAT(section.plots.at(2).caption, Contains(HasSubstr("fewer than 3 samples")));
+  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+}
+
+TEST(FewSamples, MarkTheProfilersSpeedupsButNotSelfAttentionItself) {
+  const Section section = with_samples(profiler_sections, use_cases("natten_profiler"), "dense", "30x48x80", 1);
+  const std::vector<std::string> notes = notes_of(section.tables.at(0), "speedup", "here");
+  EXPECT_EQ(std::count(notes.begin(), notes.end(), kDenseHasOne), 2) << "stride 1 and 16x8x8";
+  EXPECT_THAT(section.plots.at(0).caption, Contains(HasSubstr("fewer than 3 samples")));
+}
+
+TEST(FewSamples, OfOnePatternMarkTheStack) {
+  store::Results results = cosmos(true);
+  results.rows.at(1).samples = {0.1};
+  const Section section = cosmos_predict2_sections(results, {}).at(0);
+  const std::string note = "fewer than 3 samples: fused has 1";
+  EXPECT_THAT(notes_of(section.tables.at(0), "speedup", "here"), testing::ElementsAre("", note, "", "", ""));
+  EXPECT_EQ(notes_of(section.tables.at(1), "speedup here", "").back(), "global_w: " + note);
+  EXPECT_THAT(section.plots.at(0).caption, Contains(HasSubstr("1 of 5 speedups has fewer than 3 samples")));
+  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+}
+
+TEST(FewSamples, AReliableSettingIsPreferredForTheClaim) {
+  store::Results results = cosmos(true);
+  for (store::Row row : cosmos(true).rows) {
+    for (std::string* text : {&row.layout, &row.window, &row.problem, &row.baseline, &row.id}) {
+      text->replace(0, 1, "16");
+    }
+    row.samples = {row.variant == "fused" ? row.samples[0] / 2 : row.samples[0]};
+    results.rows.push_back(row);
+  }
+  const Claim claim = cosmos_predict2_sections(results, {}).at(0).claims.at(0);
+  EXPECT_EQ(claim.table, "cosmos_predict2_2B_8_frames_f32");
+  EXPECT_EQ(claim.why_not, "");
+}
+
+TEST(FewSamples, OfOneProblemMarkTheAverages) {
+  store::Results results = with_config("fna_small", "faster_na");
+  add_sweep(results, {"64", "3", "1", "1", "f16"}, 10, 2.5, 1, 4);
+  add_sweep(results, {"64", "5", "1", "1", "f16"}, 10, 10, 5, 4);
+  const std::string note = "1 of 2 speedups has fewer than 3 samples of one of its times";
+  for (store::Row& row : results.rows) {
+    if (row.variant == "naive" && row.window == "3") row.samples = {row.samples[0]};
+  }
+  const Section section = faster_na_sections(results, {}).at(0);
+  for (const char* heading : {"average", "geometric mean", "median", "min", "max"}) {
+    EXPECT_THAT(notes_of(section.tables.at(0), heading, "here"), testing::ElementsAre(note, note, "")) << heading;
+  }
+  EXPECT_THAT(notes_of(section.tables.at(1), "naive", "here"), testing::ElementsAre("", note, note));
+  EXPECT_EQ(section.tables.at(0).records.fields.back(), "with_few_samples");
+  EXPECT_EQ(section.tables.at(0).records.lines.at(0).back(), "1");
+  EXPECT_THAT(section.plots.at(0).caption,
+              Contains("2 of 4 speedups have fewer than 3 samples of one of their times."));
+  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+  EXPECT_EQ(section.claims.at(0).why_not, note);
 }
 
 TEST(Papers, HaveNothingToSayOfOtherResults) {

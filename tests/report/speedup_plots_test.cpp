@@ -49,7 +49,21 @@ TEST(SpeedupPlots, BarsHaveOneGroupAProblem) {
   EXPECT_THAT(ys(plot.series[0]), ElementsAre(0.0035 / 0.00011, 35));
   EXPECT_EQ(plot.series[1].name, "FLOP-wise bound");
   EXPECT_THAT(ys(plot.series[1]), ElementsAre(20.0 / 3, 4));
-  EXPECT_THAT(plot.caption.back(), HasSubstr("Example CPU 9000 @ 3.0 GHz, avx2, 2 threads; git revision 0123456789ab"));
+  EXPECT_THAT(plot.caption.at(1), HasSubstr("Example CPU 9000 @ 3.0 GHz, avx2, 2 threads; git revision 0123456789ab"));
+}
+
+TEST(SpeedupPlots, CaptionsCountSpeedupsOfFewSamples) {
+  EXPECT_EQ(plots_of(sample_results()).at(0).caption.back(),
+            "1 of 2 speedups has fewer than 3 samples of one of its times.");
+  store::Results results = sample_results();
+  for (store::Row& row : results.rows) {
+    if (row.problem == "8x9_w5_f32" && row.variant == "naive") row.samples = {1e-4, 1e-4, 1e-4};
+  }
+  EXPECT_THAT(plots_of(results).at(0).caption, testing::Not(testing::Contains(HasSubstr("fewer than"))));
+  for (store::Row& row : results.rows) {
+    if (row.problem == "8x9_self_f32") row.samples = {0.0035};
+  }
+  EXPECT_EQ(plots_of(results).at(0).caption.back(), "2 of 2 speedups have fewer than 3 samples of one of their times.");
 }
 
 TEST(SpeedupPlots, EqualLabelsAreToldApart) {
@@ -134,6 +148,7 @@ TEST(SpeedupPlots, HistogramsTakeThirtyProblems) {
   EXPECT_EQ(plot.series[0].name, "fused over naive");
   EXPECT_THAT(plot.categories, ElementsAre("1/2 to 1", "1 to 2", "2 to 4"));
   EXPECT_THAT(ys(plot.series[0]), ElementsAre(1, 0, 29));
+  EXPECT_EQ(plot.caption.back(), "30 of 30 speedups have fewer than 3 samples of one of their times.");
 }
 
 TEST(SpeedupPlots, WithoutABaselineThereAreNone) {

@@ -37,6 +37,24 @@ TEST(Speedup, ExplicitBaselineReplacesDense) {
   EXPECT_EQ(texts(tables[0], 0)[5], "0.1100");
 }
 
+TEST(Speedup, FewSamplesOfTheBaselineAreMarked) {
+  store::Results results = sample_results();
+  results.rows.at(0).samples = {0.003, 0.004};
+  const auto tables = tables_of(results, {});
+  EXPECT_EQ(texts(tables[0], 0)[5], "31.8x: fewer than 3 samples: dense has 2");
+  EXPECT_EQ(texts(tables[0], 1)[5], "35.0x: fewer than 3 samples: naive has 1 and dense has 2");
+  // problem, window, type, variant, median, spread, speedup: self attention over itself is 1 whatever its samples.
+  EXPECT_EQ(texts(tables[1], 0)[6], "1.00x");
+  EXPECT_EQ(texts(tables[1], 1)[6], "31.8x: fewer than 3 samples: dense has 2");
+  const Records& records = tables[1].records;
+  const auto field = std::find(records.fields.begin(), records.fields.end(), "baseline_samples");
+  ASSERT_NE(field, records.fields.end());
+  EXPECT_EQ(records.lines.at(1).at(field - records.fields.begin()), "2");
+
+  results.rows.at(0).samples.push_back(0.003);
+  EXPECT_EQ(texts(tables_of(results, {})[0], 0)[5], "27.3x");
+}
+
 TEST(Speedup, TheConfigChoosesTheBaseline) {
   store::Results results = sample_results();
   results.configs[0].baseline = "fused";
@@ -126,7 +144,7 @@ TEST(Speedup, PeakOfTwoArithmeticsIsThatOfTheirTimesTogether) {
 
 TEST(Speedup, EachConfigHasItsTables) {
   store::Results results = sample_results();
-  store::Row other = sample_row("D", 7, "naive", "f32", {0.001});
+  store::Row other = sample_row("D", 7, "naive", "f32", {0.001, 0.001, 0.001});
   other.config = "other";
   results.rows.push_back(other);
   results.configs.push_back({"other", "", "", "generic", "dense"});
