@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "experiments/config/config.h"
+#include "experiments/plan/estimate.h"
+#include "experiments/plan/plan.h"
+#include "report/figures.h"
 #include "report/papers/generalized_na.h"
 #include "report/papers/published.h"
 
@@ -117,6 +120,24 @@ TEST(PapersConfigs, SweepsHaveAboutThePublishedCounts) {
     EXPECT_TRUE(std::any_of(full.problems.begin(), full.problems.end(), [](const config::ProblemSettings& p) {
       return *std::max_element(p.window.begin(), p.window.end()) == 3;
     }));
+  }
+}
+
+TEST(PapersConfigs, QuickFormsTakeEnoughSamplesForTheirClaims) {
+  for (const char* name : {"gna_op_level", "natten_profiler", "cosmos_predict2", "fna_1d", "fna_2d", "fna_3d"}) {
+    const config::Config quick = shipped(name, Form::quick);
+    const config::Timing& timing = quick.settings.timing;
+    const auto needed = static_cast<int64_t>(report::kFewestSamples);
+    EXPECT_GE(timing.min_samples, needed) << name;
+    EXPECT_GE(timing.max_samples, needed) << name;
+    // No sample is taken once the earlier ones add up to max_seconds.
+    const plan::Plan plan = plan::make_plan({quick}, "", {int64_t{1} << 40, 2});
+    for (const plan::Group& group : plan.groups) {
+      for (const plan::PlannedRow& row : group.rows) {
+        const double call = plan::call_seconds(*row.variant, row.problem, row.pass, 2);
+        EXPECT_LT(static_cast<double>(needed - 1) * call, timing.max_seconds) << row.id;
+      }
+    }
   }
 }
 
