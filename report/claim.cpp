@@ -9,26 +9,26 @@
 
 namespace nalab::report {
 
-Verdict judge(const Claim& claim) {
-  if (!claim.ours) return Verdict::kNotMeasured;
-  if (!claim.why_not.empty()) return Verdict::kNotJudged;
+ClaimVerdict judge(const Claim& claim) {
+  if (!claim.ours) return ClaimVerdict::not_measured;
+  if (!claim.why_not.empty()) return ClaimVerdict::not_judged;
   // As a share of the published improvement: negative where the signs differ.
   const double share = *claim.ours / claim.published;
-  if (share >= claim.share_needed) return Verdict::kHolds;
-  return share > 0 ? Verdict::kHoldsInPart : Verdict::kDoesNotHold;
+  if (share >= claim.share_needed) return ClaimVerdict::holds;
+  return share > 0 ? ClaimVerdict::holds_in_part : ClaimVerdict::does_not_hold;
 }
 
-std::string text_of(Verdict verdict) {
+std::string text_of(ClaimVerdict verdict) {
   switch (verdict) {
-    case Verdict::kHolds:
+    case ClaimVerdict::holds:
       return "holds";
-    case Verdict::kHoldsInPart:
+    case ClaimVerdict::holds_in_part:
       return "holds in part";
-    case Verdict::kDoesNotHold:
+    case ClaimVerdict::does_not_hold:
       return "does not hold";
-    case Verdict::kNotJudged:
+    case ClaimVerdict::not_judged:
       return "not judged";
-    case Verdict::kNotMeasured:
+    case ClaimVerdict::not_measured:
       break;
   }
   return "not measured";

@@ -22,14 +22,14 @@ struct Claim {
   std::string table = {};      ///< name of the table of the same section that shows the figure; may be empty
 };
 
-enum class Verdict { kHolds, kHoldsInPart, kDoesNotHold, kNotJudged, kNotMeasured };
+enum class ClaimVerdict { holds, holds_in_part, does_not_hold, not_judged, not_measured };
 
 /// "holds" where our improvement has the sign of the published one and at least the share of its size that the claim
 /// needs, "holds in part" where it has the sign alone, else "does not hold". "Not judged" if there is a reason not to.
-Verdict judge(const Claim& claim);
+ClaimVerdict judge(const Claim& claim);
 
 /// "holds", "holds in part", "does not hold", "not judged", "not measured"
-std::string text_of(Verdict verdict);
+std::string text_of(ClaimVerdict verdict);
 
 /// The rule of judge() in words.
 std::string rule();

@@ -33,20 +33,20 @@ constexpr std::array kFrame{Colour{"plot-frame", 0x767c84, 0x8b929b}, Colour{"pl
 
 std::span<const Colour> shades(Role role) {
   switch (role) {
-    case Role::kPublished:
+    case Role::published:
       return kPublished;
-    case Role::kBaseline:
+    case Role::baseline:
       return kBaseline;
-    case Role::kBound:
+    case Role::bound:
       return kBound;
-    case Role::kOurs:
+    case Role::ours:
       break;
   }
   return kOurs;
 }
 
 void for_each_colour(const auto& visit) {
-  for (const Role role : {Role::kOurs, Role::kPublished, Role::kBaseline, Role::kBound}) {
+  for (const Role role : {Role::ours, Role::published, Role::baseline, Role::bound}) {
     for (const Colour& colour : shades(role)) visit(colour);
   }
   for (const Colour& colour : kFrame) visit(colour);
@@ -79,8 +79,8 @@ class Script {
  public:
   explicit Script(const Plot& plot) : plot_(plot) {
     for (const Series& series : plot.series) {
-      if (series.mark == Mark::kBars) ++bar_series_;
-      has_lines_ = has_lines_ || series.mark == Mark::kLine || series.mark == Mark::kLineAndPoints;
+      if (series.mark == Mark::bars) ++bar_series_;
+      has_lines_ = has_lines_ || series.mark == Mark::line || series.mark == Mark::line_and_points;
     }
     const bool has_long_names = std::any_of(plot.categories.begin(), plot.categories.end(),
                                             [](const std::string& name) { return name.size() > kLongName; });
@@ -187,7 +187,7 @@ class Script {
   void all_series() {
     std::size_t bars = 0;
     for (const Series& series : plot_.series) {
-      if (series.mark != Mark::kBars) continue;
+      if (series.mark != Mark::bars) continue;
       bars += series.points.size();
       for (const Point& point : series.points) values_are_whole_ = values_are_whole_ && point.y == std::round(point.y);
     }
@@ -205,7 +205,7 @@ class Script {
         data += fmt::format("$s{} << END\n{}END\n", i, lines);
         commands += (commands.empty() ? "plot " : ", \\\n") + command(series, i, colour, shade);
       }
-      if (series.mark == Mark::kBars) ++bar;
+      if (series.mark == Mark::bars) ++bar;
     }
     script_ += data + commands + "\n";
   }
@@ -213,7 +213,7 @@ class Script {
   /// The data of a series: x, y, ends of the box or of the error bar, along the axes of the image. Labels are set at
   /// once.
   std::string lines_of(const Series& series, std::size_t bar) {
-    const bool bars = series.mark == Mark::kBars;
+    const bool bars = series.mark == Mark::bars;
     const double half = kGroupWidth / static_cast<double>(std::max<std::size_t>(bar_series_, 1)) / 2;
     std::string lines;
     for (const Point& point : series.points) {
@@ -244,20 +244,20 @@ class Script {
 
   std::string command(const Series& series, std::size_t i, const std::string& colour, std::size_t shade) const {
     std::string text;
-    const bool bound = series.role == Role::kBound;
+    const bool bound = series.role == Role::bound;
     switch (series.mark) {
-      case Mark::kBars:
+      case Mark::bars:
         text = fmt::format("$s{} using 1:2:3:4:5:6 with boxxyerror linecolor rgb '{}'", i, colour);
         break;
-      case Mark::kLine:
+      case Mark::line:
         text = fmt::format("$s{} using 1:2 with lines linewidth 2 dashtype {} linecolor rgb '{}'", i,
                            bound ? shade + 2 : 1, colour);
         break;
-      case Mark::kPoints:
+      case Mark::points:
         text = fmt::format("$s{} using 1:2 with points pointtype {} pointsize {} linecolor rgb '{}'", i, bound ? 13 : 7,
                            bound ? 1.0 : 0.7, colour);
         break;
-      case Mark::kLineAndPoints:
+      case Mark::line_and_points:
         text = fmt::format(
             "$s{} using 1:2 with linespoints linewidth 2 dashtype {} pointtype {} pointsize 0.8 pointinterval 1 "
             "linecolor rgb '{}'",

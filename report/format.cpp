@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/problem.h"
+
 namespace nalab::report {
 
 std::string significant(double value, int digits) {
@@ -16,5 +18,9 @@ std::string significant(double value, int digits) {
 std::string exact(double value) { return fmt::format("{}", value); }
 std::string exact(int64_t value) { return fmt::format("{}", value); }
 std::string exact(const std::string& value) { return value; }
+
+bool is_everywhere(int64_t value, std::string_view field, std::string_view text) {
+  return std::ranges::all_of(parse_extents(field, text), [value](int64_t one) { return one == value; });
+}
 
 }  // namespace nalab::report

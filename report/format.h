@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace nalab::report {
 
@@ -13,6 +14,9 @@ std::string significant(double value, int digits);
 std::string exact(double value);
 std::string exact(int64_t value);
 std::string exact(const std::string& value);
+
+/// Whether all numbers of a row's field, such as a stride of "1x1x1", are this one. Throws as parse_extents does.
+bool is_everywhere(int64_t value, std::string_view field, std::string_view text);
 
 /// "a", "a and b", "a, b and c"
 template <class Texts>

@@ -99,23 +99,23 @@ std::string section_html(const Section& section, const Images& images) {
   return text + "</section>\n";
 }
 
-const char* class_of(Verdict verdict) {
+const char* class_of(ClaimVerdict verdict) {
   switch (verdict) {
-    case Verdict::kHolds:
+    case ClaimVerdict::holds:
       return "holds";
-    case Verdict::kHoldsInPart:
+    case ClaimVerdict::holds_in_part:
       return "part";
-    case Verdict::kDoesNotHold:
+    case ClaimVerdict::does_not_hold:
       return "fails";
-    case Verdict::kNotJudged:
-    case Verdict::kNotMeasured:
+    case ClaimVerdict::not_judged:
+    case ClaimVerdict::not_measured:
       break;
   }
   return "unknown";
 }
 
 std::string claim_html(const Claim& claim) {
-  const Verdict verdict = judge(claim);
+  const ClaimVerdict verdict = judge(claim);
   std::string here = claim.ours ? fmt::format("here <b>{}</b>", escape_html(claim.ours_text)) : "here not measured";
   if (!claim.why_not.empty()) here += ": " + escape_html(claim.why_not);
   const std::string link = claim.table.empty() ? "" : fmt::format(" · <a href=\"#t-{}\">table</a>", claim.table);

@@ -38,7 +38,7 @@ Plot histogram(std::string name, std::string title, std::string x_label, std::sp
     std::vector<Point> points(plot.categories.size());
     for (std::size_t i = 0; i < points.size(); ++i) points[i].x = static_cast<double>(i);
     for (const double value : sample.values) ++points[static_cast<std::size_t>(bin_of(value) - first)].y;
-    plot.series.push_back({sample.name, sample.role, Mark::kBars, std::move(points)});
+    plot.series.push_back({sample.name, sample.role, Mark::bars, std::move(points)});
   }
   return plot;
 }

@@ -13,14 +13,14 @@ namespace nalab::report {
 
 /// What a series stands for: chooses its colour. The first, second, ... series of the same role differ in shade.
 enum class Role {
-  kOurs,       ///< measured here; up to six series
-  kPublished,  ///< a published figure; up to three series
-  kBaseline,   ///< what others are held against
-  kBound,      ///< a limit or a model's answer
+  ours,       ///< measured here; up to six series
+  published,  ///< a published figure; up to three series
+  baseline,   ///< what others are held against
+  bound,      ///< a limit or a model's answer
 };
 
 /// How a series is drawn. Series of bars stand beside each other in groups, in the order of the series.
-enum class Mark { kBars, kLine, kPoints, kLineAndPoints };
+enum class Mark { bars, line, points, line_and_points };
 
 struct Point {
   double x = 0;  ///< on an axis of categories: the index of the category
@@ -31,8 +31,8 @@ struct Point {
 
 struct Series {
   std::string name;
-  Role role = Role::kOurs;
-  Mark mark = Mark::kBars;
+  Role role = Role::ours;
+  Mark mark = Mark::bars;
   std::vector<Point> points;  ///< what was not measured is left out; lines run in this order
 };
 
@@ -54,7 +54,7 @@ struct Plot {
 /// Values to be counted in a histogram.
 struct Sample {
   std::string name;
-  Role role = Role::kOurs;
+  Role role = Role::ours;
   std::vector<double> values;  ///< positive
 };
 

@@ -30,13 +30,10 @@ struct View {
 };
 
 std::string dilation_text(const SimulationRow& row) {
-  const bool none = row.dilation == "1" || row.dilation == "1x1" || row.dilation == "1x1x1";
-  return none ? "none" : row.dilation;
+  return is_everywhere(1, "dilation", row.dilation) ? "none" : row.dilation;
 }
 
-std::string causal_text(const SimulationRow& row) {
-  return row.causal.find('1') == std::string::npos ? "no" : row.causal;
-}
+std::string causal_text(const SimulationRow& row) { return is_everywhere(0, "causal", row.causal) ? "no" : row.causal; }
 
 std::vector<Trait<SimulationRow>> all_traits() {
   using Row = SimulationRow;
@@ -59,10 +56,10 @@ std::optional<double> difference(double own, double published) {
   return published == 0 ? std::nullopt : std::optional(own - published);
 }
 
-struct Verdict {
+struct SimulationVerdict {
   std::optional<double> flops, simulated;  ///< differences, own less published
 
-  explicit Verdict(const SimulationRow& row)
+  explicit SimulationVerdict(const SimulationRow& row)
       : flops(difference(row.end_to_end_flops, row.published_flops)),
         simulated(difference(row.end_to_end_simulated, row.published_simulated)) {}
 
@@ -108,8 +105,9 @@ std::vector<std::string> caption_of(const View& view, bool compared) {
       "the worst query tile visits; end to end: of the application, of which attention is a share, by Amdahl's law."};
   if (!view.common.empty()) caption.push_back(view.common);
   if (compared) {
-    const auto reproduced = std::count_if(view.rows.begin(), view.rows.end(),
-                                          [](const SimulationRow* row) { return Verdict(*row).is_reproduced(); });
+    const auto reproduced = std::count_if(view.rows.begin(), view.rows.end(), [](const SimulationRow* row) {
+      return SimulationVerdict(*row).is_reproduced();
+    });
     caption.push_back(
         fmt::format("Reproduced: both end-to-end figures are within 0.01 of the published ones, as in {} "
                     "of {} rows. Actual: measured by the publication.",
@@ -122,7 +120,7 @@ std::vector<std::string> caption_of(const View& view, bool compared) {
 Value speedup_value(double speedup) { return plain(speedup == 0 ? "-" : fmt::format("{:.2f}x", speedup)); }
 
 Value verdict_value(const SimulationRow& row) {
-  const Verdict verdict(row);
+  const SimulationVerdict verdict(row);
   const bool excused = verdict.is_compared() && !verdict.is_reproduced() && !row.exception.empty();
   return {verdict.text(row), "", excused ? verdict.difference_text() + ": " + row.exception : ""};
 }
@@ -139,7 +137,7 @@ Records records_of(const View& view) {
     std::vector<std::string> line;
     store::SimulationRow::visit_fields(
         *row, [&](const char*, const auto& value, const char*) { line.push_back(exact(value)); });
-    const Verdict verdict(*row);
+    const SimulationVerdict verdict(*row);
     const store::Environment& environment = view.results.environment;
     line.insert(line.end(), {text(verdict.flops), text(verdict.simulated), verdict.text(*row), environment.revision,
                              environment.started});
@@ -185,7 +183,7 @@ std::vector<ColumnOf<SimulationRow>> columns_of(const View& view, bool compared)
 
 Table table_of(const View& view) {
   const bool compared = std::any_of(view.rows.begin(), view.rows.end(),
-                                    [](const SimulationRow* row) { return Verdict(*row).is_compared(); });
+                                    [](const SimulationRow* row) { return SimulationVerdict(*row).is_compared(); });
   Table table;
   table.name = view.rows.front()->config + "_" + view.rows.front()->table;
   table.title = title_of(view);

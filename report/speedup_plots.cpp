@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <limits>
 #include <map>
 #include <set>
 
+#include "core/problem.h"
 #include "report/caption.h"
 #include "report/format.h"
 #include "report/speedup_view.h"
@@ -61,19 +61,22 @@ std::optional<double> flops_ratio(const SpeedupView& view, const Row& problem, c
   return static_cast<double>(baseline->*flops) / static_cast<double>(row->*flops);
 }
 
-/// "30x48x80" as a number of tokens: 115200.
-double product(const std::string& extents) {
-  double result = 1;
-  const char *at = extents.data(), *end = at + extents.size();
-  while (at < end) {
-    int64_t value = 1;
-    const auto [next, error] = std::from_chars(at, end, value);
-    if (error != std::errc()) break;
-    result *= static_cast<double>(value);
-    at = next + 1;
+/// A field of a row that has a number for each axis.
+struct AxesField {
+  const char* name;
+  std::string Row::*text;
+
+  bool operator==(const AxesField& other) const { return text == other.text; }
+
+  /// "18x24x24" as a number of tokens: 10368.
+  double product(const Row& row) const {
+    double result = 1;
+    for (const int64_t value : parse_extents(name, row.*text)) result *= static_cast<double>(value);
+    return result;
   }
-  return result;
-}
+};
+constexpr AxesField kWindow{"window", &Row::window}, kStride{"stride", &Row::stride},
+    kDilation{"dilation", &Row::dilation};
 
 std::vector<std::string> caption_of(const SpeedupView& view, const Rows& rows, std::string sentence,
                                     const Shown& shown) {
@@ -94,7 +97,7 @@ std::vector<Series> speedup_series(const SpeedupView& view, const Rows& problems
   std::vector<Series> all;
   for (const std::string& variant : view.variants) {
     if (variant == view.baseline) continue;
-    Series series{variant, Role::kOurs, mark, {}};
+    Series series{variant, Role::ours, mark, {}};
     for (std::size_t i = 0; i < problems.size(); ++i) {
       const Row* row = measured(view, *problems[i], variant);
       if (row == nullptr) continue;
@@ -114,7 +117,7 @@ std::vector<Series> speedup_series(const SpeedupView& view, const Rows& problems
 Series bound_series(const SpeedupView& view, const Rows& problems, std::string name, Mark mark,
                     const std::function<double(std::size_t)>& where, int64_t Row::*flops,
                     const std::string& variant = {}) {
-  Series series{std::move(name), Role::kBound, mark, {}};
+  Series series{std::move(name), Role::bound, mark, {}};
   for (std::size_t i = 0; i < problems.size(); ++i) {
     const Row* row = variant.empty() ? problems[i] : view.index.counterpart(*problems[i], variant);
     if (const auto ratio = flops_ratio(view, *problems[i], row, flops)) series.points.push_back({where(i), *ratio});
@@ -151,9 +154,9 @@ std::optional<Plot> bars(const SpeedupView& view, const Slice& slice) {
   plot.categories = names_of(view, slice.problems);
   Shown shown;
   const auto index = [](std::size_t i) { return static_cast<double>(i); };
-  plot.series = speedup_series(view, slice.problems, Mark::kBars, index, shown);
+  plot.series = speedup_series(view, slice.problems, Mark::bars, index, shown);
   if (plot.series.empty()) return std::nullopt;
-  plot.series.push_back(bound_series(view, slice.problems, kFlopWise, Mark::kPoints, index, &Row::useful_flops));
+  plot.series.push_back(bound_series(view, slice.problems, kFlopWise, Mark::points, index, &Row::useful_flops));
   plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(shown.values)};
   plot.caption = caption_of(view, slice.problems,
                             fmt::format("Times of {} over those of each variant, medians; longer is faster. The bound "
@@ -164,11 +167,11 @@ std::optional<Plot> bars(const SpeedupView& view, const Slice& slice) {
 }
 
 /// Problems that differ in one parameter only, `varied`: each group sorted by it, those with most values first.
-std::vector<Rows> groups_by(const Slice& slice, std::string Row::*varied) {
+std::vector<Rows> groups_by(const Slice& slice, const AxesField& varied) {
   std::vector<std::pair<std::string, Rows>> groups;
   for (const Row* row : slice.problems) {
     Row key = *row;
-    key.*varied = "";
+    key.*varied.text = "";
     // The rest of a row is about its result.
     const std::string text =
         fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", key.layout, key.window, key.stride, key.dilation, key.causal,
@@ -181,7 +184,7 @@ std::vector<Rows> groups_by(const Slice& slice, std::string Row::*varied) {
   for (auto& [key, rows] : groups) {
     if (rows.size() < kFewestPoints) continue;
     std::stable_sort(rows.begin(), rows.end(), [&](const Row* a, const Row* b) {
-      return std::pair(product(a->*varied), a->*varied) < std::pair(product(b->*varied), b->*varied);
+      return std::pair(varied.product(*a), a->*varied.text) < std::pair(varied.product(*b), b->*varied.text);
     });
     result.push_back(std::move(rows));
   }
@@ -191,15 +194,12 @@ std::vector<Rows> groups_by(const Slice& slice, std::string Row::*varied) {
 }
 
 /// The problem of a group without what is varied.
-std::string problem_text(const Row& row, std::string Row::*varied) {
+std::string problem_text(const Row& row, const AxesField& varied) {
   std::string text = "Layout " + row.layout;
-  const auto add = [&](const char* name, std::string Row::*field) {
-    const bool is_usual = product(row.*field) == 1 && field != &Row::window;
-    if (field != varied && !is_usual) text += fmt::format(", {} {}", name, row.*field);
-  };
-  add("window", &Row::window);
-  add("stride", &Row::stride);
-  add("dilation", &Row::dilation);
+  for (const AxesField& field : {kWindow, kStride, kDilation}) {
+    const bool is_usual = field.product(row) == 1 && field != kWindow;
+    if (field != varied && !is_usual) text += fmt::format(", {} {}", field.name, row.*field.text);
+  }
   return fmt::format("{}, head dim {}, batch x heads {}", text, row.head_dim, row.batch * row.heads);
 }
 
@@ -207,16 +207,16 @@ std::optional<Plot> against_window(const SpeedupView& view, const Slice& slice, 
   Plot plot;
   plot.name = fmt::format("{}_window_{}_{}_{}", view.config, slice.type, slice.pass, number);
   plot.title = fmt::format("Speedup over {} against window, {}", view.baseline, slice.title());
-  const auto tokens = [&](std::size_t i) { return product(rows[i]->window); };
+  const auto tokens = [&](std::size_t i) { return kWindow.product(*rows[i]); };
   Shown shown;
-  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, tokens, shown);
+  plot.series = speedup_series(view, rows, Mark::line_and_points, tokens, shown);
   if (plot.series.empty()) return std::nullopt;
-  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, tokens, &Row::useful_flops));
+  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::line, tokens, &Row::useful_flops));
   plot.x = {"window, tokens (of all axes together)", true};
   plot.y = {fmt::format("speedup over {}, times", view.baseline), true};
   plot.caption = caption_of(view, rows,
                             fmt::format("{}. The bound is what the FLOPs of attended pairs would allow.",
-                                        problem_text(*rows.front(), &Row::window)),
+                                        problem_text(*rows.front(), kWindow)),
                             shown);
   return plot;
 }
@@ -228,18 +228,18 @@ std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, 
   const auto index = [](std::size_t i) { return static_cast<double>(i); };
   for (const Row* row : rows) plot.categories.push_back(row->stride);
   Shown shown;
-  plot.series = speedup_series(view, rows, Mark::kLineAndPoints, index, shown);
+  plot.series = speedup_series(view, rows, Mark::line_and_points, index, shown);
   if (plot.series.empty()) return std::nullopt;
-  plot.series.push_back(bound_series(view, rows, "simulated: FLOPs that fused executes", Mark::kLineAndPoints, index,
+  plot.series.push_back(bound_series(view, rows, "simulated: FLOPs that fused executes", Mark::line_and_points, index,
                                      &Row::executed_flops, "fused"));
-  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::kLine, index, &Row::useful_flops));
+  plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::line, index, &Row::useful_flops));
   plot.x = {"stride, tokens", false};
   plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(shown.values)};
   plot.caption =
       caption_of(view, rows,
                  fmt::format("{}. Simulated: executed FLOPs of {} over those of fused, whose tiles hold masked pairs "
                              "too. The FLOP-wise bound counts attended pairs alone.",
-                             problem_text(*rows.front(), &Row::stride), view.baseline),
+                             problem_text(*rows.front(), kStride), view.baseline),
                  shown);
   return plot;
 }
@@ -250,7 +250,7 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
   std::vector<Sample> samples;
   Shown shown;
   for (const auto& [variant, other] : pairs) {
-    Sample sample{variant + " over " + other, Role::kOurs, {}};
+    Sample sample{variant + " over " + other, Role::ours, {}};
     std::size_t few = 0;
     for (const Row* problem : slice.problems) {
       const Row *row = measured(view, *problem, variant), *base = measured(view, *problem, other);
@@ -277,13 +277,13 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   const double bandwidth = environment.copy_bandwidth;
   if (bandwidth <= 0) return std::nullopt;
   std::vector<Series> useful;
-  Series executed{"all executed FLOPs", Role::kBaseline, Mark::kPoints, {}};
+  Series executed{"all executed FLOPs", Role::baseline, Mark::points, {}};
   Rows shown;
   std::set<const Row*> seen;
   std::set<std::string> arithmetics;
   double least = std::numeric_limits<double>::infinity(), most = 0;
   for (const std::string& variant : view.variants) {
-    Series series{variant, variant == view.baseline ? Role::kBaseline : Role::kOurs, Mark::kPoints, {}};
+    Series series{variant, variant == view.baseline ? Role::baseline : Role::ours, Mark::points, {}};
     for (const Row* problem : view.problems) {
       const Row* row = problem->pass == pass ? measured(view, *problem, variant) : nullptr;
       if (row == nullptr || row->tensor_bytes <= 0 || row->useful_flops <= 0 || !seen.insert(row).second) continue;
@@ -320,13 +320,13 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   for (const store::Peak& peak : peaks) {
     const double rate = peak.all_threads;
     plot.series.push_back({fmt::format("{} peak {} GFLOP/s", peak.name, significant(rate / 1e9, 3)),
-                           Role::kBound,
-                           Mark::kLine,
+                           Role::bound,
+                           Mark::line,
                            {{rate / bandwidth, rate / 1e9}, {most, rate / 1e9}}});
   }
   plot.series.push_back({fmt::format("copy {} GB/s", significant(bandwidth / 1e9, 3)),
-                         Role::kBound,
-                         Mark::kLine,
+                         Role::bound,
+                         Mark::line,
                          {{least, bandwidth * least / 1e9}, {highest / bandwidth, highest / 1e9}}});
   if (!executed.points.empty()) plot.series.push_back(std::move(executed));
   for (Series& series : useful) plot.series.push_back(std::move(series));
@@ -351,9 +351,9 @@ std::vector<Plot> speedup_plots(const SpeedupView& view) {
     if (view.baseline.empty()) continue;
     keep(bars(view, slice));
     std::size_t number = 0;
-    for (const Rows& rows : groups_by(slice, &Row::window)) keep(against_window(view, slice, rows, ++number));
+    for (const Rows& rows : groups_by(slice, kWindow)) keep(against_window(view, slice, rows, ++number));
     number = 0;
-    for (const Rows& rows : groups_by(slice, &Row::stride)) keep(against_stride(view, slice, rows, ++number));
+    for (const Rows& rows : groups_by(slice, kStride)) keep(against_stride(view, slice, rows, ++number));
   }
   for (const char* pass : {"forward", "forward_backward"}) keep(roofline(view, pass));
   return plots;

@@ -17,7 +17,7 @@ std::string pair_text(int64_t a, int64_t b, const char* what) {
   return a == b ? exact(a) : fmt::format("{} ({} {})", a, what, b);
 }
 
-std::string causal_text(const Row& row) { return row.causal.find('1') == std::string::npos ? "no" : row.causal; }
+std::string causal_text(const Row& row) { return is_everywhere(0, "causal", row.causal) ? "no" : row.causal; }
 
 std::vector<Trait<Row>> all_traits() {
   return {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/problem.h"
 #include "report/format.h"
 #include "report/modules.h"
 #include "report/papers/lookup.h"
@@ -49,15 +50,21 @@ Case problem_of(const YAML::Node& pattern, int64_t frames) {
   return {layout, window, pattern["stride"].as<Extents>(), pattern["dilation"].as<Extents>()};
 }
 
-/// All frames and types of the configurations' rows that are 44 x 80 tokens a frame.
+/// The number of frames of a row with frames of 44 x 80 tokens; none if its layout is another one.
+std::optional<int64_t> frames_of(const store::Row& row) {
+  const Extents layout = parse_extents("layout", row.layout);
+  const Extents frame(layout.begin() + 1, layout.end());
+  return frame == published(kCosmos)["layout_hw"].as<Extents>() ? std::optional(layout.front()) : std::nullopt;
+}
+
+/// All frames and types of the configurations' rows.
 std::vector<Setting> settings_of(const store::Results& results, const std::set<std::string>& configs) {
-  const std::string suffix = "x" + extents_text(published(kCosmos)["layout_hw"].as<Extents>());
   std::vector<Setting> settings;
   for (const std::string& type : types_of(results, configs)) {
     std::set<int64_t> frames;
     for (const store::Row& row : results.rows) {
-      if (configs.contains(row.config) && row.type == type && row.layout.ends_with(suffix))
-        frames.insert(std::stoll(row.layout));
+      if (!configs.contains(row.config) || row.type != type) continue;
+      if (const std::optional<int64_t> count = frames_of(row)) frames.insert(*count);
     }
     for (const int64_t count : frames) settings.push_back({count, type});
   }
@@ -282,9 +289,9 @@ Plot plot_of(const store::Results& results, const Setting& setting, const Patter
   plot.title = fmt::format("Speedup of attention, {}", setting.text());
   plot.x = {"pattern of the layer, stack of the model", false};
   plot.y = {"speedup over self attention, x", false};
-  Series ours{"here", Role::kOurs, Mark::kBars, {}};
-  Series simulated{"simulated, our tiles", Role::kBound, Mark::kPoints, {}};
-  Series flop_wise{"FLOP-wise bound", Role::kBound, Mark::kPoints, {}};
+  Series ours{"here", Role::ours, Mark::bars, {}};
+  Series simulated{"simulated, our tiles", Role::bound, Mark::points, {}};
+  Series flop_wise{"FLOP-wise bound", Role::bound, Mark::points, {}};
   const auto add = [&](const std::string& name, double speedup, double bound, double flops) {
     const auto x = static_cast<double>(plot.categories.size());
     plot.categories.push_back(name);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/problem.h"
 #include "core/simulator/simulator.h"
 #include "report/format.h"
 #include "report/modules.h"
@@ -193,9 +194,9 @@ Plot plot_of(const store::Results& results, const Publication& publication, cons
   plot.title = publication.title();
   plot.x = {"window and stride", false};
   plot.y = {"end-to-end speedup, x", false};
-  std::vector<Series> series{{"B200, published", Role::kPublished, Mark::kBars, {}},
-                             {"here, projected", Role::kOurs, Mark::kBars, {}},
-                             {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
+  std::vector<Series> series{{"B200, published", Role::published, Mark::bars, {}},
+                             {"here, projected", Role::ours, Mark::bars, {}},
+                             {"FLOP-wise bound", Role::bound, Mark::points, {}}};
   std::vector<Measured> shown;
   for (const YAML::Node& row : publication.rows) {
     if (publication.application(row).dense_steps > 0) continue;

@@ -25,8 +25,8 @@ Plot figure(const Sweep& sweep, const std::string& pass, const std::string& type
   const YAML::Node& paper = published("fna2024")["figure1"][pass + "_fp16"];
   std::size_t few = 0, all = 0;
   for (const char* variant : {"gemm", "fused"}) {
-    Series theirs{fmt::format("{}, published (A100)", variant), Role::kPublished, Mark::kBars, {}};
-    Series ours{fmt::format("{}, here", variant), Role::kOurs, Mark::kBars, {}};
+    Series theirs{fmt::format("{}, published (A100)", variant), Role::published, Mark::bars, {}};
+    Series ours{fmt::format("{}, here", variant), Role::ours, Mark::bars, {}};
     for (int rank = 1; rank <= 3; ++rank) {
       const double x = rank - 1;
       const YAML::Node& value = paper[fmt::format("{}_over_naive_percent", variant)][plot.categories[rank - 1]];

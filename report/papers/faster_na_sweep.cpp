@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/problem.h"
 #include "report/figures.h"
 #include "store/samples.h"
 
@@ -33,7 +34,7 @@ Sweep::Sweep(const Results& results) : results_(results) {
   for (const std::string& config : configs) indices.emplace(config, RowIndex(results.rows, config));
   for (const Row& row : results.rows) {
     if (!configs.contains(row.config) || row.variant == "dense") continue;
-    const int rank = 1 + static_cast<int>(std::count(row.layout.begin(), row.layout.end(), 'x'));
+    const int rank = static_cast<int>(parse_extents("layout", row.layout).size());
     Rows& rows = groups_[{rank, row.pass, row.type}][row.problem];
     rows.emplace(row.variant, &row);
     if (const Row* dense = indices.at(row.config).counterpart(row, "dense")) rows.emplace("dense", dense);

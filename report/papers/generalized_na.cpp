@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/problem.h"
 #include "core/simulator/simulator.h"
 #include "report/figures.h"
 #include "report/format.h"
@@ -167,11 +168,11 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
   plot.title = fmt::format("Speedup over self attention, {}", type);
   plot.x = {"use case and stride", false};
   plot.y = {"speedup over self attention, x", false};
-  std::vector<Series> series{{"H100, published", Role::kPublished, Mark::kBars, {}},
-                             {"B200, published", Role::kPublished, Mark::kBars, {}},
-                             {"here", Role::kOurs, Mark::kBars, {}},
-                             {"simulated, our tiles", Role::kBound, Mark::kPoints, {}},
-                             {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
+  std::vector<Series> series{{"H100, published", Role::published, Mark::bars, {}},
+                             {"B200, published", Role::published, Mark::bars, {}},
+                             {"here", Role::ours, Mark::bars, {}},
+                             {"simulated, our tiles", Role::bound, Mark::points, {}},
+                             {"FLOP-wise bound", Role::bound, Mark::points, {}}};
   std::vector<Measured> shown;
   for (const GnaCase& c : cases) {
     if (!charted(kCharts[0], c.problem)) continue;
@@ -203,9 +204,9 @@ Plot against_stride(const store::Results& results, const std::vector<GnaCase>& c
       fmt::format("{}, window {}: speedup against stride, {}", like.model, extents_text(like.problem.window), type);
   plot.x = {"stride", false};
   plot.y = {"speedup over self attention, x", false};
-  std::vector<Series> series{{"here", Role::kOurs, Mark::kBars, {}},
-                             {"simulated, our tiles", Role::kBound, Mark::kLineAndPoints, {}},
-                             {"simulated, the paper's tiles", Role::kPublished, Mark::kLineAndPoints, {}}};
+  std::vector<Series> series{{"here", Role::ours, Mark::bars, {}},
+                             {"simulated, our tiles", Role::bound, Mark::line_and_points, {}},
+                             {"simulated, the paper's tiles", Role::published, Mark::line_and_points, {}}};
   std::vector<Measured> shown;
   for (const GnaCase& c : cases) {
     if (c.model != like.model || c.problem.window != like.problem.window) continue;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "core/problem.h"
 #include "report/caption.h"
 #include "report/format.h"
 #include "store/samples.h"
@@ -33,14 +34,13 @@ std::set<std::string> configs_of(const store::Results& results, const std::strin
   return names;
 }
 
-std::string extents_text(const std::vector<int64_t>& extents) { return fmt::format("{}", fmt::join(extents, "x")); }
-
 bool Case::is_of(const store::Row& row) const {
   const std::vector<int64_t> none(layout.size(), 1);
-  return row.layout == extents_text(layout) && row.window == extents_text(window) &&
-         row.stride == extents_text(stride) && row.dilation == extents_text(dilation.empty() ? none : dilation) &&
-         row.causal.find('1') == std::string::npos && row.batch == 1 && row.extra_tokens == 0 &&
-         row.heads_kv == row.heads && row.head_dim == head_dim && row.head_dim_v == head_dim;
+  return row.batch == 1 && row.extra_tokens == 0 && row.heads_kv == row.heads && row.head_dim == head_dim &&
+         row.head_dim_v == head_dim && parse_extents("layout", row.layout) == layout &&
+         parse_extents("window", row.window) == window && parse_extents("stride", row.stride) == stride &&
+         parse_extents("dilation", row.dilation) == (dilation.empty() ? none : dilation) &&
+         is_everywhere(0, "causal", row.causal);
 }
 
 double Measured::seconds() const { return store::median(fused->samples); }

@@ -16,9 +16,6 @@ namespace nalab::report {
 /// Names of the configurations that say that they reproduce a published table.
 std::set<std::string> configs_of(const store::Results& results, const std::string& table);
 
-/// "30x48x80"
-std::string extents_text(const std::vector<int64_t>& extents);
-
 /// A problem as publications give it. Batch 1, no extra tokens, no causal axis; any number of heads.
 struct Case {
   std::vector<int64_t> layout, window, stride;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/problem.h"
 #include "report/format.h"
 #include "report/modules.h"
 #include "report/papers/lookup.h"
@@ -139,10 +140,10 @@ Plot plot_of(const store::Results& results, const std::string& type) {
   plot.title = "Profiler samples: speedup over self attention";
   plot.x = {"case and stride", false};
   plot.y = {"speedup over self attention, x", false};
-  std::vector<Series> series{{"H100, published", Role::kPublished, Mark::kBars, {}},
-                             {"B200, published", Role::kPublished, Mark::kBars, {}},
-                             {"here", Role::kOurs, Mark::kBars, {}},
-                             {"FLOP-wise bound", Role::kBound, Mark::kPoints, {}}};
+  std::vector<Series> series{{"H100, published", Role::published, Mark::bars, {}},
+                             {"B200, published", Role::published, Mark::bars, {}},
+                             {"here", Role::ours, Mark::bars, {}},
+                             {"FLOP-wise bound", Role::bound, Mark::points, {}}};
   std::vector<Measured> shown;
   for (const YAML::Node& sample : published("natten_docs")["profiler_samples"]) {
     if (is_self_attention(sample)) continue;

@@ -50,7 +50,7 @@ TEST(PapersConfigs, OperatorLevelAsksForEveryPublishedStride) {
   EXPECT_EQ(full.problems.size(), cases.size());
   for (const report::GnaCase& c : cases) {
     const auto heads = report::published("gna2025")["use_cases"][c.model]["heads"].as<int64_t>();
-    EXPECT_TRUE(asks_for(full, c.problem, heads)) << c.model << ' ' << report::extents_text(c.problem.stride);
+    EXPECT_TRUE(asks_for(full, c.problem, heads)) << c.model << ' ' << extents_text(c.problem.stride);
   }
   const config::Config quick = shipped("gna_op_level", Form::quick);
   for (const auto& entry : report::published("natten_docs")["chart_cases"]) {

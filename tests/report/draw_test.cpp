@@ -23,9 +23,9 @@ Plot sample_plot() {
   plot.y = {"speedup, 100% & it's <more>", false};
   plot.categories = {"A_1", "B & C, 50% of \"it\"", "third"};
   plot.series = {
-      {"ours", Role::kOurs, Mark::kBars, {{0, 1.5}, {1, 2.28, 2, 2.5}, {2, 3}}},
-      {"published's", Role::kPublished, Mark::kBars, {{0, 4}, {2, 0.5}}},
-      {"bound", Role::kBound, Mark::kPoints, {{0, 5}, {1, 6}}},
+      {"ours", Role::ours, Mark::bars, {{0, 1.5}, {1, 2.28, 2, 2.5}, {2, 3}}},
+      {"published's", Role::published, Mark::bars, {{0, 4}, {2, 0.5}}},
+      {"bound", Role::bound, Mark::points, {{0, 5}, {1, 6}}},
   };
   return plot;
 }
@@ -35,8 +35,8 @@ Plot curves(bool logarithmic) {
   plot.name = "curves";
   plot.x = {"x", logarithmic};
   plot.y = {"y", logarithmic};
-  plot.series = {{"line", Role::kOurs, Mark::kLineAndPoints, {{1, 10}, {10, 1000, {}, {}, "the label"}}},
-                 {"bound", Role::kBound, Mark::kLine, {{1, 20}, {10, 2000}}}};
+  plot.series = {{"line", Role::ours, Mark::line_and_points, {{1, 10}, {10, 1000, {}, {}, "the label"}}},
+                 {"bound", Role::bound, Mark::line, {{1, 20}, {10, 2000}}}};
   return plot;
 }
 
@@ -72,7 +72,7 @@ TEST(Draw, TheKeyOfLyingBarsLiesInTheImage) {
   Plot plot = sample_plot();
   plot.categories[1] = "a name so long that it takes half the width";
   for (const char* name : {"simulated bound", "FLOP-wise bound", "the last one"}) {
-    plot.series.push_back({name, Role::kBound, Mark::kPoints, {{0, 5}, {1, 6}}});
+    plot.series.push_back({name, Role::bound, Mark::points, {{0, 5}, {1, 6}}});
   }
   const std::string svg = draw_svg(plot).value();
   for (const Series& series : plot.series) {
@@ -87,7 +87,7 @@ TEST(Draw, TheKeyOfLyingBarsLiesInTheImage) {
 TEST(Draw, CountsAreWrittenAsSuch) {
   NALAB_SKIP_WITHOUT_GNUPLOT();
   Plot plot = sample_plot();
-  plot.series = {{"n", Role::kOurs, Mark::kBars, {{0, 41}, {1, 0}, {2, 7}}}};
+  plot.series = {{"n", Role::ours, Mark::bars, {{0, 41}, {1, 0}, {2, 7}}}};
   const std::string svg = draw_svg(plot).value();
   for (const char* value : {">41<", ">7<"}) EXPECT_EQ(count(svg, value), 1u) << value;
 }
@@ -120,7 +120,7 @@ TEST(Draw, WhatCannotBeDrawnIsLeftOut) {
   plot.series[0].points.push_back({5, -1});
   plot.series[1].points.push_back({NAN, 1});
   plot.series[1].points.push_back({1, INFINITY});
-  plot.series.push_back({"empty", Role::kOurs, Mark::kBars, {}});
+  plot.series.push_back({"empty", Role::ours, Mark::bars, {}});
   EXPECT_EQ(count(draw_svg(plot).value(), "empty"), 0u);
   plot.series.pop_back();
   EXPECT_EQ(draw_svg(plot), before);
@@ -141,8 +141,7 @@ TEST(Draw, BothThemesHaveAllColours) {
 }
 
 TEST(Histogram, BinsReachFromPowerToPower) {
-  const std::vector<Sample> samples{{"a", Role::kOurs, {0.5, 0.99, 1, 1.99, 2, 9}},
-                                    {"b", Role::kPublished, {0.3, 1.5}}};
+  const std::vector<Sample> samples{{"a", Role::ours, {0.5, 0.99, 1, 1.99, 2, 9}}, {"b", Role::published, {0.3, 1.5}}};
   const Plot plot = histogram("h", "H", "speedup", samples);
   EXPECT_THAT(plot.categories, testing::ElementsAre("1/4 to 1/2", "1/2 to 1", "1 to 2", "2 to 4", "4 to 8", "8 to 16"));
   std::vector<double> a, b;

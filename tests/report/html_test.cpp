@@ -50,7 +50,7 @@ Section nasty_section() {
   plot.caption = {kNasty};
   plot.y = {kNasty, false};
   plot.categories = {kNasty, "other"};
-  plot.series = {{kNasty, Role::kOurs, Mark::kBars, {{0, 1}, {1, 2}}}};
+  plot.series = {{kNasty, Role::ours, Mark::bars, {{0, 1}, {1, 2}}}};
   section.plots = {plot, plot, plot};
   section.plots[1].name = "more_bars";
   section.plots[2].name = "without_points";

@@ -193,7 +193,7 @@ TEST(GeneralizedNa, StridesAreHeldAgainstStride1) {
   EXPECT_DOUBLE_EQ(claim.published, 7.4 / 2.8 - 1);
   ASSERT_TRUE(claim.ours.has_value());
   EXPECT_DOUBLE_EQ(*claim.ours, 2.75 / 2.2 - 1);
-  EXPECT_EQ(judge(claim), Verdict::kHoldsInPart);
+  EXPECT_EQ(judge(claim), ClaimVerdict::holds_in_part);
 
   store::Results without_stride_1 = use_cases("gna_op_level");
   std::erase_if(without_stride_1.rows, [](const store::Row& row) {
@@ -233,7 +233,7 @@ TEST(EndToEnd, AtTheFlopWiseBoundTheProjectionIsThePublishedBound) {
   const Claim claim = end_to_end_sections(results, {}).at(0).claims.at(0);
   ASSERT_TRUE(claim.ours.has_value());
   EXPECT_NEAR(*claim.ours, 1.23, 0.005);
-  EXPECT_EQ(judge(claim), Verdict::kHolds);
+  EXPECT_EQ(judge(claim), ClaimVerdict::holds);
 }
 
 TEST(Profiler, GivesTheExpectedSection) {
@@ -282,8 +282,8 @@ TEST(CosmosPredict2, AttentionBelowTheEndToEndFigureHoldsInPartAtBest) {
     return judge(cosmos_predict2_sections(results, {}).at(0).claims.at(0));
   };
   // The layers of the stack take 5.525 s in all; 28 of self attention take 2.59 and 2.61 times that.
-  EXPECT_EQ(verdict(5.525 * 2.59 / 28), Verdict::kHoldsInPart);
-  EXPECT_EQ(verdict(5.525 * 2.61 / 28), Verdict::kHolds);
+  EXPECT_EQ(verdict(5.525 * 2.59 / 28), ClaimVerdict::holds_in_part);
+  EXPECT_EQ(verdict(5.525 * 2.61 / 28), ClaimVerdict::holds);
 }
 
 TEST(CosmosPredict2, TheBestSettingIsHeldAgainstUpTo) {
@@ -302,7 +302,7 @@ TEST(CosmosPredict2, TheBestSettingIsHeldAgainstUpTo) {
 
 TEST(CosmosPredict2, AStackWithoutOneOfItsPatternsIsNotMeasured) {
   const Section section = cosmos_predict2_sections(cosmos(false), {}).at(0);
-  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotMeasured);
+  EXPECT_EQ(judge(section.claims.at(0)), ClaimVerdict::not_measured);
   EXPECT_THAT(section.claims[0].why_not, HasSubstr("local_77: fused was not run: needs 99 GB, the machine has 8 GB"));
 }
 
@@ -339,19 +339,19 @@ TEST(FewSamples, OfSelfAttentionMarkSpeedupsOfGeneralizedNa) {
   EXPECT_THAT(section.plots.at(0).caption,
               Contains("2 of 2 speedups have fewer than 3 samples of one of their times."));
   for (const Claim& claim : section.claims) {
-    EXPECT_EQ(judge(claim), Verdict::kNotJudged) << claim.statement;
+    EXPECT_EQ(judge(claim), ClaimVerdict::not_judged) << claim.statement;
     EXPECT_EQ(claim.why_not, kDenseHasOne);
     EXPECT_TRUE(claim.ours.has_value());
   }
   const Section enough = with_samples(generalized_na_sections, use_cases("gna_op_level"), "dense", "30x48x80", 3);
-  EXPECT_EQ(judge(enough.claims.at(0)), Verdict::kHolds);
+  EXPECT_EQ(judge(enough.claims.at(0)), ClaimVerdict::holds);
   EXPECT_THAT(enough.plots.at(0).caption, Not(Contains(HasSubstr("fewer than"))));
 }
 
 TEST(FewSamples, OfTheVariantItselfCountToo) {
   const Section section = with_samples(generalized_na_sections, use_cases("gna_op_level"), "fused", "30x48x80", 2);
   EXPECT_THAT(notes_of(section.tables.at(0), "actual", "here"), Contains("fewer than 3 samples: fused has 2"));
-  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+  EXPECT_EQ(judge(section.claims.at(0)), ClaimVerdict::not_judged);
 }
 
 TEST(FewSamples, MarkProjections) {
@@ -360,7 +360,7 @@ TEST(FewSamples, MarkProjections) {
     EXPECT_THAT(notes_of(section.tables.at(2), heading, "here, f32"), Contains(kDenseHasOne)) << heading;
   }
   EXPECT_THAT(section.plots.at(2).caption, Contains(HasSubstr("fewer than 3 samples")));
-  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+  EXPECT_EQ(judge(section.claims.at(0)), ClaimVerdict::not_judged);
 }
 
 TEST(FewSamples, MarkTheProfilersSpeedupsButNotSelfAttentionItself) {
@@ -378,7 +378,7 @@ TEST(FewSamples, OfOnePatternMarkTheStack) {
   EXPECT_THAT(notes_of(section.tables.at(0), "speedup", "here"), testing::ElementsAre("", note, "", "", ""));
   EXPECT_EQ(notes_of(section.tables.at(1), "speedup here", "").back(), "global_w: " + note);
   EXPECT_THAT(section.plots.at(0).caption, Contains(HasSubstr("1 of 5 speedups has fewer than 3 samples")));
-  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+  EXPECT_EQ(judge(section.claims.at(0)), ClaimVerdict::not_judged);
 }
 
 TEST(FewSamples, AReliableSettingIsPreferredForTheClaim) {
@@ -412,7 +412,7 @@ TEST(FewSamples, OfOneProblemMarkTheAverages) {
   EXPECT_EQ(section.tables.at(0).records.lines.at(0).back(), "1");
   EXPECT_THAT(section.plots.at(0).caption,
               Contains("2 of 4 speedups have fewer than 3 samples of one of their times."));
-  EXPECT_EQ(judge(section.claims.at(0)), Verdict::kNotJudged);
+  EXPECT_EQ(judge(section.claims.at(0)), ClaimVerdict::not_judged);
   EXPECT_EQ(section.claims.at(0).why_not, note);
 }
 

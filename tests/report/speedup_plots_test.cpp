@@ -102,7 +102,7 @@ TEST(SpeedupPlots, StridesHaveTheSimulatedBoundAsALine) {
   EXPECT_THAT(plot.categories, ElementsAre("1x1", "2x1", "4x1"));
   ASSERT_EQ(plot.series.size(), 3u);
   EXPECT_THAT(ys(plot.series[0]), ElementsAre(4, 4, 4));
-  EXPECT_EQ(plot.series[1].role, Role::kBound);
+  EXPECT_EQ(plot.series[1].role, Role::bound);
   EXPECT_THAT(ys(plot.series[1]), ElementsAre(2.5, 5, 10));
   EXPECT_THAT(ys(plot.series[2]), ElementsAre(5, 5, 5));
 }
