@@ -24,7 +24,7 @@ std::string samples_text(const std::vector<const store::Row*>& rows) {
   return fmt::format("{} to {} samples of each time", least, most);
 }
 
-/// What an arithmetic does, in words where they are known.
+/// What an arithmetic does, in words if they are known.
 std::string operations_of(const std::string& arithmetic) {
   if (arithmetic == "f32_fma") return "f32 multiply-adds";
   if (arithmetic == "bf16_dot") return "bf16 dot products";
@@ -56,8 +56,8 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
   return {
       fmt::format("{}, {}, {} thread{}; git revision {}; {}.", environment.cpu, enumerate(isas), enumerate(threads),
                   threads == std::set<std::string>{"1"} ? "" : "s", environment.revision, environment.started),
-      fmt::format("Types {}; {}; times are medians, the spread is the interquartile range in % of the median.",
-                  enumerate(types), samples_text(rows)),
+      fmt::format("Type{} {}; {}; times are medians, the spread is the interquartile range in % of the median.",
+                  types.size() == 1 ? "" : "s", enumerate(types), samples_text(rows)),
       peaks_text(environment),
   };
 }

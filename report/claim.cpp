@@ -12,7 +12,7 @@ namespace nalab::report {
 ClaimVerdict judge(const Claim& claim) {
   if (!claim.ours) return ClaimVerdict::not_measured;
   if (!claim.why_not.empty()) return ClaimVerdict::not_judged;
-  // As a share of the published improvement: negative where the signs differ.
+  // As a share of the published improvement: negative if the signs differ.
   const double share = *claim.ours / claim.published;
   if (share >= claim.share_needed) return ClaimVerdict::holds;
   return share > 0 ? ClaimVerdict::holds_in_part : ClaimVerdict::does_not_hold;
@@ -36,10 +36,10 @@ std::string text_of(ClaimVerdict verdict) {
 
 std::string rule() {
   return fmt::format(
-      "The improvement is speedup - 1. A claim holds where our improvement has the sign of the published one and at "
-      "least half its size (all of it where attention alone is held against an end-to-end figure); it holds in part "
-      "where it has the sign alone; else it does not hold. A claim whose figure rests on fewer than {} samples is "
-      "not judged.",
+      "The improvement is speedup - 1. A claim holds if our improvement has the sign of the published one and at least "
+      "half its size (all of it if attention alone is compared with an end-to-end figure). It holds in part if only "
+      "the "
+      "sign agrees; otherwise it does not hold. A claim whose figure rests on fewer than {} samples is not judged.",
       kFewestSamples);
 }
 

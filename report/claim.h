@@ -17,15 +17,15 @@ struct Claim {
   std::optional<double> ours;  ///< improvement; none if nothing was measured
   double share_needed = 0.5;   ///< share of the published improvement from which on the claim holds
   std::string published_text;  ///< the figure as published: "+1759 % on average"
-  std::string ours_text = {};  ///< ours in the same form; empty where not measured
+  std::string ours_text = {};  ///< ours in the same form; empty if not measured
   std::string why_not = {};    ///< why there is no `ours`, or why it cannot be judged; empty if it can
   std::string table = {};      ///< name of the table of the same section that shows the figure; may be empty
 };
 
 enum class ClaimVerdict { holds, holds_in_part, does_not_hold, not_judged, not_measured };
 
-/// "holds" where our improvement has the sign of the published one and at least the share of its size that the claim
-/// needs, "holds in part" where it has the sign alone, else "does not hold". "Not judged" if there is a reason not to.
+/// "holds" if our improvement has the sign of the published one and at least the share of its size that the claim
+/// needs, "holds in part" if only the sign agrees, otherwise "does not hold"; "not judged" if there is a reason not to.
 ClaimVerdict judge(const Claim& claim);
 
 /// "holds", "holds in part", "does not hold", "not judged", "not measured"

@@ -20,7 +20,7 @@ struct Colour {
   uint32_t light, dark;
 };
 
-// Told apart by brightness too, for those who do not see the hues, and legible on their background.
+// They differ in brightness too, for readers who do not see the hues, and are legible on their background.
 constexpr std::array kOurs{Colour{"ours-1", 0x2f6fd0, 0x6ea8ff}, Colour{"ours-2", 0x0f8f84, 0x3fc9b8},
                            Colour{"ours-3", 0x8b4fc4, 0xc294f0}, Colour{"ours-4", 0x5a8f1f, 0x9ccf5e},
                            Colour{"ours-5", 0x1b3f7a, 0xaec9f5}, Colour{"ours-6", 0xb04a86, 0xf08fc4}};
@@ -60,7 +60,7 @@ void replace_all(std::string& text, const std::string& from, const std::string& 
   }
 }
 
-/// A text as gnuplot's single quotes take it.
+/// A text in gnuplot's single quotes.
 std::string quoted(const std::string& text) {
   std::string result = "'";
   for (const char c : text) {
@@ -70,11 +70,11 @@ std::string quoted(const std::string& text) {
   return result + "'";
 }
 
-constexpr double kGroupWidth = 0.8;    // of a category's place: the rest parts it from the next
-constexpr std::size_t kFewBars = 48;   // of them each has its value written beside it; more points than that are small
+constexpr double kGroupWidth = 0.8;    // of a category's place: the rest separates it from the next
+constexpr std::size_t kFewBars = 48;   // so many bars have their values beside them; more points than that are small
 constexpr std::size_t kLongName = 11;  // letters of a category that do not fit below a group of bars
 
-/// Writes the script of a plot.
+/// Writes the gnuplot script of a plot.
 class Script {
  public:
   explicit Script(const Plot& plot) : plot_(plot) {
@@ -104,7 +104,7 @@ class Script {
     axis(lies_ ? "y" : "x", plot_.x, !plot_.categories.empty());
     axis(lies_ ? "x" : "y", plot_.y, false);
     categories();
-    // What bars on a logarithmic axis stand on.
+    // The line that bars on a logarithmic axis stand on.
     if (bar_series_ > 0 && plot_.y.is_logarithmic) {
       script_ +=
           fmt::format("set arrow from {} to {} nohead linecolor rgb '{}' back\n", lies_ ? "1,graph 0" : "graph 0,1",
@@ -119,7 +119,7 @@ class Script {
 
   static constexpr int kLine = 20;
 
-  /// Lying bars need room for each, and for the key above them; standing ones do not.
+  /// Horizontal bars need room for each of them and for the key above them; vertical ones do not.
   int height(bool titled) const {
     if (!lies_) return 420;
     const double group = std::max(22.0, 15.0 * static_cast<double>(bar_series_) + 8);
@@ -129,7 +129,7 @@ class Script {
 
   int key_rows() const { return lies_ ? (static_cast<int>(plot_.series.size()) + 1) / 2 : 4; }
 
-  /// The key and the title. Beside long names little is left of the width: there both go by the image, not the axes.
+  /// The key and the title. Long names leave little of the width, so both are placed by the image, not by the axes.
   void head(bool titled) {
     const std::string title = quoted(plot_.title), colour = hex(kFrame[2].light);
     if (!lies_) {
@@ -174,7 +174,7 @@ class Script {
            !(x_counts && point.x <= 0);
   }
 
-  /// Where a bar's middle is along the categories.
+  /// The position of a bar's middle along the categories.
   double place(const Point& point, std::size_t bar) const {
     const double width = kGroupWidth / static_cast<double>(bar_series_);
     return point.x + (static_cast<double>(bar) - static_cast<double>(bar_series_ - 1) / 2) * width;
@@ -283,11 +283,12 @@ class Script {
 /// gnuplot's file as an element of a page.
 std::string inlined(std::string svg, const Plot& plot) {
   const std::size_t body = svg.find("<g id=\"gnuplot_canvas\">"), view = svg.find("viewBox=");
-  if (body == std::string::npos || view == std::string::npos) throw Error("gnuplot's plot " + plot.name + " is no SVG");
+  if (body == std::string::npos || view == std::string::npos)
+    throw Error("gnuplot did not give an SVG image of the plot " + plot.name);
   const std::string box = svg.substr(view, svg.find('\n', view) - view);
   svg = fmt::format("<svg role=\"img\" aria-labelledby=\"p-{}-title\" {}>\n", plot.name, box) + svg.substr(body);
   replace_all(svg, "<g id=\"gnuplot_canvas\">", "<g>");
-  // Ids are one plot's only in a page of many.
+  // Ids must be unique in a page of many plots.
   replace_all(svg, "id=\"image_plot_", fmt::format("id=\"g-{}-", plot.name));
   for (const char* id : {"gp", "textbox", "greybox"}) {
     replace_all(svg, fmt::format("id='{}", id), fmt::format("id='g-{}-{}", plot.name, id));

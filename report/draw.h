@@ -12,10 +12,10 @@ namespace nalab::report {
 bool has_points(const Plot& plot);
 
 /// An <svg> element to stand in a page, without title and caption. Its ids begin with the plot's name; its colours are
-/// the variables of palette_css(), on no background. None where gnuplot is not installed.
+/// the variables of palette_css(), on no background. None if gnuplot is not installed.
 std::optional<std::string> draw_svg(const Plot& plot);
 
-/// A PNG image with title, on white. None where gnuplot is not installed.
+/// A PNG image with title, on white. None if gnuplot is not installed.
 std::optional<std::string> draw_png(const Plot& plot);
 
 /// The CSS variables of the colours on a light or on a dark background: "--ours-1: #3b76d6; ..."

@@ -37,24 +37,24 @@ struct Figures {
   double median = 0;                 ///< seconds
   std::optional<double> spread;      ///< interquartile range / median; none for a single sample
   double rate = 0;                   ///< useful FLOP/s
-  std::optional<double> peak_share;  ///< rate / peak; none where the peak is not known
+  std::optional<double> peak_share;  ///< rate / peak; none if the peak is not known
 };
 Figures figures_of(const store::Environment& environment, const store::Row& row);
 
-/// The rows of results by problem, variant and pass. Where several configurations asked for the same, the row of the
-/// preferred one is found, else the first.
+/// The rows of results by problem, variant and pass. If several configurations asked for the same, the row of the
+/// preferred one is found, otherwise the first.
 class RowIndex {
  public:
   explicit RowIndex(const std::vector<store::Row>& rows, const std::string& preferred_config = {});
 
-  /// Null where there is no such row.
+  /// Null if there is no such row.
   const store::Row* find(const std::string& problem, const std::string& variant, const std::string& pass) const;
 
   /// A variant's row for the problem of another row. A variant that computes self attention only is found at the
-  /// problem's counterpart with self attention. Null where there is none.
+  /// problem's counterpart with self attention. Null if there is none.
   const store::Row* counterpart(const store::Row& row, const std::string& variant) const;
 
-  /// Whether the variant was asked for self attention alone, so that its rows stand for those of other problems.
+  /// Whether the variant was asked for self attention alone, so that its rows serve other problems too.
   bool only_self_attention(const std::string& variant) const;
 
  private:

@@ -27,13 +27,13 @@ Folded start_machine(const store::Results& first) {
   return machine;
 }
 
-/// Whether a row takes the place of the same row of an earlier file: no time hides a wrong result.
+/// Whether a row replaces the same row of an earlier file: no time hides a wrong result.
 bool overrides(const store::Row& later, const store::Row& earlier) {
   return later.status == "failed" && earlier.status != "failed";
 }
 bool overrides(const store::SimulationRow&, const store::SimulationRow&) { return false; }
 
-/// Adds the rows, or simulations, that are not there yet. Gives the number of the others.
+/// Adds the rows, or simulations, that are not there yet. Returns the number of the others.
 template <class R>
 int64_t add(std::vector<R>& all, const std::vector<R>& more) {
   std::map<std::pair<std::string, std::string>, std::size_t> places;
@@ -82,7 +82,7 @@ void add(Folded& machine, const store::Results& file) {
   }
 }
 
-/// The revisions of all files, and from when to when they were made.
+/// The revisions of all files, and when the first and the last were started.
 void say_when(Folded& machine) {
   std::vector<std::string> revisions;
   std::set<std::string> days;

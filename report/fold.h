@@ -28,7 +28,7 @@ struct Origin {
 
 struct Folded {
   Origin origin;
-  /// All rows and simulations. The environment has the revisions and times of all files, and the greatest of their
+  /// All rows and simulations. The environment has the revisions and times of all files, and the highest of their
   /// peaks.
   store::Results results;
 };

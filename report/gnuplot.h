@@ -6,8 +6,8 @@
 
 namespace nalab::report {
 
-/// What gnuplot prints for a script, such as an SVG image; none where gnuplot is not installed.
-/// Throws Error that names `what` where gnuplot fails.
+/// What gnuplot prints for a script, such as an SVG image; none if gnuplot is not installed.
+/// Throws Error that names `what` if gnuplot fails.
 std::optional<std::string> run_gnuplot(const std::string& script, const std::string& what);
 
 }  // namespace nalab::report

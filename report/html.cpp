@@ -35,7 +35,7 @@ std::string heading_rows(const std::vector<Column>& columns) {
   return fmt::format("<thead>{}<tr>{}</tr></thead>\n", has_groups ? "<tr>" + groups + "</tr>" : "", headings);
 }
 
-/// What stands out, or back, in a table.
+/// The classes of a cell that stands out, or recedes.
 std::string class_of(const Column& column, const Cell& cell) {
   std::vector<std::string> classes;
   if (column.is_number) classes.emplace_back("number");
@@ -126,12 +126,13 @@ std::string claim_html(const Claim& claim) {
       escape_html(claim.source), link);
 }
 
-/// "7 of 10 published claims hold here, 2 hold in part, 1 does not hold."
+/// "7 of 10 published claims hold here, 2 in part, 1 does not."
 std::string count_html(const std::vector<Claim>& claims) {
   std::array<int, 5> counts{};
   for (const Claim& claim : claims) ++counts[static_cast<std::size_t>(judge(claim))];
   const auto [holds, part, fails, not_judged, not_measured] = counts;
-  std::string text = fmt::format("{} of {} published claims hold here", holds, claims.size());
+  std::string text =
+      fmt::format("{} of {} published claims {} here", holds, claims.size(), holds == 1 ? "holds" : "hold");
   if (part > 0) text += fmt::format(", {} in part", part);
   if (fails > 0) text += fmt::format(", {} do{} not", fails, fails == 1 ? "es" : "");
   if (not_judged > 0) text += fmt::format(", {} {} not judged", not_judged, not_judged == 1 ? "is" : "are");
@@ -151,7 +152,7 @@ std::string plural(int64_t count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-/// Machine, commits, dates, and how many rows came out how.
+/// Machine, commits, dates, and how many rows were measured, refused or wrong.
 std::string origin_html(const Origin& origin) {
   std::vector<std::string> revisions;
   std::string first, last;
@@ -210,7 +211,7 @@ std::string contents(const Report& report) {
 std::string files_html(const Report& report) {
   Table table;
   table.name = "files";
-  table.title = "Files that this page was made of";
+  table.title = "Files that this page was made from";
   table.columns = {{"file", "", false},    {"machine", "", false},    {"commit", "", false},
                    {"started", "", false}, {"measured", "", true},    {"failed", "", true},
                    {"not run", "", true},  {"simulations", "", true}, {"samples", "", true}};
@@ -229,8 +230,8 @@ std::string files_html(const Report& report) {
     }
     if (origin.repeated > 0) {
       table.caption.push_back(
-          fmt::format("{} of {} {} in more than one file and shown as the first of them has it, or as wrong "
-                      "where any of them has it so.",
+          fmt::format("{} of {} {} in more than one file: the first file counts, but a wrong result in any of "
+                      "them is shown.",
                       plural(origin.repeated, "row"), origin.machine, origin.repeated == 1 ? "is" : "are"));
     }
   }
@@ -286,7 +287,7 @@ std::string to_html(const Report& report, const Images& images) {
       kLightColours, palette_css(false), kDarkColours, palette_css(true), kStyle + 1);
   text += "<header>\n<h1>Neighborhood attention on CPUs</h1>\n" + first_screen(report) + "</header>\n";
   if (has_missing_image(report, images)) {
-    text += "<p class=\"rule\">Plots are left out: gnuplot was not installed where this page was made.</p>\n";
+    text += "<p class=\"rule\">Plots are left out: gnuplot was not installed on the machine that made this page.</p>\n";
   }
   text += contents(report) + "<main>\n";
   for (const Chapter& chapter : report.chapters) {

@@ -11,10 +11,10 @@
 namespace nalab::report {
 
 struct Options {
-  std::string baseline;  ///< variant that speedups are over; empty: the config's, or naive where that was not asked for
+  std::string baseline;  ///< variant that speedups are over; empty: the config's, or naive if that was not asked for
 };
 
-/// Makes the sections of what a machine's results have to do with the module; none where they have nothing.
+/// Makes the sections of what a machine's results have to do with the module; none if they have nothing to do with it.
 /// The rows of several files may be among the results: those that were asked for by different configurations can have
 /// the same id.
 struct Module {
@@ -27,11 +27,11 @@ std::span<const Module> modules();
 /// Any results: a section for each configuration, with an overview (problems by variants) and all figures in detail.
 std::vector<Section> speedup_sections(const store::Results& results, const Options& options);
 
-/// Results with simulations: for each of their published tables the simulator's figures beside the published ones, with
-/// a verdict on each row.
+/// Results with simulations: for each of their published tables the simulator's figures next to the published ones,
+/// with a verdict on each row.
 std::vector<Section> simulation_sections(const store::Results& results, const Options& options);
 
-// The published tables, each beside the rows of the configurations that name it as their table.
+// The published tables, each next to the rows of the configurations that name it as their table.
 
 /// Faster NA, figure 1 and tables 1 to 4.
 std::vector<Section> faster_na_sections(const store::Results& results, const Options& options);

@@ -1,7 +1,7 @@
 // What a plot is, apart from how it is drawn: modules make plots, draw.h draws them.
 //
 // A roofline is a plot of lines and points on two logarithmic axes; bars with a marker for their bound are bars and
-// points on one axis of categories. Plots of bars and points whose categories have long names are drawn lying down.
+// points on one axis of categories. Plots of bars and points whose categories have long names are drawn horizontally.
 #pragma once
 
 #include <optional>
@@ -15,7 +15,7 @@ namespace nalab::report {
 enum class Role {
   ours,       ///< measured here; up to six series
   published,  ///< a published figure; up to three series
-  baseline,   ///< what others are held against
+  baseline,   ///< what others are compared with
   bound,      ///< a limit or a model's answer
 };
 

@@ -10,7 +10,7 @@ namespace nalab::report {
 /// A section: title, caption, table, numbered footnotes.
 std::string to_markdown(const Table& table);
 
-/// The records, quoted where RFC 4180 asks for it, lines ended by "\n"; empty for a table without records.
+/// The records, quoted if RFC 4180 asks for it, lines ended by "\n"; empty for a table without records.
 std::string to_csv(const Table& table);
 
 /// A longtable for packages booktabs and longtable, to be read by \input.

@@ -18,7 +18,7 @@
 namespace nalab::report {
 namespace {
 
-/// Makes a name fit for a file, and another one where it is taken.
+/// Makes a name fit for a file, and changes it if it is taken.
 std::string unique_name(std::string name, std::set<std::string>& taken) {
   for (char& c : name) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.') c = '_';
@@ -59,7 +59,7 @@ std::string latex_document(const Report& report, const std::vector<Table>& table
   return text + "\\end{document}\n";
 }
 
-/// The plots of a report as images; fewer where gnuplot is not installed.
+/// The plots of a report as images; none if gnuplot is not installed.
 Images draw_all(const Report& report, std::optional<std::string> (*draw)(const Plot&), bool& left_out) {
   Images images;
   for (const Chapter& chapter : report.chapters) {
@@ -67,7 +67,7 @@ Images draw_all(const Report& report, std::optional<std::string> (*draw)(const P
       for (const Plot& plot : section.plots) {
         if (!has_points(plot)) continue;
         std::optional<std::string> image = draw(plot);
-        // Where gnuplot is missing for one it is missing for all.
+        // If gnuplot is missing for one plot it is missing for all.
         if (!image) {
           left_out = true;
           return images;
@@ -79,7 +79,8 @@ Images draw_all(const Report& report, std::optional<std::string> (*draw)(const P
   return images;
 }
 
-/// The claims of each machine that has any: its verdicts are its own. Where there are several, each table names its.
+/// The claims of each machine that has any: its verdicts are its own. If there are several machines, each table names
+/// its own.
 std::vector<Table> claims_tables(const Report& report) {
   std::vector<Table> tables;
   std::set<std::string> names;
@@ -100,7 +101,7 @@ std::vector<Table> claims_tables(const Report& report) {
 std::string markdown_document(const Report& report, bool has_images) {
   std::string text = "# Report\n";
   for (const std::string& note : notes_of(report)) text += "\n" + escape_markdown(note) + "\n";
-  // Those of claims stand first.
+  // Claims come first.
   for (const Table& table : claims_tables(report)) text += "\n" + to_markdown(table);
   for (const Chapter& chapter : report.chapters) {
     for (const Section& section : chapter.sections) {
@@ -133,7 +134,7 @@ Report make_report(const std::vector<store::Results>& files, const Options& opti
                             report.empty_files.size() == 1 ? "holds" : "hold"));
   }
   if (!options.baseline.empty() && !variants.contains(options.baseline)) {
-    throw Error(fmt::format("baseline '{}' is none of the variants in the results: {}", options.baseline,
+    throw Error(fmt::format("baseline '{}' is not among the variants in the results: {}", options.baseline,
                             fmt::join(variants, ", ")));
   }
   std::set<std::string> section_names, file_names{"index", "report"};
@@ -175,7 +176,8 @@ Written write_report(const Report& report, const std::string& folder, const Form
   if (folder.empty()) throw Error("the name of the folder to write to is empty");
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (!std::filesystem::is_directory(folder, error)) throw Error(fmt::format("{}: cannot be made a folder", folder));
+  if (!std::filesystem::is_directory(folder, error))
+    throw Error(fmt::format("{}: cannot be created as a folder", folder));
 
   Written written;
   const auto write = [&](const std::string& name, const std::string& text) {

@@ -47,7 +47,7 @@ struct Written {
 };
 
 /// Writes index.html; report.md with all tables; NAME.csv and NAME.tex for each table, and report.tex, which reads them
-/// and compiles; NAME.png for each plot. Creates the folder. Throws Error where something cannot be written.
+/// and compiles; NAME.png for each plot. Creates the folder. Throws Error if something cannot be written.
 Written write_report(const Report& report, const std::string& folder, const Formats& formats);
 
 }  // namespace nalab::report

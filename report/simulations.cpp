@@ -1,4 +1,4 @@
-// What the simulator says beside what a publication says: a table for each published table.
+// The simulator's figures next to the published ones: a table for each published table.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,8 +17,8 @@ namespace {
 using store::Results;
 using store::SimulationRow;
 
-/// Published figures have two decimals, and not all of them are rounded alike. The rest is for the double's own
-/// rounding.
+/// Published figures have two decimals, and not all of them are rounded alike. The rest allows for the
+/// rounding of doubles.
 constexpr double kTolerance = 0.01 + 1e-9;
 
 /// The rows of one published table.
@@ -51,7 +51,7 @@ std::vector<Trait<SimulationRow>> all_traits() {
   };
 }
 
-/// Own figure less the published one; none where none is published.
+/// Own figure minus the published one; none if none is published.
 std::optional<double> difference(double own, double published) {
   return published == 0 ? std::nullopt : std::optional(own - published);
 }
@@ -64,7 +64,7 @@ struct SimulationVerdict {
         simulated(difference(row.end_to_end_simulated, row.published_simulated)) {}
 
   bool is_compared() const { return flops || simulated; }
-  /// The one of greater size.
+  /// The larger one, by size.
   double worst() const {
     const double a = flops.value_or(0), b = simulated.value_or(0);
     return std::abs(a) > std::abs(b) ? a : b;
@@ -88,7 +88,7 @@ View make_view(const Results& results, const SimulationRow& first) {
   return view;
 }
 
-/// The label that all rows have, else the names of config and table.
+/// The label that all rows have, otherwise the names of config and table.
 std::string title_of(const View& view) {
   const SimulationRow& first = *view.rows.front();
   const bool same = std::all_of(view.rows.begin(), view.rows.end(),
@@ -99,10 +99,10 @@ std::string title_of(const View& view) {
 std::vector<std::string> caption_of(const View& view, bool compared) {
   const store::Environment& environment = view.results.environment;
   std::vector<std::string> caption{
-      fmt::format("Counted by the simulator, nothing was run; git revision {}; {}.", environment.revision,
+      fmt::format("Counted by the simulator; nothing was run; git revision {}; {}.", environment.revision,
                   environment.started),
-      "Speedups are over self attention: FLOP-wise by the pairs that are attended to, simulated by the KV tiles that "
-      "the worst query tile visits; end to end: of the application, of which attention is a share, by Amdahl's law."};
+      "Speedups are over self attention. FLOP-wise counts attended pairs; simulated counts the KV tiles that the worst "
+      "query tile visits; end to end is the speedup of the application, by Amdahl's law from its share of attention."};
   if (!view.common.empty()) caption.push_back(view.common);
   if (compared) {
     const auto reproduced = std::count_if(view.rows.begin(), view.rows.end(), [](const SimulationRow* row) {

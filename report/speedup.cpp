@@ -77,7 +77,7 @@ Value speedup_value(const SpeedupView& view, const Measurement& m) {
   return over.value ? Value{significant(*over.value, 3) + "x", "", over.note} : absent(over.note);
 }
 
-/// A column's value of measurements that are there, else "-".
+/// A column's value of measurements that are there, otherwise "-".
 template <class F>
 auto if_there(F value) {
   return [value](const Measurement& m) { return m.is_there() ? value(m) : plain("-"); };
@@ -171,7 +171,7 @@ Records records_of(const SpeedupView& view) {
 Table details(const SpeedupView& view) {
   Table table = start_table(view, view.config, view.config + ": all figures");
   table.caption.emplace_back(
-      "GFLOP/s and % of peak count useful FLOPs only; the error is the greatest Frobenius error relative to the double "
+      "GFLOP/s and % of peak count useful FLOPs only; the error is the largest Frobenius error relative to the double "
       "reference; verified: how many queries were compared with it.");
   table.is_detail = true;
   std::vector<Measurement> measurements;

@@ -54,7 +54,7 @@ struct Shown {
   std::size_t few = 0;  ///< of them rest on fewer than kFewestSamples samples
 };
 
-/// FLOPs of the baseline over those of a row; none where there is no such row.
+/// FLOPs of the baseline over those of a row; none if there is no such row.
 std::optional<double> flops_ratio(const SpeedupView& view, const Row& problem, const Row* row, int64_t Row::*flops) {
   const Row* baseline = view.index.counterpart(problem, view.baseline);
   if (baseline == nullptr || row == nullptr || row->*flops <= 0) return std::nullopt;
@@ -127,7 +127,7 @@ Series bound_series(const SpeedupView& view, const Rows& problems, std::string n
 
 constexpr const char* kFlopWise = "FLOP-wise bound";
 
-/// Names that tell problems apart: labels, and what else it takes.
+/// Names that tell problems apart: labels, and whatever else it takes.
 std::vector<std::string> names_of(const SpeedupView& view, const Rows& problems) {
   std::map<std::string, int> uses;
   for (const Row* row : problems) ++uses[row->label];
@@ -193,7 +193,7 @@ std::vector<Rows> groups_by(const Slice& slice, const AxesField& varied) {
   return result;
 }
 
-/// The problem of a group without what is varied.
+/// The problem of a group, except for what is varied.
 std::string problem_text(const Row& row, const AxesField& varied) {
   std::string text = "Layout " + row.layout;
   for (const AxesField& field : {kWindow, kStride, kDilation}) {
@@ -267,21 +267,22 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
   if (samples.empty()) return std::nullopt;
   Plot plot = histogram(fmt::format("{}_improvements_{}_{}", view.config, slice.type, slice.pass),
                         "How often which speedup, " + slice.title(), "speedup, times", samples);
-  plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin reaches to the double.", shown);
+  plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin ends at twice its start.", shown);
   return plot;
 }
 
-/// GFLOP/s against FLOP per byte of tensors, with the lines that bandwidth and multiply-adds draw.
-std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
-  const store::Environment& environment = view.results.environment;
-  const double bandwidth = environment.copy_bandwidth;
-  if (bandwidth <= 0) return std::nullopt;
-  std::vector<Series> useful;
+/// The points of a roofline.
+struct RooflinePoints {
+  std::vector<Series> useful;  ///< of each variant
   Series executed{"all executed FLOPs", Role::baseline, Mark::points, {}};
-  Rows shown;
+  Rows rows;
+  std::set<std::string> arithmetics;                                 ///< of the rows
+  double least = std::numeric_limits<double>::infinity(), most = 0;  ///< FLOP/B
+};
+
+RooflinePoints roofline_points(const SpeedupView& view, const std::string& pass) {
+  RooflinePoints points;
   std::set<const Row*> seen;
-  std::set<std::string> arithmetics;
-  double least = std::numeric_limits<double>::infinity(), most = 0;
   for (const std::string& variant : view.variants) {
     Series series{variant, variant == view.baseline ? Role::baseline : Role::ours, Mark::points, {}};
     for (const Row* problem : view.problems) {
@@ -289,21 +290,30 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
       if (row == nullptr || row->tensor_bytes <= 0 || row->useful_flops <= 0 || !seen.insert(row).second) continue;
       const auto point = [&](int64_t flops) {
         const double intensity = static_cast<double>(flops) / static_cast<double>(row->tensor_bytes);
-        least = std::min(least, intensity);
-        most = std::max(most, intensity);
-        return Point{intensity, static_cast<double>(flops) / figures_of(environment, *row).median / 1e9};
+        points.least = std::min(points.least, intensity);
+        points.most = std::max(points.most, intensity);
+        return Point{intensity, static_cast<double>(flops) / figures_of(view.results.environment, *row).median / 1e9};
       };
       series.points.push_back(point(row->useful_flops));
-      if (row->executed_flops > row->useful_flops) executed.points.push_back(point(row->executed_flops));
-      arithmetics.insert({row->arithmetic, row->backward_arithmetic});
-      shown.push_back(row);
+      if (row->executed_flops > row->useful_flops) points.executed.points.push_back(point(row->executed_flops));
+      points.arithmetics.insert({row->arithmetic, row->backward_arithmetic});
+      points.rows.push_back(row);
     }
-    if (!series.points.empty()) useful.push_back(std::move(series));
+    if (!series.points.empty()) points.useful.push_back(std::move(series));
   }
-  std::vector<store::Peak> peaks = environment.peaks;
-  std::erase_if(peaks, [&](const store::Peak& peak) { return !arithmetics.contains(peak.name); });
-  if (shown.size() < kFewestPoints || peaks.empty()) return std::nullopt;
+  return points;
+}
 
+/// GFLOP/s against FLOP per byte of tensors, with the lines that bandwidth and peaks draw.
+std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
+  const double bandwidth = view.results.environment.copy_bandwidth;
+  if (bandwidth <= 0) return std::nullopt;
+  RooflinePoints points = roofline_points(view, pass);
+  std::vector<store::Peak> peaks = view.results.environment.peaks;
+  std::erase_if(peaks, [&](const store::Peak& peak) { return !points.arithmetics.contains(peak.name); });
+  if (points.rows.size() < kFewestPoints || peaks.empty()) return std::nullopt;
+
+  double least = points.least, most = points.most;
   double highest = 0;
   for (const store::Peak& peak : peaks) {
     highest = std::max(highest, peak.all_threads);
@@ -328,13 +338,13 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
                          Role::bound,
                          Mark::line,
                          {{least, bandwidth * least / 1e9}, {highest / bandwidth, highest / 1e9}}});
-  if (!executed.points.empty()) plot.series.push_back(std::move(executed));
-  for (Series& series : useful) plot.series.push_back(std::move(series));
+  if (!points.executed.points.empty()) plot.series.push_back(std::move(points.executed));
+  for (Series& series : points.useful) plot.series.push_back(std::move(series));
   plot.caption = caption_of(
-      view, shown,
-      "One point for each problem, type and variant, by its useful FLOPs; where the variant executes masked pairs "
+      view, points.rows,
+      "One point for each problem, type and variant, by its useful FLOPs; if the variant executes masked pairs "
       "too, another point has all its FLOPs. The lines are the measured peaks of the arithmetics used and "
-      "the bandwidth of copying; what fits the caches can lie above the latter.",
+      "the bandwidth of copying; what fits into the caches can lie above the latter.",
       {});
   return plot;
 }

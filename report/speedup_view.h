@@ -19,12 +19,12 @@ struct SpeedupView {
   std::string config;
   std::vector<const store::Row*> problems;  ///< the first row of each problem, type and pass to show
   std::vector<std::string> variants;        ///< those of the problems and their baseline, in the order of the rows
-  std::string baseline;                     ///< variant; empty where there is none
+  std::string baseline;                     ///< variant; empty if there is none
   std::vector<Trait<store::Row>> traits;    ///< in which the problems differ
   std::string common;                       ///< sentence on the traits that they share
 };
 
-/// Without problems where the configuration has no rows but those that are baselines of others.
+/// Has no problems if all rows of the configuration are only baselines of others.
 SpeedupView make_view(const store::Results& results, const RowIndex& index, const std::string& config,
                       const Options& options);
 

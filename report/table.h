@@ -1,4 +1,4 @@
-// What a table is, apart from how it is written: table modules make tables, renderers write them.
+// What a table is, apart from how it is written: modules make tables, renderers write them.
 #pragma once
 
 #include <functional>
@@ -35,7 +35,7 @@ struct Table {
   Records records;         ///< what the CSV file holds; without fields there is no such file
   bool is_detail = false;  ///< for a closer look: the page shows it folded
 
-  /// Number of the footnote with this text, which is added where it is new.
+  /// Number of the footnote with this text, which is added if it is new.
   int footnote(const std::string& text);
 };
 

@@ -11,8 +11,8 @@
 
 namespace nalab::report {
 
-/// A column about rows of type R. Where it is the same for all of them it moves to the caption, or, being `usual`, is
-/// not spoken of.
+/// A column about rows of type R. If it is the same for all of them it moves to the caption, or is left out if it is
+/// the `usual` one.
 template <class R>
 struct Trait {
   const char* heading;

@@ -1,4 +1,4 @@
-// NVIDIA cosmos-predict2: the neighborhood attention of each layer, and what it gives the stack of layers.
+// NVIDIA cosmos-predict2: the neighborhood attention of each layer, and what that gains for the stack of layers.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,14 +24,14 @@ struct Model {
   const char* name;
   const char* key;
 
-  /// Published, from and to.
+  /// The published range, from and to.
   std::vector<double> end_to_end() const {
     return published(kCosmos)["speedup_end_to_end"][name].as<std::vector<double>>();
   }
 };
 constexpr Model kModels[] = {{"2B", "video2world_2b"}, {"14B", "video2world_14b"}};
 
-/// What was measured at one number of frames in one type.
+/// One number of frames and one type.
 struct Setting {
   int64_t frames = 0;
   std::string type;
@@ -90,7 +90,7 @@ struct Patterns {
   }
 };
 
-/// A stretch of layers with the same pattern; none where it keeps self attention.
+/// A stretch of layers with the same pattern; none if it keeps self attention.
 struct Layers {
   int64_t first = 0, last = 0;
   std::optional<std::string> pattern;
@@ -144,7 +144,7 @@ std::string heads_sentence(const Patterns& patterns) {
   std::set<std::string> heads;
   for (const store::Row* row : patterns.rows) heads.insert(exact(row->heads));
   return heads.empty() ? "Nothing was measured."
-                       : fmt::format("Times are of {} head{} of 128 channels in one layer.", enumerate(heads),
+                       : fmt::format("Times are for {} head{} of 128 channels in one layer.", enumerate(heads),
                                      heads == std::set<std::string>{"1"} ? "" : "s");
 }
 
@@ -276,8 +276,7 @@ Table layers_table(const store::Results& results, const Setting& setting, const 
   table.caption = caption_of(results, patterns.rows);
   table.caption.push_back(
       fmt::format("Speedup of attention over self attention, layer by layer; the stack is all layers together. "
-                  "Published: {:.1f}x to {:.1f}x "
-                  "end to end, which includes all that is not attention.",
+                  "Published: {:.1f}x to {:.1f}x end to end, which includes everything that is not attention.",
                   model.end_to_end()[0], model.end_to_end()[1]));
   fill(table, layer_columns(), layer_rows(patterns, model));
   return table;

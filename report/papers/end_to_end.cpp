@@ -172,16 +172,15 @@ Table table_of(const store::Results& results, const Publication& publication, co
   fill(table, shown_columns(publication, types), rows);
   fill(table, record_columns(), lines);
   table.caption = caption_of(results, used);
-  table.caption.push_back(
-      fmt::format("End to end here is a projection, no model was run: the speedup of attention that was measured here, "
-                  "put through Amdahl's law "
-                  "with the published share of attention, {:.1f} % of the run time on a B200, in all but the steps of "
-                  "self attention.",
-                  publication.use_case["attention_share_e2e"].as<double>() * 100));
+  table.caption.push_back(fmt::format(
+      "End to end is a projection here: no model was run. The measured speedup of attention is put through "
+      "Amdahl's law with the published share of attention, {:.1f} % of the run time on a B200, in all steps "
+      "but those of self attention.",
+      publication.use_case["attention_share_e2e"].as<double>() * 100));
   if (publication.seconds) {
-    table.caption.push_back(
-        fmt::format("Published seconds are of the whole application; with self attention throughout it takes {:.0f} s.",
-                    *publication.seconds));
+    table.caption.push_back(fmt::format(
+        "Published seconds are for the whole application, which takes {:.0f} s with self attention throughout.",
+        *publication.seconds));
   }
   return table;
 }

@@ -17,8 +17,7 @@ Plot figure(const Sweep& sweep, const std::string& pass, const std::string& type
   plot.name = fmt::format("faster_na_figure1_{}_{}", pass, type);
   plot.title = fmt::format("Average improvement over naive, {}", Group{1, pass, type}.pass_text());
   plot.caption = sweep.caption({{1, pass, type}, {2, pass, type}, {3, pass, type}});
-  plot.caption.push_back(
-      fmt::format("In the manner of figure 1 of Faster Neighborhood Attention (A100, fp16); here {}.", type));
+  plot.caption.push_back(fmt::format("After figure 1 of Faster Neighborhood Attention (A100, fp16); here {}.", type));
   plot.x = {"rank", false};
   plot.y = {"average improvement over naive, %", false};
   plot.categories = {"1-D", "2-D", "3-D"};
@@ -59,7 +58,7 @@ Claim claim(const Sweep& sweep, const Group& group, const char* variant) {
   claim.published_text = fmt::format("{} on average (A100, fp16)", percent(claim.published));
   claim.table = kImprovements;
   if (ours.speedups.empty()) {
-    claim.why_not = ours.why_not.empty() ? "no such problem is among the results" : ours.why_not;
+    claim.why_not = ours.why_not.empty() ? "the results have no such problem" : ours.why_not;
     return claim;
   }
   claim.why_not = ours.few_samples();
@@ -80,8 +79,8 @@ std::vector<Section> faster_na_sections(const store::Results& results, const Opt
   section.title = "Faster Neighborhood Attention: operator level";
   section.about = {
       "Naive, GEMM-based and fused neighborhood attention over a sweep of problems that vary batch, layout, heads, "
-      "head dim, window "
-      "and dilation. The paper does not list its problems: the sweeps here are of about its size, or samples of that.",
+      "head dim, window and dilation. The paper does not list its problems: the sweeps here have about as many, or are "
+      "samples of such sweeps.",
       kQuickForm};
   section.sources = {published("fna2024")["source"].as<std::string>() + ", figure 1 and tables 1 to 4; " +
                      published("fna2024")["device"].as<std::string>()};

@@ -20,8 +20,9 @@ inline constexpr const char* kFasterNa = "faster_na";
 inline constexpr const char* kImprovements = "faster_na_improvement";
 /// configs/fna_1d.yaml, fna_2d.yaml and fna_3d.yaml say how these shares come about.
 inline constexpr const char* kQuickForm =
-    "The quick form (120 problems a rank) is a sample of the cheaper 32 % of the 1-D, 31 % of the 2-D and 21 % of the "
-    "3-D problems: where a group has no more than 120, its figures say nothing of larger ones.";
+    "The quick form (120 problems per rank) is a sample of the cheaper 32 % of the 1-D, 31 % of the 2-D and 21 % of "
+    "the "
+    "3-D problems: if a group has no more than 120, its figures say nothing about larger ones.";
 
 /// Two variants of which one is expected to be the faster one.
 struct Pair {
@@ -41,12 +42,12 @@ struct Group {
   std::string published_type() const { return type == "f32" ? "fp32" : "fp16"; }
 };
 
-/// What a pair of variants has in a group.
+/// How a pair of variants compares in a group.
 struct Improvement {
   std::vector<double> speedups;  ///< of the problems in which both were measured
   std::size_t few = 0;           ///< of the speedups rest on fewer than kFewestSamples samples
   std::size_t problems = 0;
-  std::string why_not;  ///< of the first problem in which one was not; empty where all were
+  std::string why_not;  ///< of the first problem in which one was not; empty if all were
 
   /// How many speedups are not reliable, in words; empty if all are.
   std::string few_samples() const { return few_samples_of(few, speedups.size()); }

@@ -16,12 +16,12 @@ namespace nalab::report {
 namespace {
 
 constexpr const char* kMatches = "faster_na_matched";
-/// A variant matches another one where it takes at most 2 % longer: no more than what medians of few samples scatter.
+/// A variant matches another one if it takes at most 2 % longer: medians of few samples scatter by that much.
 constexpr double kMatch = 1.02;
 constexpr const char* kKernels[] = {"naive", "gemm", "fused"};
 constexpr Pair kPairs[] = {{"gemm", "naive"}, {"fused", "naive"}, {"fused", "gemm"}};
 
-/// The published [average, min, max] in percent; undefined or null where there is none.
+/// The published [average, min, max] in percent; undefined or null if there is none.
 YAML::Node published_improvement(const Group& group, const Pair& pair) {
   const YAML::Node& paper = published("fna2024");
   if (group.pass == "forward") return paper["table3_forward"][group.published_type()][group.rank_text()][pair.key()];
@@ -37,7 +37,7 @@ std::string why_not_published(const Group& group) {
 
 Value published_type(const Group& group) {
   const bool other = group.type == "bf16";
-  return {group.published_type(), "", other ? "the paper has no bf16: its fp16 stands beside it" : ""};
+  return {group.published_type(), "", other ? "the paper has no bf16: its fp16 is shown instead" : ""};
 }
 
 /// Variants with a note on gemm for 3-D problems, which the paper lacks.
@@ -72,7 +72,7 @@ struct ImprovementRow {
   Value problems() const {
     const std::string all = exact(static_cast<int64_t>(ours.problems));
     if (ours.why_not.empty()) return plain(all);
-    return {fmt::format("{} of {}", ours.speedups.size(), all), all, "the first one that is missing: " + ours.why_not};
+    return {fmt::format("{} of {}", ours.speedups.size(), all), all, "the first missing one: " + ours.why_not};
   }
   Value own(double improvement) const { return {percent(improvement), exact(improvement), ours.few_samples()}; }
   Value published_figure(std::size_t i) const {
@@ -138,14 +138,14 @@ Value published_matches_value(const Group& group, const std::string& kernel, con
   return absent(why_not_published(group));
 }
 
-/// A kernel of a group, with what it has over each other variant.
+/// A kernel of a group, and how it compares with each other variant.
 struct MatchesRow {
   Group group;
   std::string kernel;
   std::map<std::string, Improvement> over;
 };
 
-/// What a kernel has over one other variant.
+/// How a kernel compares with one other variant.
 struct MatchRecord {
   Group group;
   std::string kernel, other;
@@ -168,7 +168,7 @@ constexpr std::pair<const char*, const char*> kPublishedOthers[] = {{"naive", "n
                                                                     {"FMHA", "fmha"},
                                                                     {"FlashAttention-2", "flash_attention_2"}};
 
-/// A row for each kernel of a group, with columns for each variant that it is held against.
+/// A row for each kernel of a group, with columns for each variant that it is compared with.
 std::vector<ColumnOf<MatchesRow>> matches_columns() {
   using R = MatchesRow;
   std::vector<ColumnOf<R>> columns;
@@ -189,7 +189,7 @@ std::vector<ColumnOf<MatchesRow>> matches_columns() {
   return columns;
 }
 
-/// A line for each kernel and variant that it is held against.
+/// A line for each kernel and variant that it is compared with.
 std::vector<ColumnOf<MatchRecord>> match_record_columns() {
   using R = MatchRecord;
   std::vector<ColumnOf<R>> columns;
@@ -214,9 +214,9 @@ Table improvement_table(const Sweep& sweep) {
   table.title = "Improvement at operator level (figure 1, tables 3 and 4)";
   table.caption = sweep.caption(sweep.groups());
   table.caption.emplace_back(
-      "Improvement: run time of the slower variant over that of the faster one, less 1. The paper gives the average of "
-      "all problems, which a few great ratios lift: geometric mean and median stand beside it. Published: on an A100, "
-      "over a list of problems of its own.");
+      "Improvement: run time of the slower variant over that of the faster one, minus 1. The paper gives the average "
+      "over all problems, which a few large ratios raise, so geometric mean and median are shown beside it. Published: "
+      "on an A100, over the paper's own list of problems.");
   table.caption.emplace_back(kQuickForm);
   std::vector<ImprovementRow> rows;
   for (const Group& group : sweep.groups()) {
@@ -233,13 +233,11 @@ Table matches_table(const Sweep& sweep) {
   table.name = kMatches;
   table.title = "Problems in which a variant matches or outperforms another (tables 1 and 2)";
   table.caption = sweep.caption(sweep.groups());
-  table.caption.push_back(
-      fmt::format("In % of the problems that were measured with both. Here a variant matches another one where it "
-                  "takes at most {:.0f} % "
-                  "longer; the paper does not say what it counts as a match. Self attention is dense here, and two "
-                  "kernels in the paper: "
-                  "xFormers' FMHA and FlashAttention-2.",
-                  (kMatch - 1) * 100));
+  table.caption.push_back(fmt::format(
+      "In % of the problems that were measured with both. Here a variant matches another one if it takes at "
+      "most {:.0f} % longer; the paper does not say what it counts as a match. Self attention is dense here "
+      "and two kernels in the paper: xFormers' FMHA and FlashAttention-2.",
+      (kMatch - 1) * 100));
   std::vector<MatchesRow> rows;
   std::vector<MatchRecord> records;
   for (const Group& group : sweep.groups()) {

@@ -1,5 +1,5 @@
 // The windows and strides of Generalized Neighborhood Attention (2504.16922), tables 2 to 6: the speedup of each over
-// self attention, beside its bounds and the charts of NATTEN's documentation.
+// self attention, next to its bounds and the charts of NATTEN's documentation.
 #include "report/papers/generalized_na.h"
 
 #include <fmt/format.h>
@@ -32,7 +32,7 @@ struct Chart {
 constexpr Chart kCharts[] = {{"H100", "published_h100", "chart_hopper_h100"},
                              {"B200", "published_b200", "chart_blackwell_b200"}};
 constexpr const char* kNotInCharts =
-    "NATTEN's charts have stride 1 and the block-sparse stride of three of the windows only";
+    "NATTEN's charts show only stride 1 and the block-sparse stride, and only for three of the windows";
 
 bool is_ones(const Extents& extents) { return std::count(extents.begin(), extents.end(), 1) == std::ssize(extents); }
 
@@ -150,13 +150,12 @@ Table speedup_table(const store::Results& results, const std::vector<GnaCase>& c
   fill(table, speedup_columns(results.environment), rows);
   table.caption = caption_of(results, used);
   table.caption.emplace_back(
-      "Speedups are over self attention of the same tensors. Bounds: FLOP-wise by the pairs that are attended to; "
-      "simulated with the "
-      "paper's tiles by the KV tiles that the worst query tile visits; with our tiles by the FLOPs that the kernels "
-      "execute. "
-      "Efficiency: actual speedup in % of the one simulated with our tiles. Without packing: the time that goes into "
-      "copying keys and values into panels, timed by itself, is taken off both; token permutation is its counterpart "
-      "on GPUs. H100 and B200: the charts of NATTEN's documentation.");
+      "Speedups are over self attention of the same tensors. Bounds: FLOP-wise counts attended pairs; simulated with "
+      "the "
+      "paper's tiles counts the KV tiles that the worst query tile visits; with our tiles, the FLOPs that the kernels "
+      "execute. Efficiency: actual speedup in % of the one simulated with our tiles. Without packing: the time spent "
+      "copying keys and values into panels, timed separately, is subtracted from both times; token permutation is its "
+      "counterpart on GPUs. H100 and B200: from the charts of NATTEN's documentation.");
   return table;
 }
 
@@ -189,8 +188,7 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
   plot.series = std::move(series);
   plot.caption = plot_caption_of(results, shown);
   plot.caption.emplace_back(
-      "In the manner of the charts of NATTEN's documentation, which are in fp16 or bf16, and of figure 4 of the "
-      "paper.");
+      "After the charts of NATTEN's documentation, which are in fp16 or bf16, and figure 4 of the paper.");
   return plot;
 }
 
@@ -318,7 +316,7 @@ std::vector<Section> generalized_na_sections(const store::Results& results, cons
       claim_over_dense(results, hunyuan, types.front(),
                        "Neighborhood attention of HunyuanVideo (window 18x24x24) is faster than self attention."),
       claim_over_stride_1(results, block_sparse, hunyuan, types.front(),
-                          "With stride 16x8x8, which is block-sparse, it is faster still than with stride 1.")};
+                          "Stride 16x8x8, which is block-sparse, makes it faster still than stride 1.")};
   for (const std::string& type : types) section.plots.push_back(chart(results, cases, type));
   section.plots.push_back(against_stride(results, cases, hunyuan, types.front()));
   section.tables = {speedup_table(results, cases)};

@@ -14,7 +14,7 @@ namespace nalab::report {
 
 namespace {
 
-/// The row of self attention that a row is held against: of the same configuration where there are several.
+/// The row of self attention that a row is compared with: of the same configuration if there are several.
 const store::Row* find_dense(const store::Results& results, const store::Row& row) {
   const store::Row* found = nullptr;
   for (const store::Row& other : results.rows) {
@@ -82,7 +82,7 @@ Measured find_measured(const store::Results& results, const std::set<std::string
     if (best.fused == nullptr || rank(found) > rank(best)) best = found;
   }
   if (best.fused == nullptr)
-    best.why_not = "not among the results: no configuration asked for it, or the run ended before it";
+    best.why_not = "not in the results: no configuration asked for it, or the run ended before it";
   return best;
 }
 
@@ -98,7 +98,7 @@ std::vector<std::string> types_of(const store::Results& results, const std::set<
 }
 
 std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows) {
-  if (rows.empty()) return {"Nothing of this was measured."};
+  if (rows.empty()) return {"None of this was measured."};
   return machine_caption(results.environment, rows);
 }
 

@@ -1,4 +1,4 @@
-// Finding the rows that a published figure is held against. Shared by the modules of the published tables.
+// Finding the rows that a published figure is compared with. Shared by the modules of the published tables.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct Case {
 struct Measured {
   const store::Row* fused = nullptr;
   const store::Row* dense = nullptr;
-  std::string why_not;  ///< empty where both have times
+  std::string why_not;  ///< empty if both have times
 
   explicit operator bool() const { return why_not.empty(); }
   // What follows requires both.
@@ -39,7 +39,7 @@ struct Measured {
   double speedup() const { return dense_seconds() / seconds(); }
   /// Why the speedup is not reliable; empty if it is.
   std::string few_samples() const { return report::few_samples(*fused, *dense); }
-  /// With the time that each of the two spends on packing taken off; none where it was not timed.
+  /// With the time that each of the two spends on packing subtracted; none if it was not timed.
   std::optional<double> speedup_without_packing() const;
   /// The bound by the tiles that the kernels really use: what they execute.
   double simulated() const;
@@ -47,7 +47,7 @@ struct Measured {
   double flop_wise() const;
 };
 
-/// The forward rows of a case in a type. Where there are several, those of the preferred configurations, measured or
+/// The forward rows of a case in a type. If there are several, those of the preferred configurations, measured or
 /// not: no other configuration's time takes the place of a failed row of theirs. Among these the measured ones, then
 /// those with a reliable speedup, then those with the most heads.
 Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,

@@ -1,4 +1,4 @@
-// The samples of NATTEN's profiler: milliseconds and speedup over self attention, beside H100 and B200.
+// The samples of NATTEN's profiler: milliseconds and speedup over self attention, next to H100 and B200.
 #include <fmt/format.h>
 
 #include <string>
@@ -33,7 +33,7 @@ YAML::Node self_attention_of(const YAML::Node& sample) {
   return YAML::Node();
 }
 
-/// A sample with a window, as a problem; self attention stands for that of the first such sample on its layout.
+/// A sample with a window, as a problem; for self attention, that of the first sample with a window on its layout.
 Case problem_of(const YAML::Node& sample) {
   for (const YAML::Node& other : published("natten_docs")["profiler_samples"]) {
     const YAML::Node& windowed = is_self_attention(sample) ? other : sample;

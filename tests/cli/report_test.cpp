@@ -128,7 +128,8 @@ TEST(ReportCommand, RefusesInOneLineAndWritesNothing) {
   const std::vector<Refusal> refusals{
       {{}, "RESULTS.h5 is required"},
       {{sample, "--format", "pdf"}, "--format: pdf not in {html,md,csv,tex}"},
-      {{sample, "--baseline", "denze"}, "baseline 'denze' is none of the variants in the results: dense, fused, naive"},
+      {{sample, "--baseline", "denze"},
+       "baseline 'denze' is not among the variants in the results: dense, fused, naive"},
       {{missing}, missing + ": cannot be read: No such file or directory"},
       {{sample, kSmallCases}, kSmallCases + ": "},
   };

@@ -165,7 +165,7 @@ TEST(Html, SaysWhatHoldsAndByWhichRule) {
   const std::string page = to_html(sample_report(), {});
   EXPECT_THAT(
       page,
-      HasSubstr("1 of 5 published claims hold here, 1 in part, 1 does not, 1 is not judged, 1 was not measured."));
+      HasSubstr("1 of 5 published claims holds here, 1 in part, 1 does not, 1 is not judged, 1 was not measured."));
   for (const char* verdict :
        {"verdict holds\">holds<", "verdict part\">holds in part<", "verdict fails\">does not hold<",
         "verdict unknown\">not measured<", "verdict unknown\">not judged<"}) {

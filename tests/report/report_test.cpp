@@ -143,17 +143,17 @@ TEST_F(ReportFiles, RefusesInOneSentence) {
             }),
             "there is nothing to report: sample.h5 and other.h5 hold no finished row");
   EXPECT_EQ(refusal([&] { make_report({sample_results()}, {.baseline = "denze"}); }),
-            "baseline 'denze' is none of the variants in the results: dense, fused, naive");
+            "baseline 'denze' is not among the variants in the results: dense, fused, naive");
   const std::string file = (folder_ / "file").string();
   std::ofstream(file) << "in the way";
-  EXPECT_EQ(refusal([&] { write_report({}, file, {}); }), file + ": cannot be made a folder");
+  EXPECT_EQ(refusal([&] { write_report({}, file, {}); }), file + ": cannot be created as a folder");
   fs::create_directories(folder_ / "out/report.md/in the way");
   EXPECT_EQ(refusal([&] { write_report({}, (folder_ / "out").string(), {.html = false}); }),
             (folder_ / "out/report.md").string() + ": cannot be written: Is a directory");
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "out"), fs::directory_iterator()), 1);
   EXPECT_EQ(refusal([&] { write_report({}, "", {}); }), "the name of the folder to write to is empty");
   const std::string too_long = (folder_ / std::string(300, 'x')).string();
-  EXPECT_EQ(refusal([&] { write_report({}, too_long, {}); }), too_long + ": cannot be made a folder");
+  EXPECT_EQ(refusal([&] { write_report({}, too_long, {}); }), too_long + ": cannot be created as a folder");
 }
 
 }  // namespace
