@@ -2,14 +2,15 @@
 // token permutation.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
+#include <map>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "core/kernels/permute.h"
+#include "core/attention.h"
 #include "core/kernels/registry.h"
-#include "core/tensor/buffer.h"
+#include "core/operators/permute_tokens.h"
 
 namespace nalab {
 namespace {
@@ -56,39 +57,39 @@ void fill(Tensor& tensor) {
 }
 
 void pass(benchmark::State& state, const Variant& variant, const Problem& p, Pass pass) {
-  Tensor q(p.type, q_shape(p)), k(p.type, k_shape(p)), v(p.type, v_shape(p)), dout(p.type, out_shape(p));
-  Tensor out(p.type, out_shape(p)), lse(ElementType::f32, lse_shape(p));
-  Tensor dq(p.type, q_shape(p)), dk(p.type, k_shape(p)), dv(p.type, v_shape(p));
-  for (Tensor* tensor : {&q, &k, &v, &dout}) fill(*tensor);
-  Workers workers(choose_threads(0));
-  const Isa isa = choose_isa();
-  const auto in = [&](Pass which, auto&& call) {
-    AlignedBuffer<std::byte> workspace(variant.workspace_bytes(p, which, workers.threads()));
-    call(Execution{isa, workers, {workspace.data(), static_cast<std::size_t>(workspace.size())}});
+  std::map<std::string_view, Tensor> tensors;
+  for (const TensorInfo& info : tensors_of(p, true)) fill(tensors[info.name] = Tensor(info.type, info.shape));
+  const auto take_views = [&](auto& bundle) {
+    visit_tensors(p, bundle, [&](const TensorInfo& info, auto& view) { view = tensors[info.name].view(); });
   };
-  const Inputs inputs{q.view(), k.view(), v.view(), {}, {}};
-  const auto forward = [&](const Execution& execution) {
-    variant.forward(p, inputs, {out.view(), lse.view()}, execution);
-  };
-  if (pass == Pass::forward) {
-    in(pass, [&](const Execution& execution) {
-      for (auto _ : state) forward(execution);
-    });
-  } else {
-    in(Pass::forward, forward);
-    in(pass, [&](const Execution& execution) {
-      for (auto _ : state) {
-        variant.backward(p, inputs, {out.view(), lse.view(), dout.view()}, {dq.view(), dk.view(), dv.view(), {}, {}},
-                         execution);
-      }
-    });
+  Inputs inputs;
+  Outputs outputs;
+  SavedForBackward saved;
+  Gradients gradients;
+  take_views(inputs);
+  take_views(outputs);
+  take_views(saved);
+  take_views(gradients);
+  Context context;
+  const Plan forward = make_plan(p, Pass::forward, {.variant = variant.name});
+  const Plan plan = pass == Pass::forward ? forward : make_plan(p, pass, {.variant = variant.name});
+  attention_forward(forward, inputs, outputs, context);
+  const Context::Workspace workspace(context, plan.workspace_bytes(context.threads()));
+  const Execution execution{context.workers(), workspace.bytes()};
+  for (auto _ : state) {
+    if (pass == Pass::forward) {
+      variant.forward(plan, inputs, outputs, execution);
+    } else {
+      variant.backward(plan, inputs, saved, gradients, execution);
+    }
   }
   const auto rate = [&](int64_t flops) {
     return benchmark::Counter(static_cast<double>(flops), benchmark::Counter::kIsIterationInvariantRate);
   };
   state.counters["useful_FLOP"] = rate(p.useful_flops(pass));
-  state.counters["executed_FLOP"] = rate(variant.executed_flops(p, pass));
-  state.SetLabel(std::string(name(isa)) + ", " + std::to_string(workers.threads()) + " threads");
+  state.counters["executed_FLOP"] = rate(plan.executed_flops());
+  state.SetLabel(std::string(plan.arithmetic().name) + " " + std::string(name(plan.isa())) + " " + plan.tiling_text() +
+                 ", " + std::to_string(context.threads()) + " threads");
 }
 
 void permutation(benchmark::State& state) {
@@ -96,8 +97,8 @@ void permutation(benchmark::State& state) {
   const geometry::TokenPermutation tiles(p.axes3(), {4, 8, 8});
   Tensor tokens(p.type, q_shape(p)), permuted(p.type, {p.batch, {1, 1, p.tokens()}, p.heads, p.head_dim});
   fill(tokens);
-  Workers workers(choose_threads(0));
-  for (auto _ : state) permute_tokens(tiles, tokens.view(), permuted.view(), workers);
+  Context context;
+  for (auto _ : state) permute_tokens(tiles, tokens.view(), permuted.view(), context);
   state.SetBytesProcessed(state.iterations() * 2 * tokens.elements() * size_of(p.type));
 }
 
@@ -109,7 +110,7 @@ const bool registered = [] {
         p.type = type;
         for (Pass which : {Pass::forward, Pass::backward}) {
           // The oracle would take minutes.
-          if (variant.name == "reference" || variant.supports(p, which)) continue;
+          if (variant.is_oracle || variant.supports(p, which)) continue;
           const std::string title =
               std::string(name(which)) + "/" + c.name + "/" + std::string(variant.name) + "/" + std::string(name(type));
           benchmark::RegisterBenchmark(title.c_str(),

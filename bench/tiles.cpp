@@ -1,4 +1,4 @@
-// The arithmetic of the fused kernel apart from its walk over keys: exp2, tile products by register tile, the softmax
+// The arithmetic of a query tile apart from the walk over keys: exp2, tile products by register tile, the softmax
 // of a tile, packing and transposition. One thread, every instruction set of this CPU, operands in first-level cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/tiles.cpp"
@@ -11,16 +11,16 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels/fused/tile-inl.h"
+#include "core/kernels/tile/float_tile-inl.h"
 #include "core/tensor/buffer.h"
 
 HWY_BEFORE_NAMESPACE();
-namespace nalab::fused::HWY_NAMESPACE {
+namespace nalab::tile::HWY_NAMESPACE {
 
 constexpr int64_t kKeys = 96;
 constexpr int64_t kPanelStride = kKeys * 8 + 16;
 
-/// Operands of one micro tile and a block of kKeys keys.
+/// Operands of one query tile and a block of kKeys keys.
 template <int Lanes>
 struct Operands {
   explicit Operands(int64_t d)
@@ -146,11 +146,11 @@ void RegisterBenchmarks(const std::string& isa) {
   benchmark::RegisterBenchmark(("exp2/" + isa).c_str(), Exp2);
 }
 
-}  // namespace nalab::fused::HWY_NAMESPACE
+}  // namespace nalab::tile::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace nalab::fused {
+namespace nalab::tile {
 
 const bool registered = [] {
   for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
@@ -159,5 +159,5 @@ const bool registered = [] {
   return true;
 }();
 
-}  // namespace nalab::fused
+}  // namespace nalab::tile
 #endif  // HWY_ONCE

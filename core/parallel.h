@@ -34,13 +34,23 @@ class TaskOrder {
 #endif
 };
 
-/// A fixed number of threads that work on one call at a time.
+/// Lets this process run that many threads at a time, while it lives, whatever the hardware has. TBB has one such limit
+/// for the process, all of its users included: so the library never sets it, and executables and tests may.
+class ProcessThreadLimit {
+ public:
+  /// threads >= 1
+  explicit ProcessThreadLimit(int threads)
+      : limit_(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)) {}
+
+ private:
+  oneapi::tbb::global_control limit_;
+};
+
+/// At most a fixed number of threads; several host threads may use them at once. One thread is always the calling one.
 class Workers {
  public:
-  /// threads >= 1, the calling thread included.
-  explicit Workers(int threads)
-      : limit_(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)),
-        arena_(threads) {}
+  /// threads >= 1, the calling thread included. More than the hardware has need a ProcessThreadLimit.
+  explicit Workers(int threads) : arena_(threads) {}
 
   int threads() const { return arena_.max_concurrency(); }
 
@@ -50,6 +60,11 @@ class Workers {
   /// An exception of the body is passed on to the caller.
   template <class Body>
   void for_each(int64_t tasks, const Body& body) {
+    // TBB makes room for a second host thread in an arena of one, with an index of its own.
+    if (threads() == 1) {
+      for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+      return;
+    }
     TaskOrder order;
     order.before_tasks();
     arena_.execute([&] {
@@ -65,7 +80,6 @@ class Workers {
   }
 
  private:
-  oneapi::tbb::global_control limit_;
   oneapi::tbb::task_arena arena_;
 };
 

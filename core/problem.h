@@ -9,12 +9,15 @@
 #include <string_view>
 #include <vector>
 
-#include "core/geometry/tiles.h"
-#include "core/tensor/element.h"
+#include "geometry/tiles.h"
+#include "geometry/token.h"
+#include "tensor/element.h"
 
 namespace nalab {
 
 using geometry::Axis;
+using geometry::Token;
+using geometry::token_at;
 
 /// forward: out and lse. backward: the gradients, from saved out and lse.
 enum class Pass : uint8_t { forward, backward };
@@ -45,6 +48,8 @@ struct Problem {
   int64_t extra_tokens = 0;                    ///< tokens that every query attends to (text, registers)
   std::optional<double> scale = std::nullopt;  ///< of the scores; unset: 1 / sqrt(head_dim)
   ElementType type = ElementType::f32;
+
+  bool operator==(const Problem&) const = default;
 
   int rank() const { return static_cast<int>(axes.size()); }
   double effective_scale() const;

@@ -1,8 +1,7 @@
 // Neighborhood attention of a 56 x 56 feature map, two heads of 32, window 7 x 7.
+#include <nalab/nalab.h>
 #include <algorithm>
 #include <cstdio>
-
-#include "core/kernels/attention.h"
 
 int main() {
   nalab::Problem problem{.axes = {{.extent = 56, .window = 7}, {.extent = 56, .window = 7}}};
@@ -16,9 +15,9 @@ int main() {
   for (nalab::Tensor* tensor : {&q, &k, &v}) std::fill_n(tensor->data<float>(), tensor->elements(), 1.0f);
   std::fill_n(q.data<float>(), q.elements(), 0.0f);
 
-  nalab::Workers workers(nalab::choose_threads(0));
-  attention_forward("naive", problem, {.q = q.view(), .k = k.view(), .v = v.view()},
-                    {.out = out.view(), .lse = lse.view()}, workers);
+  nalab::Context context;
+  attention_forward(problem, {.q = q.view(), .k = k.view(), .v = v.view()}, {.out = out.view(), .lse = lse.view()},
+                    context);
   // All scores are zero: each query weighs its 49 keys alike, and lse is log(49).
   std::printf("out[0] = %.4f, lse[0] = %.4f\n", *out.data<float>(), *lse.data<float>());
 }

@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdint>
 
-#include "core/geometry/tiles.h"
+#include "tiles.h"
 
 namespace nalab::geometry {
 

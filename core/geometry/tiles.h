@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "core/geometry/axis.h"
+#include "axis.h"
 
 namespace nalab::geometry {
 
@@ -19,8 +19,11 @@ using GroupMask = std::array<AxisMask, kAxes>;
 
 constexpr int64_t size(const Box& box) { return box[0].size() * box[1].size() * box[2].size(); }
 
-/// What the pairs (query of the query tile, key of the KV tile) are: none attended, some, or all.
-enum class TileClass { empty, partial, full };
+/// Where KV tiles lie (Generalized NA, 2504.16922).
+enum class KvTiling : uint8_t {
+  static_tiles,   ///< fixed in advance, counted from the first token: the tiles that hold a key that is attended to
+  dynamic_tiles,  ///< from the first key that the query tile attends to
+};
 
 /// Equal tiles over `length` positions; the last one may be cut short.
 struct TileAxis {
@@ -54,22 +57,24 @@ constexpr int64_t keys_of_tiles(const AxisMask& mask, int64_t tile) {
   return ends + last_end - mask.sum_of_begins(0, tile, count);
 }
 
-/// Class of a KV range for a query range along one axis; both are non-empty and inside the axis.
-constexpr TileClass classify(const AxisMask& mask, Range queries, Range keys) {
-  if (intersect(mask.keys_of_any(queries), keys).empty()) return TileClass::empty;
-  return mask.keys_of_all(queries).contains(keys) ? TileClass::full : TileClass::partial;
-}
+/// How a query tile sees the KV tiles along one axis of a dilation group. The mask is a product over the axes, and so
+/// is the view: a KV tile is visited if it is on every axis, and full if it is on every axis.
+struct TileView {
+  Range visited;     ///< KV tiles that hold a key some query attends to, counted from the first KV tile
+  Range full;        ///< those of them of which every query attends to every key; may be empty
+  int64_t keys = 0;  ///< in the visited tiles
+};
 
-/// Class of a KV tile for a query tile. The mask is a product over the axes: a tile is empty where one axis is empty
-/// and full where all axes are full.
-constexpr TileClass classify(const GroupMask& mask, const Box& queries, const Box& keys) {
-  TileClass result = TileClass::full;
-  for (int axis = 0; axis < kAxes; ++axis) {
-    const TileClass c = classify(mask[axis], queries[axis], keys[axis]);
-    if (c == TileClass::empty) return TileClass::empty;
-    if (c == TileClass::partial) result = TileClass::partial;
-  }
-  return result;
+/// Requires a non-empty range of queries.
+constexpr TileView view_of(const AxisMask& mask, Range queries, int64_t kv_tile, KvTiling tiling) {
+  const Range any = mask.keys_of_any(queries), all = mask.keys_of_all(queries);
+  const int64_t origin = tiling == KvTiling::dynamic_tiles ? any.begin : 0;
+  const TileAxis kv_tiles{mask.length - origin, kv_tile};
+  TileView view;
+  view.visited = kv_tiles.touching({any.begin - origin, any.end - origin});
+  view.full = kv_tiles.inside({all.begin - origin, all.end - origin});
+  view.keys = kv_tiles.range(view.visited.end - 1).end - kv_tiles.range(view.visited.begin).begin;
+  return view;
 }
 
 /// The keys that at least one query of a tile attends to: a box, since the windows along an axis leave no gap.

@@ -16,86 +16,86 @@
 #include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "core/kernels/extra_tokens-inl.h"
-#include "core/kernels/rows-inl.h"
-#include "core/kernels/token_rows.h"
-#include "core/kernels/weight_rows.h"
+#include "core/kernels/unfused/extra_tokens-inl.h"
+#include "core/kernels/unfused/neighbors.h"
+#include "core/kernels/unfused/rows-inl.h"
+#include "core/kernels/unfused/stored_weights.h"
+#include "core/tensor/row.h"
 
 #ifndef NALAB_CORE_KERNELS_NAIVE_ONCE
 #define NALAB_CORE_KERNELS_NAIVE_ONCE
 
 namespace nalab::naive {
 
+using namespace unfused;
+
 /// Where a key lies in the window of a query along an axis.
 struct Column {
   int64_t index, window;
 };
 
-/// The workspace: what is stored of all queries, and private memory for each worker.
-struct Workspace {
-  struct Private {
-    int64_t* offsets;  ///< [keys of the window, or queries of the inverse window]
-    float* row;        ///< [max(head_dim, head_dim_v)]
-    int64_t*
-        places;  ///< [queries of the inverse window]: where their weights of the key lie; as what follows, backward
-    float* gathered;  ///< [queries of the inverse window]: those weights of one head
-    Column* columns;  ///< [queries of the inverse window along the last axis]
-  };
+/// The queries that attend to a key, at most: those of the last axis, and all.
+struct MostQueries {
+  int64_t last = 0, all = 0;
 
-  WeightRows weights;
-  WeightRows gradients;  ///< backward: of the weights, then of the scores
-  float* partial;        ///< backward: of the extra tokens
-  ExtraSlices extra;     ///< how those are summed
+  MostQueries(const Problem& p, Pass pass) {
+    if (pass == Pass::forward) return;
+    const auto axes = p.axes3();
+    last = most_queries(axes[2]);
+    all = most_queries(axes[0]) * most_queries(axes[1]) * last;
+  }
+};
 
-  Workspace(const Problem& p, Pass pass, WorkspaceCutter& cutter, int threads) : extra(p), problem_(p) {
-    const int64_t size = (p.keys_per_query() + 15) / 16 * 16;
-    const bool backward = pass == Pass::backward;
-    const auto rows = [&](bool there) {
-      return WeightRows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * size : 0), q_shape(p).layout,
-                        p.heads, size};
-    };
-    weights = rows(true);
-    gradients = rows(backward);
-    partial = cutter.take<float>(backward ? extra.floats(dim()) : 0);
-    if (backward) {
-      const auto axes = p.axes3();
-      last_queries_ = most_queries(axes[2]);
-      queries_ = most_queries(axes[0]) * most_queries(axes[1]) * last_queries_;
-    }
-    WorkspaceCutter one(nullptr);
-    cut_private(one);
-    private_bytes_ = one.size();
-    first_ = cutter.take<std::byte>(private_bytes_ * threads);
+/// One worker's memory.
+struct Private {
+  int64_t* offsets;  ///< [keys of the window, or queries of the inverse window]
+  float* row;        ///< [max(head_dim, head_dim_v)]
+  int64_t* weights;  ///< [queries of the inverse window]: where their weights of the key lie; as what follows, backward
+  float* gathered;   ///< [queries of the inverse window]: those weights of one head
+  Column* columns;   ///< [queries of the inverse window along the last axis]
+
+  Private(const Problem& p, const MostQueries& queries, WorkspaceCutter& cutter) {
+    offsets = cutter.take<int64_t>(std::max(p.keys_per_query(), queries.all));
+    row = cutter.take<float>(std::max(p.head_dim, p.head_dim_v));
+    weights = cutter.take<int64_t>(queries.all);
+    gathered = cutter.take<float>(queries.all);
+    columns = cutter.take<Column>(queries.last);
+  }
+};
+
+/// The stored weights, in rows of whole cache lines.
+inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
+  return {p, pass, (p.keys_per_query() + 15) / 16 * 16, cutter};
+}
+
+/// The workspace of a call.
+class Workspace {
+ public:
+  Workspace(const Problem& p, Pass pass, std::byte* memory)
+      : problem_(p), queries_(p, pass), cutter_(memory), stored_(stored_weights(p, pass, cutter_)) {
+    private_bytes_ = carved_bytes([&](WorkspaceCutter& cutter) { Private(p, queries_, cutter); });
+    first_private_ = memory + cutter_.size();
   }
 
+  const StoredWeights& stored() const { return stored_; }
   Private of(int worker) const {
-    WorkspaceCutter cutter(first_ + worker * private_bytes_);
-    return cut_private(cutter);
+    WorkspaceCutter cutter(first_private_ + worker * private_bytes_);
+    return {problem_, queries_, cutter};
   }
 
  private:
-  int64_t dim() const { return std::max(problem_.head_dim, problem_.head_dim_v); }
-  Private cut_private(WorkspaceCutter& cutter) const {
-    Private p;
-    p.offsets = cutter.take<int64_t>(std::max(problem_.keys_per_query(), queries_));
-    p.row = cutter.take<float>(dim());
-    p.places = cutter.take<int64_t>(queries_);
-    p.gathered = cutter.take<float>(queries_);
-    p.columns = cutter.take<Column>(last_queries_);
-    return p;
-  }
-
   const Problem& problem_;
-  int64_t queries_ = 0;       ///< the most that attend to a key; backward
-  int64_t last_queries_ = 0;  ///< the most along the last axis; backward
-  std::byte* first_;
+  const MostQueries queries_;
+  WorkspaceCutter cutter_;
+  const StoredWeights stored_;
   int64_t private_bytes_;
+  std::byte* first_private_;
 };
 
-/// Writes where the queries that attend to a key keep their weight of it, in row-major order: places in the rows of the
-/// first head of a batch entry.
-inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token& key, const WeightRows& rows,
-                          Column* columns, int64_t* places) {
+/// Writes where the queries that attend to a key keep their weight of it, in row-major order: offsets from the first
+/// row of a batch entry and head.
+inline void weight_offsets(const std::array<geometry::Axis, 3>& axes, const Token& key, const WeightRows& rows,
+                           Column* columns, int64_t* weights) {
   const auto column_of = [](const geometry::Axis& axis, int64_t query, int64_t key_coordinate) {
     const Coordinates keys = key_coordinates(axis, query);
     return Column{(key_coordinate - keys.first) / keys.step, keys.count};
@@ -113,7 +113,7 @@ inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token
       const int64_t token = (q1 * axes[1].extent + q2) * axes[2].extent + x3.first;
       const int64_t plane = c1.index * c2.window + c2.index;
       for (int64_t k = 0; k < x3.count; ++k) {
-        *places++ = (token + k * x3.step) * rows.heads * rows.size + plane * columns[k].window + columns[k].index;
+        *weights++ = (token + k * x3.step) * rows.heads * rows.size + plane * columns[k].window + columns[k].index;
       }
     }
   }
@@ -126,7 +126,7 @@ inline void weight_places(const std::array<geometry::Axis, 3>& axes, const Token
 HWY_BEFORE_NAMESPACE();
 namespace nalab::naive::HWY_NAMESPACE {
 
-namespace rows = nalab::rows::HWY_NAMESPACE;
+namespace rows = nalab::unfused::HWY_NAMESPACE;
 
 /// PN: products[n] = factor * dot(query, key n) of all queries; `keys` are keys or values, `queries` q or dout.
 template <class T>
@@ -134,22 +134,22 @@ void PointwiseNeighborhood(const Problem& problem, const TokenView<const T>& que
                            const TokenView<const T>& extra, float factor, const WeightRows& products,
                            const Workspace& workspace, Workers& workers) {
   const auto axes = problem.axes3();
-  const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
   const int64_t dim = queries.shape.dim;
   for_each_token(problem.batch, queries.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Workspace::Private mine = workspace.of(worker);
+    const Private mine = workspace.of(worker);
     const int64_t count = key_offsets(axes, token, keys.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
       rows::CopyToFloats(queries.row(b, token[0], token[1], token[2], h), dim, mine.row);
       float* const row = products.of(b, token, h);
-      const T* const first = keys.row(b, 0, 0, 0, h / group);
+      const T* const first = keys.row(b, 0, 0, 0, h / heads_per_kv);
       rows::Scores<1>(
           &mine.row, dim, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, factor, &row);
       if (problem.extra_tokens > 0) {
         float* const extra_row = row + count;
         rows::Scores<1>(
-            &mine.row, dim, problem.extra_tokens, [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / group); },
-            factor, &extra_row);
+            &mine.row, dim, problem.extra_tokens,
+            [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv); }, factor, &extra_row);
       }
     }
   });
@@ -161,22 +161,22 @@ void NeighborhoodNeighborhood(const Problem& problem, const WeightRows& weights,
                               const TokenView<const T>& extra, const TensorView& sums, const Workspace& workspace,
                               Workers& workers) {
   const auto axes = problem.axes3();
-  const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
   const int64_t dim = values.shape.dim;
   for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Workspace::Private mine = workspace.of(worker);
+    const Private mine = workspace.of(worker);
     const int64_t keys = key_offsets(axes, token, values.strides, mine.offsets);
     for (int64_t h = 0; h < problem.heads; ++h) {
       std::fill(mine.row, mine.row + dim, 0.0f);
       const float* const row = weights.of(b, token, h);
-      const T* const first = values.row(b, 0, 0, 0, h / group);
+      const T* const first = values.row(b, 0, 0, 0, h / heads_per_kv);
       rows::AddWeightedRows<1>(
           &row, keys, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
       if (problem.extra_tokens > 0) {
         const float* const extra_row = row + keys;
         rows::AddWeightedRows<1>(
-            &extra_row, problem.extra_tokens, [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / group); }, dim,
-            &mine.row);
+            &extra_row, problem.extra_tokens,
+            [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv); }, dim, &mine.row);
       }
       store_row(sums, b, token, h, mine.row);
     }
@@ -189,17 +189,17 @@ void InverseNeighborhood(const Problem& problem, const WeightRows& weights, cons
                          const TensorView& sums, const TensorView& extra_sums, const Workspace& workspace,
                          Workers& workers) {
   const auto axes = problem.axes3();
-  const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
   const int64_t dim = queries.shape.dim;
   for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Workspace::Private mine = workspace.of(worker);
+    const Private mine = workspace.of(worker);
     const int64_t count = query_offsets(axes, token, queries.strides, mine.offsets);
-    weight_places(axes, token, weights, mine.columns, mine.places);
+    weight_offsets(axes, token, weights, mine.columns, mine.weights);
     for (int64_t head_kv = 0; head_kv < problem.heads_kv; ++head_kv) {
       std::fill(mine.row, mine.row + dim, 0.0f);
-      for (int64_t h = head_kv * group; h < (head_kv + 1) * group; ++h) {
+      for (int64_t h = head_kv * heads_per_kv; h < (head_kv + 1) * heads_per_kv; ++h) {
         const float* const base = weights.of(b, {0, 0, 0}, h);
-        for (int64_t n = 0; n < count; ++n) mine.gathered[n] = base[mine.places[n]];
+        for (int64_t n = 0; n < count; ++n) mine.gathered[n] = base[mine.weights[n]];
         const T* const first = queries.row(b, 0, 0, 0, h);
         const float* const gathered = mine.gathered;
         rows::AddWeightedRows<1>(
@@ -208,13 +208,14 @@ void InverseNeighborhood(const Problem& problem, const WeightRows& weights, cons
       store_row(sums, b, token, head_kv, mine.row);
     }
   });
-  rows::ExtraNeighborhood(problem, queries, weights, workspace.extra, workspace.partial, extra_sums, workers);
+  rows::ExtraNeighborhood(problem, queries, weights, workspace.stored().extra, workspace.stored().partial, extra_sums,
+                          workers);
 }
 
 template <class T>
 void ForwardOf(const Problem& problem, const Inputs& in, const Outputs& out, const Workspace& workspace,
                Workers& workers) {
-  const WeightRows& weights = workspace.weights;
+  const WeightRows& weights = workspace.stored().weights;
   const float scale = factor_as_float(problem.effective_scale());
   PointwiseNeighborhood(problem, in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale, weights, workspace, workers);
   for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
@@ -229,7 +230,7 @@ void BackwardOf(const Problem& problem, const Inputs& in, const ConstTensorView&
                 const Workspace& workspace, Workers& workers) {
   const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>(), dout = dout_view.as<T>();
   const float scale = factor_as_float(problem.effective_scale());
-  const WeightRows &weights = workspace.weights, &gradients = workspace.gradients;
+  const WeightRows &weights = workspace.stored().weights, &gradients = workspace.stored().gradients;
   PointwiseNeighborhood(problem, q, k, extra_k, scale, weights, workspace, workers);
   PointwiseNeighborhood(problem, dout, in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients, workspace, workers);
   for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
@@ -241,20 +242,18 @@ void BackwardOf(const Problem& problem, const Inputs& in, const ConstTensorView&
   InverseNeighborhood(problem, weights, dout, out.dv, out.dextra_v, workspace, workers);
 }
 
-void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
-  WorkspaceCutter cutter(execution.workspace.data());
-  const Workspace workspace(problem, Pass::forward, cutter, execution.workers.threads());
-  with_element_type(problem.type, [&](auto element) {
-    ForwardOf<decltype(element)>(problem, in, out, workspace, execution.workers);
+void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
+  const Workspace workspace(plan.problem(), Pass::forward, execution.workspace.data());
+  with_element_type(plan.problem().type, [&](auto element) {
+    ForwardOf<decltype(element)>(plan.problem(), in, out, workspace, execution.workers);
   });
 }
 
-void Backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
+void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
               const Execution& execution) {
-  WorkspaceCutter cutter(execution.workspace.data());
-  const Workspace workspace(problem, Pass::backward, cutter, execution.workers.threads());
-  with_element_type(problem.type, [&](auto element) {
-    BackwardOf<decltype(element)>(problem, in, saved.dout, gradients, workspace, execution.workers);
+  const Workspace workspace(plan.problem(), Pass::backward, execution.workspace.data());
+  with_element_type(plan.problem().type, [&](auto element) {
+    BackwardOf<decltype(element)>(plan.problem(), in, saved.dout, gradients, workspace, execution.workers);
   });
 }
 
@@ -269,21 +268,26 @@ Variant variant() {
       .name = "naive",
       .paper_term = "naive NA (Faster NA, section 3.1: PN, softmax, NN; IN for gradients)",
       .summary = "One query at a time over its window, unfused: the weights of all queries are stored.",
+      .expected_flops_per_second = 10e9,
       .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .workspace_bytes = [](const Problem& problem, Pass pass, int threads) -> int64_t {
-        WorkspaceCutter cutter(nullptr);
-        const Workspace workspace(problem, pass, cutter, threads);
-        return cutter.size();
+      .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
+      .cost = [](const PlanChoice& choice) -> PlanCost {
+        const Problem& p = choice.problem;
+        const MostQueries queries(p, choice.pass);
+        return {
+            .shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) { stored_weights(p, choice.pass, cutter); }),
+            .bytes_per_worker = carved_bytes([&](WorkspaceCutter& cutter) { Private(p, queries, cutter); }),
+            .executed_flops = p.useful_flops(choice.pass),
+        };
       },
-      .executed_flops = [](const Problem& problem, Pass pass) { return problem.useful_flops(pass); },
       .forward =
-          [](const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-            NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
+          [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+            NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
           },
       .backward =
-          [](const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+          [](const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
              const Execution& execution) {
-            NALAB_SELECT(execution.isa, Backward)(problem, inputs, saved, gradients, execution);
+            NALAB_SELECT(plan.isa(), Backward)(plan, inputs, saved, gradients, execution);
           },
   };
 }

@@ -225,14 +225,14 @@ Backward backward(const Problem& problem, const Inputs& in, const ConstTensorVie
   return result;
 }
 
-std::vector<double> backward_queries(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
-                                     std::span<const Query> queries) {
-  std::vector<double> result;
+QueryGradients backward_queries(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
+                                std::span<const Query> queries) {
+  QueryGradients result;
   for (const Query& query : queries) {
     const ScoreGradients g = score_gradients(problem, in, dout, query);
     std::vector<double> dq(static_cast<std::size_t>(problem.head_dim), 0.0);
     for (std::size_t i = 0; i < g.keys.size(); ++i) add_scaled(dq.data(), g.ds[i], row(in.k, in.extra_k, g.keys[i]));
-    result.insert(result.end(), dq.begin(), dq.end());
+    result.dq.insert(result.dq.end(), dq.begin(), dq.end());
   }
   return result;
 }
@@ -261,6 +261,36 @@ KeyGradients backward_keys(const Problem& problem, const Inputs& in, const Saved
   return result;
 }
 
+NamedResults by_name(Forward results) {
+  NamedResults named;
+  named["out"] = std::move(results.out);
+  named["lse"] = std::move(results.lse);
+  return named;
+}
+
+NamedResults by_name(Backward results) {
+  NamedResults named;
+  named["dq"] = std::move(results.dq);
+  named["dk"] = std::move(results.dk);
+  named["dv"] = std::move(results.dv);
+  named["dextra_k"] = std::move(results.dextra_k);
+  named["dextra_v"] = std::move(results.dextra_v);
+  return named;
+}
+
+NamedResults by_name(QueryGradients results) {
+  NamedResults named;
+  named["dq"] = std::move(results.dq);
+  return named;
+}
+
+NamedResults by_name(KeyGradients results, bool extra) {
+  NamedResults named;
+  named[extra ? "dextra_k" : "dk"] = std::move(results.dk);
+  named[extra ? "dextra_v" : "dv"] = std::move(results.dv);
+  return named;
+}
+
 namespace {
 
 /// Rounds to the element type of a tensor and stores; values are contiguous in the order of the view's extents.
@@ -285,22 +315,20 @@ void store(const std::vector<double>& values, const TensorView& target) {
   });
 }
 
-void run_forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution&) {
-  const Forward result = forward(problem, inputs);
-  store(result.out, outputs.out);
-  store(result.lse, outputs.lse);
+/// Stores the results that a bundle has.
+template <class Bundle>
+void store(const Problem& problem, const NamedResults& results, const Bundle& bundle) {
+  visit_tensors(problem, bundle,
+                [&](const TensorInfo& info, const TensorView& view) { store(results.at(info.name), view); });
 }
 
-void run_backward(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
-                  const Gradients& gradients, const Execution&) {
-  const Backward result = backward(problem, inputs, saved.dout);
-  store(result.dq, gradients.dq);
-  store(result.dk, gradients.dk);
-  store(result.dv, gradients.dv);
-  if (problem.extra_tokens > 0) {
-    store(result.dextra_k, gradients.dextra_k);
-    store(result.dextra_v, gradients.dextra_v);
-  }
+void run_forward(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution&) {
+  store(plan.problem(), by_name(forward(plan.problem(), inputs)), outputs);
+}
+
+void run_backward(const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+                  const Execution&) {
+  store(plan.problem(), by_name(backward(plan.problem(), inputs, saved.dout)), gradients);
 }
 
 }  // namespace
@@ -310,9 +338,13 @@ Variant variant() {
       .name = "reference",
       .paper_term = "reference mask (by definition)",
       .summary = "Double, scalar, by membership test: the oracle of every other variant.",
+      .is_oracle = true,
+      .expected_flops_per_second = 1e9,
       .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .workspace_bytes = [](const Problem&, Pass, int) -> int64_t { return 0; },
-      .executed_flops = [](const Problem& problem, Pass pass) { return problem.useful_flops(pass); },
+      .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF64Scalar; },
+      .cost = [](const PlanChoice& choice) -> PlanCost {
+        return {.executed_flops = choice.problem.useful_flops(choice.pass)};
+      },
       .forward = run_forward,
       .backward = run_backward,
   };

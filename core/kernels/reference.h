@@ -6,10 +6,12 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <span>
+#include <string_view>
 #include <vector>
 
-#include "core/kernels/attention.h"
+#include "core/tensors.h"
 
 namespace nalab::reference {
 
@@ -40,6 +42,11 @@ struct Backward {
   std::vector<double> dq, dk, dv, dextra_k, dextra_v;
 };
 
+/// Gradients of chosen queries.
+struct QueryGradients {
+  std::vector<double> dq;  ///< [queries, head_dim]
+};
+
 /// Gradients of chosen keys.
 struct KeyGradients {
   std::vector<double> dk;  ///< [keys, head_dim]
@@ -55,13 +62,21 @@ Forward forward(const Problem& problem, const Inputs& inputs);
 Forward forward(const Problem& problem, const Inputs& inputs, std::span<const Query> queries);
 /// dout is shaped as out, of the problem's element type.
 Backward backward(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout);
-/// dq of chosen queries, [queries, head_dim].
-std::vector<double> backward_queries(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout,
-                                     std::span<const Query> queries);
+/// The gradients of chosen queries.
+QueryGradients backward_queries(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout,
+                                std::span<const Query> queries);
 /// The gradients of chosen keys, extra tokens among them. They need the weights of all queries that attend to them,
 /// which are made from the saved lse, and the sums over what these attend to, which are made from the saved out: out
 /// and lse have to be verified on their own.
 KeyGradients backward_keys(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
                            std::span<const Key> keys);
+
+/// Results by the names that the list of tensors (core/tensors.h) gives them; without extra tokens theirs are empty.
+using NamedResults = std::map<std::string_view, std::vector<double>>;
+NamedResults by_name(Forward results);
+NamedResults by_name(Backward results);
+NamedResults by_name(QueryGradients results);
+/// `extra`: whether the keys are extra tokens.
+NamedResults by_name(KeyGradients results, bool extra);
 
 }  // namespace nalab::reference

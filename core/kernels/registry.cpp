@@ -8,8 +8,8 @@
 namespace nalab {
 
 std::span<const Variant> variants() {
-  static const std::array list{reference::variant(), dense::variant(), naive::variant(),
-                               gemm::variant(),      fused::variant(), fused::static_variant()};
+  static const std::array list{fused::variant(), dense::variant(), gemm::variant(), naive::variant(),
+                               reference::variant()};
   return list;
 }
 
@@ -20,6 +20,13 @@ const Variant& find_variant(std::string_view name) {
     names += (names.empty() ? "" : ", ") + std::string(variant.name);
   }
   throw Error("variant '" + std::string(name) + "' is none of " + names);
+}
+
+const Variant& best_variant(const Problem& problem, Pass pass) {
+  for (const Variant& variant : variants()) {
+    if (!variant.supports(problem, pass)) return variant;
+  }
+  throw Error("no variant computes the " + std::string(name(pass)) + " pass of this problem");
 }
 
 }  // namespace nalab

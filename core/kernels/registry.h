@@ -1,44 +1,70 @@
 // The one list of variants. Config parser, tests, command line and report all walk it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "core/kernels/attention.h"
+#include "core/machine.h"
+#include "core/parallel.h"
+#include "core/plan.h"
+#include "core/simd/arithmetic.h"
+#include "core/tensors.h"
 
 namespace nalab {
+
+/// "At most as many candidates as there are".
+inline constexpr std::size_t kAllCandidates = std::numeric_limits<std::size_t>::max();
+
+/// What executes a call, apart from what is computed: results never depend on the number of workers.
+struct Execution {
+  Workers& workers;
+  std::span<std::byte> workspace;  ///< 64-byte aligned, at least as large as the plan states
+};
 
 /// One way to compute attention.
 struct Variant {
   std::string_view name;        ///< in YAML, on the command line, in HDF5
   std::string_view paper_term;  ///< what the papers call it, with section
   std::string_view summary;     ///< one sentence
+  /// The others are compared with it: slow, and obviously right.
+  bool is_oracle = false;
   /// The variant computes self attention only: in an experiment it stands for the baseline, and runs
   /// Problem::self_attention() of the problem at hand.
   bool self_attention_only = false;
+  /// What one thread reaches, FLOP/s, roughly: for estimates before anything was timed.
+  double expected_flops_per_second = 0;
 
-  /// Nothing where the variant computes the pass of a valid problem, else a sentence that says why not.
+  /// nullopt if the variant computes the pass of a valid problem, otherwise the reason why not, as a sentence.
   std::optional<std::string> (*supports)(const Problem& problem, Pass pass);
-  /// Bytes of workspace that a pass of a supported problem needs.
-  int64_t (*workspace_bytes)(const Problem& problem, Pass pass, int threads);
-  /// Multiply-adds times 2 that the variant really executes, masked ones included; the same for every thread count.
-  int64_t (*executed_flops)(const Problem& problem, Pass pass);
-  /// Requires a valid, supported problem, fitting tensors and enough workspace.
-  void (*forward)(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution);
-  /// As forward; null where the variant has no backward pass (then supports() says so).
-  void (*backward)(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
-                   const Gradients& gradients, const Execution& execution) = nullptr;
+  /// Whether the variant is written for an arithmetic in a pass.
+  bool (*takes)(const Arithmetic& arithmetic, Pass pass);
+  /// Tilings for a supported problem in the order of the cost model, the best first: at most `most` of them. Null if
+  /// the variant has no tiles.
+  std::vector<Tiling> (*candidates)(const Problem& problem, Pass pass, const Machine& machine,
+                                    std::size_t most) = nullptr;
+  /// What a plan costs; asked once, when the plan is made.
+  PlanCost (*cost)(const PlanChoice& choice);
+  /// Requires a plan of this variant and pass, and fitting tensors.
+  void (*forward)(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution);
+  /// As forward; null if the variant has no backward pass (then supports() says so).
+  void (*backward)(const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+                   const Execution& execution) = nullptr;
   /// The packing that a forward call does, and nothing else: to be timed, so that a report can tell the time with and
-  /// without it. Null where the variant packs nothing.
-  void (*pack)(const Problem& problem, const Inputs& inputs, const Execution& execution) = nullptr;
+  /// without it. Null if the variant packs nothing.
+  void (*pack)(const Plan& plan, const Inputs& inputs, const Execution& execution) = nullptr;
 };
 
-/// All variants, the reference first.
+/// All variants, in order of preference.
 std::span<const Variant> variants();
-/// Throws Error that lists the names where there is no such variant.
+/// Throws Error that lists the names if there is no such variant.
 const Variant& find_variant(std::string_view name);
+/// The first variant by preference that supports a pass of a valid problem; the oracle supports all.
+const Variant& best_variant(const Problem& problem, Pass pass);
 
 }  // namespace nalab

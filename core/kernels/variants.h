@@ -1,4 +1,4 @@
-// The rows of the registry, one per file of this folder.
+// The rows of the registry, one per file or room of this folder.
 #pragma once
 
 #include "core/kernels/registry.h"
@@ -19,7 +19,6 @@ Variant variant();
 }
 namespace fused {
 Variant variant();
-Variant static_variant();
-}  // namespace fused
+}
 
 }  // namespace nalab

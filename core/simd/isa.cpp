@@ -28,33 +28,34 @@ std::string_view name(Isa isa) {
   return "baseline";
 }
 
-bool cpu_supports(Isa isa) {
+CpuFeatures features(Isa isa) {
+  CpuFeatures allowed;
+  if (isa >= Isa::avx2) allowed = allowed | CpuFeatures::avx2();
+  if (isa >= Isa::avx512) allowed = allowed | CpuFeatures::avx512();
+  if (isa >= Isa::avx512bf16) allowed = allowed | CpuFeatures::avx512bf16();
+  return allowed;
+}
+
+CpuFeatures cpu_features() {
+  CpuFeatures found;
 #if HWY_ARCH_X86
   const int64_t targets = hwy::SupportedTargets();
-  switch (isa) {
-    case Isa::avx2:
-      return (targets & HWY_AVX2) != 0;
-    case Isa::avx512:
-      return (targets & HWY_AVX3) != 0;
-    case Isa::avx512bf16:
-      return (targets & HWY_AVX3) != 0 && __builtin_cpu_supports("avx512bf16") != 0;
-    case Isa::baseline:
-      break;
+  if ((targets & HWY_AVX2) != 0) found = found | CpuFeatures::avx2();
+  if ((targets & HWY_AVX3) != 0) {
+    found = found | CpuFeatures::avx512();
+    if (__builtin_cpu_supports("avx512bf16") != 0) found = found | CpuFeatures::avx512bf16();
   }
-  return true;
-#else
-  return isa == Isa::baseline;
 #endif
+  return found;
 }
+
+bool cpu_supports(Isa isa) { return cpu_features().contains(features(isa)); }
 
 Isa best_isa() {
   Isa best = Isa::baseline;
   for (Isa isa : all_isas()) {
     if (cpu_supports(isa)) best = isa;
   }
-#if HWY_ARCH_X86
-  if (best == Isa::avx512bf16 && __builtin_cpu_is("intel")) best = Isa::avx512;
-#endif
   return best;
 }
 

@@ -1,4 +1,4 @@
-// The instruction sets that kernels are compiled for, and the choice among them at run time.
+// The instruction sets that kernels are compiled for, as features of a CPU, and the limit on them at run time.
 #pragma once
 
 #include <cstdint>
@@ -7,28 +7,51 @@
 
 namespace nalab {
 
-/// In ascending order; each one is a superset of those before it.
+/// A set of instructions beyond what the compiler targets by default. A set of features is a mask: none of them is
+/// taken to imply another.
+class CpuFeatures {
+ public:
+  constexpr CpuFeatures() = default;
+  /// Whether all features of another set are in this one.
+  constexpr bool contains(CpuFeatures other) const { return (other.bits_ & ~bits_) == 0; }
+  constexpr CpuFeatures operator|(CpuFeatures other) const { return CpuFeatures(bits_ | other.bits_); }
+  constexpr CpuFeatures operator&(CpuFeatures other) const { return CpuFeatures(bits_ & other.bits_); }
+  constexpr bool operator==(const CpuFeatures&) const = default;
+
+  static constexpr CpuFeatures avx2() { return CpuFeatures(1); }        ///< AVX2, FMA, F16C
+  static constexpr CpuFeatures avx512() { return CpuFeatures(2); }      ///< AVX-512 F, VL, DQ, BW
+  static constexpr CpuFeatures avx512bf16() { return CpuFeatures(4); }  ///< AVX512_BF16: dot products of bf16 pairs
+
+ private:
+  explicit constexpr CpuFeatures(uint32_t bits) : bits_(bits) {}
+  uint32_t bits_ = 0;
+};
+
+/// A limit on the features that kernels may use. Which arithmetic they use within it is chosen from a table
+/// (core/simd/arithmetic.h).
 enum class Isa : uint8_t {
   baseline,    ///< what the compiler targets by default; on x86-64 plain scalar code, slow but right (Highway has no
                ///< SSE2)
-  avx2,        ///< AVX2, FMA, F16C
-  avx512,      ///< AVX-512 F, VL, DQ, BW
-  avx512bf16,  ///< and AVX512_BF16: dot products of bfloat16 pairs
+  avx2,        ///< AVX2
+  avx512,      ///< and AVX-512
+  avx512bf16,  ///< and AVX512_BF16
 };
 
-/// All instruction sets, ascending.
+/// All limits; each allows at least what those before it do.
 std::span<const Isa> all_isas();
 /// "baseline", "avx2", "avx512", "avx512bf16"
 std::string_view name(Isa isa);
-/// Whether this CPU (and operating system) can run it.
+/// What kernels may use.
+CpuFeatures features(Isa isa);
+/// What this CPU (and operating system) can run.
+CpuFeatures cpu_features();
+/// Whether this CPU can run all that a limit allows.
 bool cpu_supports(Isa isa);
-/// The fastest one that this CPU supports: the greatest, but never avx512bf16 on Intel, where a bf16 dot product takes
-/// longer than the float arithmetic in its place (measured on a fourth-generation Xeon: 71 against 144 GFLOP/s per
-/// core).
+/// The limit that allows the most of those that this CPU supports.
 Isa best_isa();
-/// The instruction set of a name. Throws Error for an unknown name and for one that this CPU lacks.
+/// The limit of a name. Throws Error for an unknown name and for one that this CPU lacks.
 Isa parse_isa(std::string_view text);
-/// The one to use: NALAB_ISA where set (Error as of parse_isa), else best_isa().
+/// The one to use: NALAB_ISA if set (Error as of parse_isa), else best_isa().
 Isa choose_isa();
 
 }  // namespace nalab

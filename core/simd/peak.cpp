@@ -101,18 +101,21 @@ double seconds(const Body& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// FLOP/s of one call.
+double rate_of(Kernel kernel, int64_t rounds) {
+  int64_t flops = 0;
+  const double elapsed = seconds([&] {
+    float value = 0.5f;
+    flops = kernel(rounds, &value);
+    volatile float sink = value;
+    static_cast<void>(sink);
+  });
+  return static_cast<double>(flops) / elapsed;
+}
+
 double best_rate_of_one_thread(Kernel kernel) {
   double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    int64_t flops = 0;
-    const double elapsed = seconds([&] {
-      float value = 0.5f;
-      flops = kernel(kRounds * kTasksPerThread, &value);
-      volatile float sink = value;
-      static_cast<void>(sink);
-    });
-    best = std::max(best, static_cast<double>(flops) / elapsed);
-  }
+  for (int run = 0; run < kRuns; ++run) best = std::max(best, rate_of(kernel, kRounds * kTasksPerThread));
   return best;
 }
 
@@ -141,14 +144,29 @@ PeakRate measure_fma_f32(Isa isa, Workers& workers) {
   return {best_rate_of_one_thread(kernel), best_rate_of_all_threads(kernel, workers)};
 }
 
-PeakRate measure_dot_bf16(Isa isa, Workers& workers) {
 #if HWY_ARCH_X86
-  if (isa >= Isa::avx512bf16) return {best_rate_of_one_thread(dot_bf16), best_rate_of_all_threads(dot_bf16, workers)};
-#endif
-  static_cast<void>(isa);
-  static_cast<void>(workers);
-  return {};
+
+PeakRate measure_dot_bf16(Workers& workers) {
+  return {best_rate_of_one_thread(dot_bf16), best_rate_of_all_threads(dot_bf16, workers)};
 }
+
+double ratio_of_dot_bf16_to_fma_f32() {
+  constexpr int64_t kShortRounds = 2'000;  // 10 to 30 us
+  const Kernel multiply_adds = NALAB_SELECT(Isa::avx512, multiply_add);
+  double dots = 0, adds = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    dots = std::max(dots, rate_of(dot_bf16, kShortRounds));
+    adds = std::max(adds, rate_of(multiply_adds, kShortRounds));
+  }
+  return dots / adds;
+}
+
+#else
+
+PeakRate measure_dot_bf16(Workers&) { return {}; }
+double ratio_of_dot_bf16_to_fma_f32() { return 0; }
+
+#endif
 
 double measure_copy_bandwidth(Workers& workers, int64_t cache_bytes) {
   constexpr int64_t kChunk = int64_t{1} << 20;

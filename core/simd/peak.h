@@ -17,8 +17,12 @@ struct PeakRate {
 /// float32 fused multiply-adds; a multiplication and an addition where the instruction set has no fused form.
 PeakRate measure_fma_f32(Isa isa, Workers& workers);
 
-/// Products of bfloat16 pairs added to float32. Zero where the instruction set has no such instruction.
-PeakRate measure_dot_bf16(Isa isa, Workers& workers);
+/// Products of bf16 pairs added to float32. Requires a CPU with AVX512_BF16.
+PeakRate measure_dot_bf16(Workers& workers);
+
+/// The rate of one thread's bf16 dot products over that of its float32 multiply-adds, from a few short loops of each in
+/// turn (half a millisecond in all). Requires a CPU with AVX512_BF16.
+double ratio_of_dot_bf16_to_fma_f32();
 
 /// Bytes read plus bytes written per second while all workers copy one array into another. Each array holds
 /// min(4 * cache_bytes, 512 MiB): far more than a cache of this machine's own, but no more than a share of the

@@ -18,16 +18,6 @@ struct GroupKind {
 /// At most two kinds: the first groups of a ragged axis are one position longer.
 std::vector<GroupKind> group_kinds(const geometry::Axis& axis);
 
-/// How a query tile sees the KV tiles along one axis of a dilation group.
-struct TileView {
-  geometry::Range visited;  ///< KV tiles
-  geometry::Range full;     ///< those of them that need no fine mask; may be empty
-  int64_t keys = 0;         ///< in the visited tiles
-};
-
-/// Requires a non-empty range of queries.
-TileView view_of(const geometry::AxisMask& mask, geometry::Range queries, int64_t kv_tile, KvTiling tiling);
-
 /// Counts along one axis, over all its dilation groups.
 Simulation count_axis(const geometry::Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling);
 
@@ -42,6 +32,6 @@ Simulation count_flattened(const std::array<geometry::Axis, geometry::kAxes>& ax
 Simulation with_extra_tokens(Simulation layout, const Problem& problem, int64_t kv_tokens);
 
 /// Throws Error where the problem or the tiles are invalid or too large to be counted.
-void validate(const Problem& problem, const Tiles& tiles);
+void validate(const Problem& problem, const TileShapes& tiles);
 
 }  // namespace nalab::simulator

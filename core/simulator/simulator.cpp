@@ -13,6 +13,8 @@ using geometry::Axis;
 using geometry::AxisMask;
 using geometry::Range;
 using geometry::TileAxis;
+using geometry::TileView;
+using geometry::view_of;
 
 namespace {
 
@@ -35,19 +37,17 @@ void validate_tile(const char* parameter, const std::vector<int64_t>& tile, cons
   }
 }
 
-Range moved_left(Range range, int64_t by) { return {range.begin - by, range.end - by}; }
-
 }  // namespace
 
-int64_t Tiles::query_tokens() const { return product(query); }
-int64_t Tiles::kv_tokens() const { return product(kv); }
+int64_t TileShapes::query_tokens() const { return product(query); }
+int64_t TileShapes::kv_tokens() const { return product(kv); }
 
-void Tiles::validate(const Problem& problem) const {
+void TileShapes::validate(const Problem& problem) const {
   validate_tile("q_tile", query, problem);
   validate_tile("kv_tile", kv, problem);
 }
 
-void validate(const Problem& problem, const Tiles& tiles) {
+void validate(const Problem& problem, const TileShapes& tiles) {
   problem.validate();
   tiles.validate(problem);
   const double tokens = static_cast<double>(problem.tokens());
@@ -62,16 +62,6 @@ std::vector<GroupKind> group_kinds(const Axis& axis) {
   std::vector<GroupKind> kinds{{axis.group_mask(axis.dilation - 1), axis.dilation - longer}};
   if (longer > 0) kinds.push_back({axis.group_mask(0), longer});
   return kinds;
-}
-
-TileView view_of(const AxisMask& mask, Range queries, int64_t kv_tile, KvTiling tiling) {
-  const Range any = mask.keys_of_any(queries);
-  const int64_t origin = tiling == KvTiling::dynamic_tiles ? any.begin : 0;
-  const TileAxis kv_tiles{mask.length - origin, kv_tile};
-  const Range visited = kv_tiles.touching(moved_left(any, origin));
-  return {.visited = visited,
-          .full = kv_tiles.inside(moved_left(mask.keys_of_all(queries), origin)),
-          .keys = kv_tiles.range(visited.end - 1).end - kv_tiles.range(visited.begin).begin};
 }
 
 Simulation count_axis(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling) {
@@ -122,10 +112,10 @@ Simulation with_extra_tokens(Simulation layout, const Problem& problem, int64_t 
   return layout;
 }
 
-Simulation simulate(const Problem& problem, const Tiles& tiles) {
+Simulation simulate(const Problem& problem, const TileShapes& tiles) {
   validate(problem, tiles);
   Simulation layout;
-  if (tiles.tiling == Tiling::single_dimensional) {
+  if (tiles.tile_rank == TileRank::single_dimensional) {
     layout = count_flattened(problem.axes3(), tiles.query_tokens(), tiles.kv_tokens(), tiles.kv_tiling);
   } else {
     for (int i = 0; i < problem.rank(); ++i) {

@@ -11,24 +11,20 @@
 
 namespace nalab::simulator {
 
-/// Where the KV tiles of a query tile begin.
-enum class KvTiling : uint8_t {
-  static_tiles,   ///< fixed in advance, counted from the first token: the tiles that hold a key that is attended to
-  dynamic_tiles,  ///< from the first key that the query tile attends to
-};
+using geometry::KvTiling;
 
 /// What a tile is a box of.
-enum class Tiling : uint8_t {
+enum class TileRank : uint8_t {
   multi_dimensional,   ///< the token layout
   single_dimensional,  ///< the layout flattened in row-major order, with as many tokens in a tile
 };
 
 /// Tile shapes and how they are laid. Dilation groups are tiled one by one; the last tile of an axis may be cut short.
-struct Tiles {
+struct TileShapes {
   std::vector<int64_t> query;  ///< extents of a query tile, one for each axis of the layout, 1 to kMaxTileExtent
   std::vector<int64_t> kv;     ///< extents of a KV tile, likewise
   KvTiling kv_tiling = KvTiling::static_tiles;
-  Tiling tiling = Tiling::multi_dimensional;
+  TileRank tile_rank = TileRank::multi_dimensional;
 
   int64_t query_tokens() const;
   int64_t kv_tokens() const;
@@ -79,7 +75,7 @@ struct Simulation {
 /// Counts the tiles. Takes time in proportion to the query tiles along each axis (multi-dimensional tiling), or to the
 /// query tiles times the rows of their windows (single-dimensional).
 /// Throws Error where the problem or the tiles are invalid, or the pairs of self attention do not fit in 64 bits.
-Simulation simulate(const Problem& problem, const Tiles& tiles);
+Simulation simulate(const Problem& problem, const TileShapes& tiles);
 
 /// The part of an application that attention takes.
 struct Application {

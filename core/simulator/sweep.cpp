@@ -19,6 +19,8 @@ using geometry::AxisMask;
 using geometry::kAxes;
 using geometry::Range;
 using geometry::TileAxis;
+using geometry::TileView;
+using geometry::view_of;
 
 namespace {
 
@@ -34,9 +36,9 @@ using Choices = std::array<std::vector<Choice>, kAxes>;
 /// One index into the choices per axis.
 using Index = std::array<int64_t, kAxes>;
 
-void require_multi_dimensional(const Problem& problem, const Tiles& tiles) {
+void require_multi_dimensional(const Problem& problem, const TileShapes& tiles) {
   validate(problem, tiles);
-  if (tiles.tiling == Tiling::single_dimensional) {
+  if (tiles.tile_rank == TileRank::single_dimensional) {
     throw Error("sweeps and recommendations need multi-dimensional tiling");
   }
 }
@@ -49,7 +51,7 @@ void require_countable(double combinations) {
 
 /// The choices of a problem's axes, each made by choices_of(axis, query tile extent, KV tile extent).
 template <class ChoicesOf>
-Choices make_choices(const Problem& problem, const Tiles& tiles, const ChoicesOf& choices_of) {
+Choices make_choices(const Problem& problem, const TileShapes& tiles, const ChoicesOf& choices_of) {
   Choices choices;
   choices.fill({Choice{}});
   for (int i = 0; i < problem.rank(); ++i) {
@@ -124,7 +126,7 @@ std::vector<int64_t> powers_of_two(int64_t most) {
 }
 
 /// The tile shapes that no other shape of at least as many tokens beats.
-std::vector<SweepPoint> best_tiles(const Problem& problem, const Tiles& tiles, SweepOver over) {
+std::vector<SweepPoint> best_tiles(const Problem& problem, const TileShapes& tiles, SweepOver over) {
   const bool of_queries = over == SweepOver::query_tile;
   const int64_t most_tokens = of_queries ? tiles.query_tokens() : tiles.kv_tokens();
   const Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {
@@ -167,7 +169,7 @@ std::vector<SweepPoint> best_tiles(const Problem& problem, const Tiles& tiles, S
 int64_t largest_window(const Axis& axis) { return axis.extent / axis.dilation; }
 
 /// The strides or windows along each axis, the most wanted first: small strides, large windows.
-Choices parameters(const Problem& problem, const Tiles& tiles, SweepOver over) {
+Choices parameters(const Problem& problem, const TileShapes& tiles, SweepOver over) {
   double count = 1;
   for (const Axis& axis : problem.axes) {
     count *= static_cast<double>(over == SweepOver::stride ? axis.window : largest_window(axis) - axis.stride + 1);
@@ -271,7 +273,7 @@ void require_share(const char* parameter, double value) {
 
 }  // namespace
 
-std::vector<SweepPoint> sweep(const Problem& problem, const Tiles& tiles, SweepOver over) {
+std::vector<SweepPoint> sweep(const Problem& problem, const TileShapes& tiles, SweepOver over) {
   require_multi_dimensional(problem, tiles);
   const bool of_tiles = over == SweepOver::query_tile || over == SweepOver::kv_tile;
   std::vector<SweepPoint> points = of_tiles
@@ -283,7 +285,8 @@ std::vector<SweepPoint> sweep(const Problem& problem, const Tiles& tiles, SweepO
   return points;
 }
 
-std::vector<Recommendation> recommend(const Problem& problem, const Tiles& tiles, double sparsity, double tolerance) {
+std::vector<Recommendation> recommend(const Problem& problem, const TileShapes& tiles, double sparsity,
+                                      double tolerance) {
   require_share("sparsity", sparsity);
   require_share("tolerance", tolerance);
   require_multi_dimensional(problem, tiles);

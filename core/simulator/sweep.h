@@ -26,7 +26,7 @@ struct SweepPoint {
 ///   the axis or the tokens allow; no smaller tile without a better speedup, so of a size only the fastest are left.
 ///
 /// Throws Error as simulate(), for single-dimensional tiling, and for more than kMaxSweep combinations.
-std::vector<SweepPoint> sweep(const Problem& problem, const Tiles& tiles, SweepOver over);
+std::vector<SweepPoint> sweep(const Problem& problem, const TileShapes& tiles, SweepOver over);
 
 inline constexpr int64_t kMaxSweep = int64_t{1} << 24;
 
@@ -43,7 +43,7 @@ struct Recommendation {
 ///
 /// Throws Error as sweep(), where more than kMaxSweep query tiles of an axis must be looked at, and where sparsity or
 /// tolerance is not from 0 to 1.
-std::vector<Recommendation> recommend(const Problem& problem, const Tiles& tiles, double sparsity,
+std::vector<Recommendation> recommend(const Problem& problem, const TileShapes& tiles, double sparsity,
                                       double tolerance = 0.01);
 
 }  // namespace nalab::simulator

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "core/tensor/buffer.h"
-#include "core/tensor/element.h"
+#include "buffer.h"
+#include "element.h"
 
 namespace nalab {
 

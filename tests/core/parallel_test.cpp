@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <chrono>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -11,11 +10,15 @@
 
 #include "core/error.h"
 #include "tests/core/support.h"
+#include "tests/core/threads.h"
 
 namespace nalab {
 namespace {
 
-class WorkersOf : public ::testing::TestWithParam<int> {};
+class WorkersOf : public ::testing::TestWithParam<int> {
+ protected:
+  test::EnoughThreads enough_{GetParam()};
+};
 
 TEST_P(WorkersOf, EveryTaskOnceAndNoWorkerTwiceAtATime) {
   Workers workers(GetParam());
@@ -40,6 +43,31 @@ TEST_P(WorkersOf, EveryTaskOnceAndNoWorkerTwiceAtATime) {
     EXPECT_EQ(wrong_worker, 0);
     EXPECT_EQ(overlaps, 0);
   }
+}
+
+TEST_P(WorkersOf, SeveralHostThreadsAtOnceHaveNoWorkerTwiceAtATimeInACall) {
+  Workers workers(GetParam());
+  std::atomic<int> calls = 0, wrong_worker = 0, overlaps = 0;
+  std::vector<std::thread> hosts;
+  for (int host = 0; host < 4; ++host) {
+    hosts.emplace_back([&] {
+      std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(GetParam()));
+      workers.for_each(200, [&](int64_t, int worker) {
+        ++calls;
+        if (worker < 0 || worker >= GetParam()) {
+          ++wrong_worker;
+          return;
+        }
+        if (busy[static_cast<std::size_t>(worker)].exchange(true)) ++overlaps;
+        std::this_thread::yield();
+        busy[static_cast<std::size_t>(worker)] = false;
+      });
+    });
+  }
+  for (std::thread& host : hosts) host.join();
+  EXPECT_EQ(calls, 4 * 200);
+  EXPECT_EQ(wrong_worker, 0);
+  EXPECT_EQ(overlaps, 0);
 }
 
 TEST_P(WorkersOf, ExceptionReachesTheCallerAndWorkersGoOn) {
@@ -67,17 +95,9 @@ TEST(Workers, OneThreadIsTheCallingOne) {
 }
 
 TEST(Workers, SeveralThreadsReallyWorkTogether) {
+  const test::EnoughThreads enough(2);
   Workers workers(2);
-  // The first task waits for the second: with a single thread it would wait in vain.
-  std::atomic<bool> second_started = false;
-  std::atomic<bool> met = false;
-  workers.for_each(2, [&](int64_t task, int) {
-    if (task == 1) second_started = true;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (task == 0 && !second_started && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-    if (task == 0) met = second_started.load();
-  });
-  EXPECT_TRUE(met);
+  EXPECT_TRUE(test::two_tasks_meet(workers));
 }
 
 TEST(ChooseThreads, RequestThenEnvironmentThenHardware) {
@@ -94,7 +114,7 @@ TEST(ChooseThreads, RequestThenEnvironmentThenHardware) {
   EXPECT_EQ(choose_threads(0), 1024);
 }
 
-TEST(ChooseThreads, RefusesWhatIsNoThreadCount) {
+TEST(ChooseThreads, RefusesWhatIsNotAThreadCount) {
   const test::ScopedEnvironment environment("NALAB_THREADS");
   for (const std::string text : {"0", "-1", "1025", "2x", "x", "1.5", " 2", "99999999999999999999"}) {
     environment.set(text);

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "core/kernels/fused/supers.h"
+#include "core/kernels/tile/super_tiles.h"
 #include "core/parallel.h"
+#include "core/tensor/row.h"
+#include "core/tensors.h"
 
 namespace nalab::fused {
 
-/// dk, dv and those of the extra tokens, in float: the tensors themselves, or a workspace where they are not float.
+/// dk, dv and those of the extra tokens, in float: the tensors themselves, or a workspace if they are not float.
 struct KeyGradients {
   TokenView<float> dk, dv, dextra_k, dextra_v;
 };
@@ -44,14 +46,14 @@ inline void store(const TokenView<float>& sums, const TensorView& target, Worker
   });
 }
 
-/// The order in which the super tiles add to a key. It depends on the problem alone, never on the machine or the thread
+/// The order in which the super tiles add to a key. It depends on the problem and the tiling, never on the thread
 /// count.
 class BackwardOrder {
  public:
-  BackwardOrder(const Supers& supers, const Tiles& tiles) : of_group_(supers.of_group()) {
-    const Super typical = supers.at(of_group_ / 2);
-    const int64_t keys = geometry::size(geometry::keys_of_any(supers.mask(typical.group), typical.queries));
-    if (keys < kBlocks * tiles.block_keys) spaces_ = supers.count() / of_group_;
+  BackwardOrder(const tile::SuperTiles& supers, const Tiling& tiling) : of_group_(supers.of_group()) {
+    const tile::SuperTile typical = supers.at(of_group_ / 2);
+    const int64_t keys = geometry::size(geometry::keys_of_any(supers.mask(typical.group), typical.tokens));
+    if (keys < kBlocks * tiling.block_keys) spaces_ = supers.count() / of_group_;
   }
 
   /// The number of the super tile that comes i-th.

@@ -1,11 +1,14 @@
 // fused: online softmax over tiles, weights never in memory: Faster NA (2403.04690) section 3.3 and Generalized NA
 // (2504.16922), for CPUs.
 //
-// A task is a super tile of queries of one dilation group of one kv head: see walk-inl.h.
+// A task is a super tile of queries of one dilation group of one kv head: see tile/key_walk-inl.h.
 #include "core/kernels/fused/fused.h"
 
-#include "core/kernels/fused/tiles.h"
+#include "core/kernels/tile/super_tiles.h"
 #include "core/kernels/variants.h"
+#include "core/tensor/row.h"
+#include "core/tensor/workspace.h"
+#include "core/tuning/cost_model.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/kernels/fused/fused.cpp"
@@ -14,10 +17,10 @@
 // After foreach_target.h.
 #include <cmath>
 #include <limits>
-#include "core/kernels/fused/bf16_tile-inl.h"
-#include "core/kernels/fused/tile-inl.h"
-#include "core/kernels/fused/transpose-inl.h"
-#include "core/kernels/fused/walk-inl.h"
+#include "core/kernels/tile/bf16_tile-inl.h"
+#include "core/kernels/tile/float_tile-inl.h"
+#include "core/kernels/tile/key_walk-inl.h"
+#include "core/kernels/tile/transpose-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 
 #ifndef NALAB_CORE_KERNELS_FUSED_ONCE
@@ -25,47 +28,16 @@
 
 namespace nalab::fused {
 
-/// State of one micro tile of one head while its super tile walks over the keys.
-struct Micro {
-  float* queries;  ///< [head_dim][lanes]
-  float* out;      ///< [head_dim_v padded][lanes], not yet divided by the sums
-  float* maxima;   ///< [lanes]
-  float* sums;     ///< [lanes]
-};
-
-/// One worker's memory.
-struct Private {
-  float* keys;    ///< [block_keys][head_dim]
-  float* values;  ///< [panels][block_keys][kRows], kPanelGap apart
-  float* scores;  ///< [block_keys padded][lanes]
-  ListMemory list;
-  float* rows;    ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
-  float* micros;  ///< [micros] of micro_floats each
-};
-
 inline constexpr double kLn2 = 0.69314718055994531;
 
-inline int64_t micro_floats(const Problem& problem, const Tiles& tiles) {
-  return tiles.lanes * (problem.head_dim + padded(problem.head_dim_v) + 2);
-}
-
-inline Private cut_private(const Problem& problem, const Tiles& tiles, WorkspaceCutter& cutter) {
-  Private p;
-  p.keys = cutter.take<float>(tiles.block_keys * problem.head_dim);
-  p.values = cutter.take<float>((tiles.block_keys + kPanelGap) * padded(problem.head_dim_v));
-  p.scores = cutter.take<float>(padded(tiles.block_keys) * tiles.lanes);
-  p.list.index = cutter.take<int32_t>(padded(tiles.block_keys));
-  p.list.lanes = cutter.take<uint32_t>(padded(tiles.block_keys));
-  p.rows = cutter.take<float>(tiles.lanes * std::max(problem.head_dim, problem.head_dim_v));
-  p.micros = cutter.take<float>(tiles.micros() * micro_floats(problem, tiles));
-  return p;
-}
-
-inline int64_t private_bytes(const Problem& problem, const Tiles& tiles) {
-  WorkspaceCutter cutter(nullptr);
-  cut_private(problem, tiles, cutter);
-  return cutter.size();
-}
+/// A forward call: what its tasks share.
+struct ForwardCall {
+  const Problem& problem;
+  const Tiling& tiling;
+  const Inputs& in;
+  const Outputs* out;  ///< null: pack only
+  const Execution& execution;
+};
 
 }  // namespace nalab::fused
 
@@ -74,55 +46,103 @@ inline int64_t private_bytes(const Problem& problem, const Tiles& tiles) {
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
+using namespace tile::HWY_NAMESPACE;
+
+/// State of one query tile of one head while its super tile walks over the keys.
+struct TileState {
+  float* queries;  ///< packed
+  float* out;      ///< [head_dim_v padded][lanes], not yet divided by the sums
+  float* maxima;   ///< [lanes]
+  float* sums;     ///< [lanes]
+};
+
+/// One worker's memory.
+template <TileArithmetic Arithmetic>
+struct Private {
+  float* keys;      ///< packed, [block_keys]
+  float* values;    ///< panels
+  float* scores;    ///< [block_keys padded][lanes]
+  ListMemory list;  ///< [block_keys padded]
+  float* rows;      ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
+  TileState tiles[kMaxQueryTiles];
+
+  Private(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) {
+    constexpr int64_t kLanes = Arithmetic::kLanes;
+    const int64_t padded_keys = tiling.block_keys + Arithmetic::kRows;
+    keys = cutter.take<float>(tiling.block_keys * Arithmetic::key_floats(problem.head_dim));
+    values = cutter.take<float>(Arithmetic::panel_floats(tiling.block_keys, problem.head_dim_v));
+    scores = cutter.take<float>(padded_keys * kLanes);
+    list.index = cutter.take<int32_t>(padded_keys);
+    list.lanes = cutter.take<uint32_t>(padded_keys);
+    rows = cutter.take<float>(kLanes * std::max(problem.head_dim, problem.head_dim_v));
+    for (int64_t i = 0; i < tiling.query_tiles(); ++i) {
+      tiles[i].queries = cutter.take<float>(Arithmetic::query_floats(problem.head_dim));
+      tiles[i].out = cutter.take<float>(padded_columns(problem) * kLanes);
+      tiles[i].maxima = cutter.take<float>(kLanes);
+      tiles[i].sums = cutter.take<float>(kLanes);
+    }
+  }
+
+  static int64_t padded_columns(const Problem& problem) { return problem.head_dim_v + Arithmetic::kRows; }
+};
+
 /// One super tile of one kv head, from packing its queries to storing its results.
-template <class Arithmetic>
-class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
-  using Base = Walk<Arithmetic, SuperTile>;
-  using Base::axes_, Base::in_, Base::lanes_, Base::placed_, Base::problem_, Base::super_, Base::tiles_;
+template <TileArithmetic Arithmetic>
+class ForwardTask {
   static constexpr int Lanes = Arithmetic::kLanes;
   static constexpr int kRows = Arithmetic::kRows;
   static constexpr int kStep = Arithmetic::kStep;
 
  public:
-  SuperTile(const Problem& problem, const Tiles& tiles, const LaneShape& shape, const Inputs& in, const Outputs* out,
-            const Private& mine)
-      : Base(problem, tiles, shape, in, mine.list),
-        out_(out),
+  HWY_ATTR ForwardTask(const ForwardCall& call, const tile::LaneShape& shape, const tile::SuperTile& super,
+                       const Private<Arithmetic>& mine)
+      : problem_(call.problem),
+        tiling_(call.tiling),
+        in_(call.in),
+        super_(super),
         mine_(mine),
-        panels_(geometry::ceil_div(problem.head_dim_v, kRows)),
-        scale_(factor_as_float(std::abs(problem.effective_scale()))),
-        exponent_scale_(factor_as_float(std::abs(problem.effective_scale()) / kLn2)),
-        block_{mine.keys, mine.values, tiles.block_keys * kRows + kPanelGap} {}
+        panels_(geometry::ceil_div(problem_.head_dim_v, kRows)),
+        scale_(factor_as_float(std::abs(problem_.effective_scale()))),
+        exponent_scale_(factor_as_float(std::abs(problem_.effective_scale()) / kLn2)),
+        block_{mine.keys, mine.values, Arithmetic::panel_stride(tiling_.block_keys)},
+        walk_(problem_, tiling_, shape, in_, super, mine.list) {}
 
-  void HWY_ATTR Run(const Super& super) {
-    Base::Place(super);
-    for (int64_t i = 0; i < placed_; ++i) {
-      for (int64_t h = 0; h < tiles_.heads; ++h) PackQueries(i, h);
+  void HWY_ATTR Run(const Outputs& out) {
+    PackAllQueries();
+    while (walk_.next_block()) {
+      PackBlock();
+      for (int64_t i = 0; i < walk_.tiles(); ++i) {
+        const KeyList keys = walk_.keys_of(i);
+        if (keys.count == 0) continue;
+        for (int64_t h = 0; h < tiling_.heads; ++h) Visit(keys, state(i, h));
+      }
     }
-    values_finite_ = true;
-    Base::VisitKeys();
-    if (out_ == nullptr) return;
-    for (int64_t i = 0; i < placed_; ++i) {
-      for (int64_t h = 0; h < tiles_.heads; ++h) StoreResults(i, h);
+    for (int64_t i = 0; i < walk_.tiles(); ++i) {
+      for (int64_t h = 0; h < tiling_.heads; ++h) StoreResults(out, i, h);
+    }
+  }
+
+  /// All of Run but visits and results.
+  void HWY_ATTR Pack() {
+    PackAllQueries();
+    while (walk_.next_block()) {
+      PackBlock();
+      for (int64_t i = 0; i < walk_.tiles(); ++i) walk_.keys_of(i);
     }
   }
 
  private:
-  friend Base;
+  const TileState& state(int64_t i, int64_t head) const { return mine_.tiles[i * tiling_.heads + head]; }
 
-  Micro micro(int64_t spatial, int64_t head) const {
-    float* p = mine_.micros + (spatial * tiles_.heads + head) * micro_floats(problem_, tiles_);
-    Micro m;
-    m.queries = p;
-    m.out = m.queries + Lanes * problem_.head_dim;
-    m.maxima = m.out + Lanes * padded(problem_.head_dim_v);
-    m.sums = m.maxima + Lanes;
-    return m;
+  void HWY_ATTR PackAllQueries() {
+    for (int64_t i = 0; i < walk_.tiles(); ++i) {
+      for (int64_t h = 0; h < tiling_.heads; ++h) PackQueries(i, h);
+    }
   }
 
-  /// Packs the queries of one head of a micro tile and starts their state.
+  /// Packs the queries of one head of a query tile and starts their state.
   void HWY_ATTR PackQueries(int64_t i, int64_t h) {
-    const Micro m = micro(i, h);
+    const TileState& m = state(i, h);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     const float sign = problem_.effective_scale() < 0 ? -1.0f : 1.0f;
     const int64_t dim = problem_.head_dim;
@@ -130,33 +150,31 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
     with_element_type(in_.q.type, [&](auto element) HWY_ATTR {
       const auto q = in_.q.template as<decltype(element)>();
       for (int lane = 0; lane < Lanes; ++lane) {
-        const Token token = Base::query(i, lane);
+        const Token token = walk_.query(i, lane);
         row[lane] =
             AsFloats(q.row(super_.batch, token[0], token[1], token[2], super_.head + h), dim, mine_.rows + lane * dim);
       }
     });
     Arithmetic::PackQueries(row, dim, sign, m.queries);
-    std::fill(m.out, m.out + Lanes * padded(problem_.head_dim_v), 0.0f);
+    std::fill(m.out, m.out + Lanes * mine_.padded_columns(problem_), 0.0f);
     std::fill(m.maxima, m.maxima + Lanes, kNoScore);
     std::fill(m.sums, m.sums + Lanes, 0.0f);
   }
 
-  template <class T>
-  void HWY_ATTR PackRows(const KeyRows<T>& rows) {
-    const bool finite = Arithmetic::PackKeys(rows.key, rows.key_step, problem_.head_dim, rows.value, rows.value_step,
-                                             problem_.head_dim_v, rows.count, Base::used(), block_, mine_.rows);
-    values_finite_ = values_finite_ && finite;
+  void HWY_ATTR PackBlock() {
+    values_finite_ = true;
+    for (const tile::Segment& segment : walk_.segments()) {
+      walk_.with_rows(segment, [&](const auto& rows) HWY_ATTR {
+        const bool finite =
+            Arithmetic::PackKeys(rows.key, rows.key_step, problem_.head_dim, rows.value, rows.value_step,
+                                 problem_.head_dim_v, rows.count, segment.first, block_, mine_.rows);
+        values_finite_ = values_finite_ && finite;
+      });
+    }
   }
-
-  void HWY_ATTR Visit(int64_t i, const KeyList& list) {
-    if (out_ == nullptr) return;
-    for (int64_t h = 0; h < tiles_.heads; ++h) Visit(list, micro(i, h));
-  }
-
-  void BlockVisited(int64_t) { values_finite_ = true; }
 
   /// One step of the online softmax.
-  void HWY_ATTR Visit(const KeyList& list, const Micro& m) {
+  void HWY_ATTR Visit(const KeyList& list, const TileState& m) {
     constexpr int kVectors = Arithmetic::kVectors;
     const Floats d;
     const VF scale = hn::Set(d, exponent_scale_);
@@ -178,8 +196,8 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
     }
   }
 
-  void HWY_ATTR StoreResults(int64_t i, int64_t h) {
-    const Micro m = micro(i, h);
+  void HWY_ATTR StoreResults(const Outputs& out, int64_t i, int64_t h) {
+    const TileState& m = state(i, h);
     const int64_t head = super_.head + h;
     const int64_t dim_v = problem_.head_dim_v;
     const Floats d;
@@ -192,66 +210,79 @@ class SuperTile : public Walk<Arithmetic, SuperTile<Arithmetic>> {
       hn::Store(hn::IfThenElse(hn::Gt(sum, hn::Zero(d)), value, hn::NaN(d)), d, lse + first);
     }
     // Floats go straight to their place.
-    const bool in_place = out_->out.type == ElementType::f32;
-    const uint32_t inside = lanes_[i].inside();
+    const bool in_place = out.out.type == ElementType::f32;
+    const uint32_t inside = walk_.inside(i);
     Token token[Lanes];
     float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
-      token[lane] = Base::query(i, lane);
+      token[lane] = walk_.query(i, lane);
       const auto& [x1, x2, x3] = token[lane];
       row[lane] = in_place && (inside >> lane & 1) != 0
-                      ? out_->out.template as<float>().row(super_.batch, x1, x2, x3, head)
+                      ? out.out.template as<float>().row(super_.batch, x1, x2, x3, head)
                       : mine_.rows + lane * dim_v;
     }
     LanesToRows<Lanes>(m.out, dim_v, inverse, row);
-    const TokenView<float> lse_of = out_->lse.template as<float>();
+    const TokenView<float> lse_of = out.lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
       if ((inside >> lane & 1) == 0) continue;
       const auto& [x1, x2, x3] = token[lane];
-      if (!in_place) store_row(out_->out, super_.batch, token[lane], head, row[lane]);
+      if (!in_place) store_row(out.out, super_.batch, token[lane], head, row[lane]);
       *lse_of.row(super_.batch, x1, x2, x3, head) = lse[lane];
     }
   }
 
-  const Outputs* const out_;
-  const Private& mine_;
+  const Problem& problem_;
+  const Tiling& tiling_;
+  const Inputs& in_;
+  const tile::SuperTile& super_;
+  const Private<Arithmetic>& mine_;
   const int64_t panels_;
   const float scale_;           ///< of scores; its sign is the queries'
   const float exponent_scale_;  ///< weights are powers of 2
   const Block block_;
-  bool values_finite_ = true;
+  KeyWalk<Arithmetic> walk_;
+  bool values_finite_ = true;  ///< of the block
 };
 
+/// Calls body with a value of the arithmetic's type for the lanes of a tiling.
+template <class Body>
+void WithArithmetic(std::string_view name, const Tiling& tiling, const Body& body) {
+#if HWY_TARGET == HWY_AVX3
+  if (name == kBf16Dot) return tiling.lanes == 32 ? body(Bf16Arithmetic<32>()) : body(Bf16Arithmetic<16>());
+#endif
+  static_cast<void>(name);
+  tiling.lanes == 32 ? body(FloatArithmetic<32>()) : body(FloatArithmetic<16>());
+}
+
 template <class Arithmetic>
-void ForwardOf(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
-               const Execution& execution) {
-  const int64_t bytes = private_bytes(problem, tiles);
-  const LaneShape shape(tiles.micro);
-  const Supers supers(problem, tiles);
-  execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
-    const Super super = supers.at(task);
-    if (geometry::size(super.queries) == 0) return;
-    WorkspaceCutter cutter(execution.workspace.data() + worker * bytes);
-    const Private mine = cut_private(problem, tiles, cutter);
-    SuperTile<Arithmetic>(problem, tiles, shape, in, out, mine).Run(super);
+int64_t PrivateBytesOf(const Problem& problem, const Tiling& tiling) {
+  return carved_bytes([&](WorkspaceCutter& cutter) { Private<Arithmetic>(problem, tiling, cutter); });
+}
+
+int64_t PrivateBytes(std::string_view arithmetic, const Problem& problem, const Tiling& tiling) {
+  int64_t bytes = 0;
+  WithArithmetic(arithmetic, tiling, [&](auto a) { bytes = PrivateBytesOf<decltype(a)>(problem, tiling); });
+  return bytes;
+}
+
+template <class Arithmetic>
+void ForwardOf(const ForwardCall& call) {
+  const int64_t bytes = PrivateBytesOf<Arithmetic>(call.problem, call.tiling);
+  const tile::LaneShape shape(call.tiling.query);
+  const tile::SuperTiles supers(call.problem, call.tiling);
+  call.execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
+    const tile::SuperTile super = supers.at(task);
+    if (geometry::size(super.tokens) == 0) return;
+    WorkspaceCutter cutter(call.execution.workspace.data() + worker * bytes);
+    const Private<Arithmetic> mine(call.problem, call.tiling, cutter);
+    [[maybe_unused]] const typename Arithmetic::Scope scope;
+    ForwardTask<Arithmetic> forward(call, shape, super, mine);
+    call.out == nullptr ? forward.Pack() : forward.Run(*call.out);
   });
 }
 
-template <template <int> class Arithmetic>
-void ForwardIn(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
-               const Execution& execution) {
-  const auto run = tiles.lanes == 32 ? ForwardOf<Arithmetic<32>> : ForwardOf<Arithmetic<16>>;
-  run(problem, tiles, in, out, execution);
-}
-
-void Forward(const Problem& problem, const Tiles& tiles, const Inputs& in, const Outputs* out,
-             const Execution& execution) {
-#if HWY_TARGET == HWY_AVX3
-  if (problem.type == ElementType::bf16 && execution.isa == Isa::avx512bf16) {
-    return ForwardIn<Bf16Arithmetic>(problem, tiles, in, out, execution);
-  }
-#endif
-  ForwardIn<FloatArithmetic>(problem, tiles, in, out, execution);
+void Forward(std::string_view arithmetic, const ForwardCall& call) {
+  WithArithmetic(arithmetic, call.tiling, [&](auto a) { ForwardOf<decltype(a)>(call); });
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE
@@ -260,63 +291,60 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nalab::fused {
 
-void forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution,
-             KvTiling tiling) {
-  NALAB_SELECT(execution.isa, Forward)
-  (problem, choose_tiles(problem, Pass::forward, tiling), inputs, &outputs, execution);
+void forward(const Plan& plan, const Problem& problem, const Inputs& inputs, const Outputs& outputs,
+             const Execution& execution) {
+  NALAB_SELECT(plan.isa(), Forward)
+  (plan.arithmetic().name, {problem, plan.tiling(), inputs, &outputs, execution});
 }
 
-void pack(const Problem& problem, const Inputs& inputs, const Execution& execution, KvTiling tiling) {
-  NALAB_SELECT(execution.isa, Forward)
-  (problem, choose_tiles(problem, Pass::forward, tiling), inputs, nullptr, execution);
+void pack(const Plan& plan, const Problem& problem, const Inputs& inputs, const Execution& execution) {
+  NALAB_SELECT(plan.isa(), Forward)
+  (plan.arithmetic().name, {problem, plan.tiling(), inputs, nullptr, execution});
 }
 
-int64_t workspace_bytes(const Problem& problem, Pass pass, int threads, KvTiling tiling) {
-  const Tiles tiles = choose_tiles(problem, pass, tiling);
-  if (pass == Pass::backward) return backward_workspace_bytes(problem, tiles, threads);
-  return threads * private_bytes(problem, tiles);
+bool takes(const Arithmetic& arithmetic, Pass pass) {
+  return arithmetic.name == kF32Fma || (arithmetic.name == kBf16Dot && pass == Pass::forward);
 }
 
-int64_t executed_flops(const Problem& problem, Pass pass, KvTiling tiling) {
-  const int64_t dims =
-      pass == Pass::forward ? problem.head_dim + problem.head_dim_v : 3 * problem.head_dim + 2 * problem.head_dim_v;
-  return 2 * problem.batch * problem.heads * visited_pairs(problem, choose_tiles(problem, pass, tiling)) * dims;
+PlanCost cost(const PlanChoice& choice) {
+  const Problem& problem = choice.problem;
+  PlanCost cost;
+  if (choice.pass == Pass::backward) {
+    cost = backward_workspace(choice);
+  } else {
+    cost.bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.arithmetic->name, problem, *choice.tiling);
+  }
+  cost.executed_flops = problem.batch * problem.heads * tuning::visited_pairs(problem, *choice.tiling) *
+                        problem.flops_per_pair(choice.pass);
+  return cost;
 }
-
-namespace {
-
-template <KvTiling tiling>
-Variant variant_with(std::string_view name, std::string_view paper_term, std::string_view summary) {
-  return {
-      .name = name,
-      .paper_term = paper_term,
-      .summary = summary,
-      .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .workspace_bytes = [](const Problem& problem, Pass pass,
-                            int threads) { return workspace_bytes(problem, pass, threads, tiling); },
-      .executed_flops = [](const Problem& problem, Pass pass) { return executed_flops(problem, pass, tiling); },
-      .forward = [](const Problem& problem, const Inputs& inputs, const Outputs& outputs,
-                    const Execution& execution) { forward(problem, inputs, outputs, execution, tiling); },
-      .backward = [](const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
-                     const Gradients& gradients,
-                     const Execution& execution) { backward(problem, inputs, saved, gradients, execution, tiling); },
-      .pack = [](const Problem& problem, const Inputs& inputs,
-                 const Execution& execution) { pack(problem, inputs, execution, tiling); },
-  };
-}
-
-}  // namespace
 
 Variant variant() {
-  return variant_with<KvTiling::dynamic_tiles>(
-      "fused", "fused NA (Faster NA, section 3.3; Generalized NA), dynamic KV tiling",
-      "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.");
-}
-
-Variant static_variant() {
-  return variant_with<KvTiling::static_tiles>(
-      "fused_static", "fused NA (Generalized NA), static KV tiling",
-      "As fused, with KV tiles on a fixed grid, as token permutation needs it.");
+  return {
+      .name = "fused",
+      .paper_term = "fused NA (Faster NA, section 3.3; Generalized NA)",
+      .summary = "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.",
+      .expected_flops_per_second = 50e9,
+      .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
+      .takes = takes,
+      .candidates =
+          [](const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {
+            using geometry::KvTiling;
+            auto tilings = tuning::candidates(problem, pass, KvTiling::dynamic_tiles, machine, most);
+            const auto fixed =
+                tuning::candidates(problem, pass, KvTiling::static_tiles, machine, most - tilings.size());
+            tilings.insert(tilings.end(), fixed.begin(), fixed.end());
+            return tilings;
+          },
+      .cost = cost,
+      .forward = [](const Plan& plan, const Inputs& inputs, const Outputs& outputs,
+                    const Execution& execution) { forward(plan, plan.problem(), inputs, outputs, execution); },
+      .backward =
+          [](const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+             const Execution& execution) { backward(plan, plan.problem(), inputs, saved, gradients, execution); },
+      .pack = [](const Plan& plan, const Inputs& inputs,
+                 const Execution& execution) { pack(plan, plan.problem(), inputs, execution); },
+  };
 }
 
 }  // namespace nalab::fused

@@ -1,28 +1,28 @@
-// The fused machinery as other variants call it.
+// The fused machinery as dense calls it.
 #pragma once
 
-#include "core/kernels/attention.h"
-#include "core/kernels/fused/tiles.h"
+#include "core/kernels/registry.h"
 
 namespace nalab::fused {
 
-/// Forward pass of a valid problem; the workspace holds at least workspace_bytes().
-void forward(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution,
-             KvTiling tiling = KvTiling::dynamic_tiles);
+/// Forward pass of a problem that a plan of fused, or of dense, computes: the plan's own, or the same on flattened
+/// tokens.
+void forward(const Plan& plan, const Problem& problem, const Inputs& inputs, const Outputs& outputs,
+             const Execution& execution);
 
 /// What forward does before it computes: packs queries, keys and values, and lists the keys of the query tiles.
-void pack(const Problem& problem, const Inputs& inputs, const Execution& execution,
-          KvTiling tiling = KvTiling::dynamic_tiles);
+void pack(const Plan& plan, const Problem& problem, const Inputs& inputs, const Execution& execution);
 
-/// Backward pass of a valid problem; the workspace holds at least workspace_bytes().
-void backward(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
-              const Execution& execution, KvTiling tiling = KvTiling::dynamic_tiles);
+/// Backward pass, as forward.
+void backward(const Plan& plan, const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
+              const Gradients& gradients, const Execution& execution);
 
-/// Threads times the working set of a tile; backward in f16 and bf16 also the gradients of k and v in float.
-int64_t workspace_bytes(const Problem& problem, Pass pass, int threads, KvTiling tiling = KvTiling::dynamic_tiles);
-int64_t backward_workspace_bytes(const Problem& problem, const Tiles& tiles, int threads);
+/// Whether the machinery is written for an arithmetic in a pass.
+bool takes(const Arithmetic& arithmetic, Pass pass);
 
-/// FLOPs of all visited (query lane, key) pairs.
-int64_t executed_flops(const Problem& problem, Pass pass, KvTiling tiling = KvTiling::dynamic_tiles);
+/// What a choice costs on its own problem. Workspace: for each worker the working set of a super tile; backward in f16
+/// and bf16 also the gradients of k and v in float. FLOPs: of all visited (query lane, key) pairs.
+PlanCost cost(const PlanChoice& choice);
+PlanCost backward_workspace(const PlanChoice& choice);
 
 }  // namespace nalab::fused

@@ -11,7 +11,9 @@
 // into the gradients of the scores, and has NN multiply them with the keys for dq. For dk and dv, IN cuts the keys into
 // tiles and multiplies each with its haloed queries: the inverse neighborhood.
 #include "core/kernels/gemm/workspace.h"
+#include "core/kernels/tile/super_tiles.h"
 #include "core/kernels/variants.h"
+#include "core/tuning/cost_model.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "core/kernels/gemm/gemm.cpp"
@@ -19,10 +21,10 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include <algorithm>
-#include "core/kernels/extra_tokens-inl.h"
 #include "core/kernels/gemm/inverse_tile-inl.h"
 #include "core/kernels/gemm/super_tile-inl.h"
-#include "core/kernels/rows-inl.h"
+#include "core/kernels/unfused/extra_tokens-inl.h"
+#include "core/kernels/unfused/rows-inl.h"
 
 #ifndef NALAB_CORE_KERNELS_GEMM_ONCE
 #define NALAB_CORE_KERNELS_GEMM_ONCE
@@ -30,14 +32,14 @@
 namespace nalab::gemm {
 
 /// (key lane, query) pairs that the tiles of keys of one head of one batch entry visit in IN; extra tokens not counted.
-inline int64_t inverse_visited_pairs(const Problem& problem, const Tiles& tiles) {
+inline int64_t inverse_visited_pairs(const Problem& problem, const Tiling& tiling) {
   const auto axes = problem.axes3();
-  int64_t pairs = tiles.lanes;
+  int64_t pairs = tiling.lanes;
   for (int i = 0; i < geometry::kAxes; ++i) {
     int64_t queries = 0;
     for (int64_t group = 0; group < axes[i].dilation; ++group) {
       const geometry::AxisMask mask = axes[i].group_mask(group);
-      const geometry::TileAxis cut{mask.length, tiles.micro[i]};
+      const geometry::TileAxis cut{mask.length, tiling.query[i]};
       for (int64_t tile = 0; tile < cut.count(); ++tile) queries += mask.queries_of_any(cut.range(tile)).size();
     }
     pairs *= queries;
@@ -52,32 +54,12 @@ inline int64_t inverse_visited_pairs(const Problem& problem, const Tiles& tiles)
 HWY_BEFORE_NAMESPACE();
 namespace nalab::gemm::HWY_NAMESPACE {
 
-/// Calls body(place, worker) for the super tiles of all heads, `heads_per_task` of them at a time.
+/// Calls body(super tile, worker) for all super tiles.
 template <class Body>
-void ForEachSuperTile(const Problem& problem, const Tiles& tiles, int64_t heads, int64_t heads_per_task,
-                      Workers& workers, const Body& body) {
-  const auto axes = problem.axes3();
-  std::array<geometry::TileAxis, 3> cut;
-  for (int axis = 0; axis < 3; ++axis) cut[axis] = {axes[axis].group_length(0), tiles.super_queries(axis)};
-  const std::array<int64_t, 3> supers{cut[0].count(), cut[1].count(), cut[2].count()};
-  const std::array<int64_t, 3> groups{axes[0].dilation, axes[1].dilation, axes[2].dilation};
-  const int64_t supers_of_group = supers[0] * supers[1] * supers[2];
-  const int64_t group_count = groups[0] * groups[1] * groups[2];
-  const int64_t head_steps = heads / heads_per_task;
-  workers.for_each(problem.batch * head_steps * group_count * supers_of_group, [&](int64_t task, int worker) {
-    const Token super = token_at(supers, task % supers_of_group);
-    const int64_t rest = task / supers_of_group / group_count;
-    Place place{.batch = rest / head_steps,
-                .head = rest % head_steps * heads_per_task,
-                .group = token_at(groups, task / supers_of_group % group_count),
-                .box = {}};
-    for (int axis = 0; axis < 3; ++axis) {
-      // Later dilation groups may be a position shorter, and so lack the last tile.
-      const geometry::TileAxis of_group{axes[axis].group_length(place.group[axis]), cut[axis].tile};
-      place.box[axis] = of_group.range(super[axis]);
-      if (place.box[axis].empty()) return;
-    }
-    body(place, worker);
+void ForEachSuperTile(const tile::SuperTiles& supers, Workers& workers, const Body& body) {
+  workers.for_each(supers.count(), [&](int64_t task, int worker) {
+    const tile::SuperTile super = supers.at(task);
+    if (geometry::size(super.tokens) > 0) body(super, worker);
   });
 }
 
@@ -85,30 +67,29 @@ void ForEachSuperTile(const Problem& problem, const Tiles& tiles, int64_t heads,
 template <class T, int Lanes>
 class Passes {
  public:
-  Passes(const Problem& problem, Pass pass, const Tiles& tiles, const Execution& execution)
-      : problem_(problem),
-        tiles_(tiles),
+  Passes(const Plan& plan, const Execution& execution)
+      : problem_(plan.problem()),
+        tiling_(plan.tiling()),
         workers_(execution.workers),
-        cutter_(execution.workspace.data()),
-        workspace_(problem, pass, tiles, cutter_, workers_.threads()),
-        shape_(tiles.micro) {}
+        workspace_(problem_, plan.pass(), tiling_, execution.workspace.data()),
+        shape_(tiling_.query) {}
 
   void HWY_ATTR Forward(const Inputs& in, const Outputs& out) {
     Scores(in);
-    for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-      const float lse = rows::HWY_NAMESPACE::Softmax(workspace_.weights.of(b, token, h), n);
+    unfused::for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
+      const float lse = unfused::HWY_NAMESPACE::Softmax(workspace_.stored().weights.of(b, token, h), n);
       store_row(out.lse, b, token, h, &lse);
     });
-    Sum(workspace_.weights, in.v.as<T>(), in.extra_v.as<T>(), out.out);
+    Sum(workspace_.stored().weights, in.v.as<T>(), in.extra_v.as<T>(), out.out);
   }
 
   void HWY_ATTR Backward(const Inputs& in, const ConstTensorView& dout, const Gradients& out) {
-    const WeightRows &weights = workspace_.weights, &gradients = workspace_.gradients;
+    const WeightRows &weights = workspace_.stored().weights, &gradients = workspace_.stored().gradients;
     Scores(in);
     Multiply(dout.as<T>(), in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients);
-    for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-      rows::HWY_NAMESPACE::Softmax(weights.of(b, token, h), n);
-      rows::HWY_NAMESPACE::SoftmaxGradient(weights.of(b, token, h), n, scale(), gradients.of(b, token, h));
+    unfused::for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
+      unfused::HWY_NAMESPACE::Softmax(weights.of(b, token, h), n);
+      unfused::HWY_NAMESPACE::SoftmaxGradient(weights.of(b, token, h), n, scale(), gradients.of(b, token, h));
     });
     Sum(gradients, in.k.as<T>(), in.extra_k.as<T>(), out.dq);
     InverseSum(gradients, in.q.as<T>(), out.dk, out.dextra_k);
@@ -118,64 +99,63 @@ class Passes {
  private:
   float scale() const { return factor_as_float(problem_.effective_scale()); }
   void Scores(const Inputs& in) {
-    Multiply(in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale(), workspace_.weights);
+    Multiply(in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale(), workspace_.stored().weights);
   }
 
   /// PN.
   void Multiply(const TokenView<const T>& queries, const TokenView<const T>& keys, const TokenView<const T>& extra,
                 float factor, const WeightRows& weights) {
-    ForEachSuperTile(problem_, tiles_, problem_.heads, tiles_.heads, workers_, [&](const Place& place, int worker) {
-      SuperTile<T, Lanes>(problem_, tiles_, shape_, workspace_, worker, place)
+    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
+      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
           .PointwiseNeighborhood(queries, keys, extra, factor, weights);
     });
   }
   /// NN.
   void Sum(const WeightRows& weights, const TokenView<const T>& values, const TokenView<const T>& extra,
            const TensorView& sums) {
-    ForEachSuperTile(problem_, tiles_, problem_.heads, tiles_.heads, workers_, [&](const Place& place, int worker) {
-      SuperTile<T, Lanes>(problem_, tiles_, shape_, workspace_, worker, place)
+    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
+      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
           .NeighborhoodNeighborhood(weights, values, extra, sums);
     });
   }
   /// IN.
   void InverseSum(const WeightRows& weights, const TokenView<const T>& queries, const TensorView& sums,
                   const TensorView& extra_sums) {
-    ForEachSuperTile(problem_, tiles_, problem_.heads_kv, 1, workers_, [&](const Place& place, int worker) {
-      InverseTile<T, Lanes>(problem_, tiles_, workspace_, worker, place).InverseNeighborhood(weights, queries, sums);
+    const auto supers = tile::SuperTiles::of_keys(problem_, tiling_);
+    ForEachSuperTile(supers, workers_, [&](const tile::SuperTile& super, int worker) {
+      InverseTile<T, Lanes>(problem_, tiling_, workspace_, worker, super).InverseNeighborhood(weights, queries, sums);
     });
-    rows::HWY_NAMESPACE::ExtraNeighborhood(problem_, queries, weights, workspace_.extra, workspace_.partial, extra_sums,
-                                           workers_);
+    unfused::HWY_NAMESPACE::ExtraNeighborhood(problem_, queries, weights, workspace_.stored().extra,
+                                              workspace_.stored().partial, extra_sums, workers_);
   }
 
   const Problem& problem_;
-  const Tiles& tiles_;
+  const Tiling& tiling_;
   Workers& workers_;
-  WorkspaceCutter cutter_;
   const Workspace workspace_;
-  const fused::LaneShape shape_;
+  const tile::LaneShape shape_;
 };
 
 /// Calls body(passes) for the problem's type and number of lanes.
 template <class Body>
-void WithPasses(const Problem& problem, Pass pass, const Execution& execution, const Body& body) {
-  const Tiles tiles = fused::choose_tiles(problem);
-  with_element_type(problem.type, [&](auto element) {
+void WithPasses(const Plan& plan, const Execution& execution, const Body& body) {
+  with_element_type(plan.problem().type, [&](auto element) {
     using T = decltype(element);
-    if (tiles.lanes == 32) {
-      body(Passes<T, 32>(problem, pass, tiles, execution));
+    if (plan.tiling().lanes == 32) {
+      body(Passes<T, 32>(plan, execution));
     } else {
-      body(Passes<T, 16>(problem, pass, tiles, execution));
+      body(Passes<T, 16>(plan, execution));
     }
   });
 }
 
-void Forward(const Problem& problem, const Inputs& in, const Outputs& out, const Execution& execution) {
-  WithPasses(problem, Pass::forward, execution, [&](auto passes) { passes.Forward(in, out); });
+void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
+  WithPasses(plan, execution, [&](auto&& passes) { passes.Forward(in, out); });
 }
 
-void Backward(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
+void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
               const Execution& execution) {
-  WithPasses(problem, Pass::backward, execution, [&](auto passes) { passes.Backward(in, saved.dout, gradients); });
+  WithPasses(plan, execution, [&](auto&& passes) { passes.Backward(in, saved.dout, gradients); });
 }
 
 }  // namespace nalab::gemm::HWY_NAMESPACE
@@ -184,37 +164,49 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nalab::gemm {
 
+namespace {
+
+PlanCost cost(const PlanChoice& choice) {
+  const Problem& p = choice.problem;
+  const Tiling& tiling = *choice.tiling;
+  const int64_t dims = p.head_dim + p.head_dim_v;
+  const int64_t visited = tuning::visited_pairs(p, tiling);
+  int64_t products = visited * dims;
+  if (choice.pass == Pass::backward) {
+    products += visited * p.head_dim + (inverse_visited_pairs(p, tiling) + p.tokens() * p.extra_tokens) * dims;
+  }
+  return {
+      .shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) { stored_weights(p, choice.pass, cutter); }),
+      .bytes_per_worker = carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, choice.pass, tiling, cutter); }),
+      .executed_flops = 2 * p.batch * p.heads * products,
+  };
+}
+
+}  // namespace
+
 Variant variant() {
   return {
       .name = "gemm",
       .paper_term = "GEMM-based NA (Faster NA, section 3.2)",
       .summary =
           "Matrix products of query tiles with haloed key tiles, unfused: the weights of all queries are stored.",
+      .expected_flops_per_second = 50e9,
       .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .workspace_bytes = [](const Problem& problem, Pass pass, int threads) -> int64_t {
-        const Tiles tiles = fused::choose_tiles(problem);
-        WorkspaceCutter cutter(nullptr);
-        const Workspace workspace(problem, pass, tiles, cutter, threads);
-        return cutter.size();
-      },
-      .executed_flops = [](const Problem& problem, Pass pass) -> int64_t {
-        const Tiles tiles = fused::choose_tiles(problem);
-        const int64_t dims = problem.head_dim + problem.head_dim_v;
-        int64_t products = fused::visited_pairs(problem, tiles) * dims;
-        if (pass == Pass::backward) {
-          products += fused::visited_pairs(problem, tiles) * problem.head_dim;
-          products += (inverse_visited_pairs(problem, tiles) + problem.tokens() * problem.extra_tokens) * dims;
-        }
-        return 2 * problem.batch * problem.heads * products;
-      },
+      .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
+      // Both passes are made of the same operators, and so are their tiles.
+      .candidates =
+          [](const Problem& problem, Pass, const Machine& machine, std::size_t most) {
+            return tuning::candidates(problem, Pass::forward, geometry::KvTiling::dynamic_tiles, machine, most);
+          },
+      .cost = cost,
       .forward =
-          [](const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-            NALAB_SELECT(execution.isa, Forward)(problem, inputs, outputs, execution);
+          [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+            NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
           },
       .backward =
-          [](const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+          [](const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
              const Execution& execution) {
-            NALAB_SELECT(execution.isa, Backward)(problem, inputs, saved, gradients, execution);
+            NALAB_SELECT(plan.isa(), Backward)(plan, inputs, saved, gradients, execution);
           },
   };
 }

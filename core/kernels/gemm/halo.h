@@ -6,20 +6,13 @@
 #include <cstdint>
 
 #include "core/geometry/tiles.h"
-#include "core/kernels/fused/lanes.h"
-#include "core/kernels/token_rows.h"
+#include "core/kernels/tile/lanes.h"
+#include "core/kernels/tile/segments.h"
+#include "core/problem.h"
 
 namespace nalab::gemm {
 
-/// Neighbouring keys along the last axis of the layout, or neighbouring extra tokens, in a block of packed keys.
-struct Run {
-  int64_t x1 = 0, x2 = 0;  ///< positions in the dilation group
-  geometry::Range x3;
-  int64_t first = 0;   ///< row of the block that holds x3.begin
-  bool extra = false;  ///< x3 counts extra tokens, which every query attends to
-};
-
-/// The keys of one run that one query attends to.
+/// The keys of one segment that one query attends to.
 struct RowPart {
   geometry::Range x3;
   int64_t column = 0;  ///< of x3.begin in the query's row of weights
@@ -36,11 +29,11 @@ class WeightRow {
         x3_(keys[2]),
         window_keys_(geometry::size(keys)) {}
 
-  /// Requires that the window holds x1 and x2 of the run.
-  RowPart part(const Run& run) const {
-    if (run.extra) return {run.x3, window_keys_ + run.x3.begin};
-    const geometry::Range x3 = geometry::intersect(x3_, run.x3);
-    return {x3, run.x1 * step1_ + run.x2 * step2_ + x3.begin - origin_};
+  /// Requires that the window holds x1 and x2 of the segment.
+  RowPart part(const tile::Segment& segment) const {
+    if (segment.is_extra()) return {segment.x3, window_keys_ + segment.x3.begin};
+    const geometry::Range x3 = geometry::intersect(x3_, segment.x3);
+    return {x3, segment.x1 * step1_ + segment.x2 * step2_ + x3.begin - origin_};
   }
 
  private:
@@ -49,15 +42,15 @@ class WeightRow {
   int64_t window_keys_ = 1;
 };
 
-/// The queries of a micro tile on vector lanes.
+/// The queries of a query tile on vector lanes.
 class QueryTile {
  public:
   /// `box`: positions in the dilation group `group`.
   QueryTile(const std::array<geometry::Axis, 3>& axes, const Token& group, const geometry::Box& box,
-            const fused::LaneShape& shape) {
+            const tile::LaneShape& shape) {
     geometry::GroupMask mask;
     for (int axis = 0; axis < geometry::kAxes; ++axis) mask[axis] = axes[axis].group_mask(group[axis]);
-    lanes_.place(mask, box, shape, {1, 1, 1});
+    lanes_.assign(mask, box, shape, {1, 1, 1});
     int lane = 0;
     Token step;
     for (step[0] = 0; step[0] < shape.steps(0); ++step[0]) {
@@ -84,29 +77,29 @@ class QueryTile {
   bool inside(int lane) const { return (inside_ >> lane & 1u) != 0; }
 
   /// The lanes that attend to keys of a run, but for where they end along the last axis; as bits.
-  uint32_t attending(const Run& run) const {
-    return run.extra ? inside_ : inside_ & lanes_.attending(0, run.x1) & lanes_.attending(1, run.x2);
+  uint32_t attending(const tile::Segment& segment) const {
+    return segment.is_extra() ? inside_ : inside_ & lanes_.attending(0, segment.x1) & lanes_.attending(1, segment.x2);
   }
-  /// The positions of a run that some query attends to; may be empty.
-  geometry::Range attended(const Run& run) const {
-    if (run.extra) return run.x3;
-    return attending(run) == 0 ? geometry::Range{} : geometry::intersect(run.x3, lanes_.keys(2));
+  /// The positions of a segment that some query attends to; may be empty.
+  geometry::Range attended(const tile::Segment& segment) const {
+    if (segment.is_extra()) return segment.x3;
+    return attending(segment) == 0 ? geometry::Range{} : geometry::intersect(segment.x3, lanes_.keys(2));
   }
   /// lanes[i]: the lanes that attend to key i of a run, as bits.
-  void attending_each(const Run& run, uint32_t* lanes) const {
-    if (run.extra) {
-      std::fill_n(lanes, run.x3.size(), inside_);
+  void attending_each(const tile::Segment& segment, uint32_t* lanes) const {
+    if (segment.is_extra()) {
+      std::fill_n(lanes, segment.x3.size(), inside_);
     } else {
-      lanes_.attending_run(2, run.x3, attending(run), lanes);
+      lanes_.attending_run(2, segment.x3, attending(segment), lanes);
     }
   }
-  /// The part of a run that one of attending() attends to; may be empty.
-  RowPart part(int lane, const Run& run) const { return rows_[lane].part(run); }
+  /// The part of a segment that one of attending() attends to; may be empty.
+  RowPart part(int lane, const tile::Segment& segment) const { return rows_[lane].part(segment); }
 
  private:
-  fused::LaneTile lanes_;
-  std::array<Token, fused::kMaxLanes> tokens_;
-  std::array<WeightRow, fused::kMaxLanes> rows_;
+  tile::LaneTile lanes_;
+  std::array<Token, tile::kMaxLanes> tokens_;
+  std::array<WeightRow, tile::kMaxLanes> rows_;
   uint32_t inside_ = 0;
 };
 
@@ -118,7 +111,7 @@ struct QueryRun {
   geometry::Range keys1, keys2;  ///< their windows along the first two axes
 };
 
-/// The keys of a micro tile, and its halo: every query that attends to one of them.
+/// The keys of a query tile, and its halo: every query that attends to one of them.
 struct KeyTile {
   geometry::Box keys, queries;
 };

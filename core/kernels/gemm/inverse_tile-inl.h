@@ -17,26 +17,27 @@ HWY_BEFORE_NAMESPACE();
 namespace nalab::gemm::HWY_NAMESPACE {
 
 /// One super tile of keys of one kv head in IN. Keys lie on lanes; all queries that attend to one of them, the halo,
-/// are packed in blocks, head after head of the group, and each block is multiplied with all micro tiles. So each row
+/// are packed in blocks, head after head of the group, and each block is multiplied with all tiles. So each row
 /// of a gradient is summed by one task in one order. The other way round, tiles of queries that add to the rows of
 /// their keys, tasks would wait for each other or keep copies of dk and dv.
 template <class T, int Lanes>
 class InverseTile : private Tile<T, Lanes> {
   using Base = Tile<T, Lanes>;
   using Base::axes_;
+  using Base::cut_;
   using Base::mask_;
   using Base::mine_;
-  using Base::place_;
   using Base::problem_;
-  using Base::tiles_;
-  using Base::workspace_;
+  using Base::super_;
+  using Base::tiling_;
 
  public:
-  /// As a super tile of queries; place.head is the kv head and place.box holds keys.
-  InverseTile(const Problem& problem, const Tiles& tiles, const Workspace& workspace, int worker, const Place& place)
-      : Base(problem, tiles, workspace, worker, place) {
-    for (int64_t i = 0; i < Base::micros(); ++i) {
-      const geometry::Box keys = Base::micro_box(i);
+  /// `super` holds keys, and its head is the kv head.
+  InverseTile(const Problem& problem, const Tiling& tiling, const Workspace& workspace, int worker,
+              const tile::SuperTile& super)
+      : Base(problem, tiling, workspace, worker, super) {
+    for (int64_t i = 0; i < cut_.count(); ++i) {
+      const geometry::Box keys = cut_.box(i);
       mine_.key_tiles[i] = {keys, geometry::queries_of_any(mask_, keys)};
     }
   }
@@ -46,9 +47,9 @@ class InverseTile : private Tile<T, Lanes> {
   void HWY_ATTR InverseNeighborhood(const WeightRows& weights, const TokenView<const T>& queries,
                                     const TensorView& sums) {
     const int64_t dim = queries.shape.dim;
-    const int64_t group = problem_.heads / problem_.heads_kv;
-    std::fill(mine_.micros, mine_.micros + Base::micros() * workspace_.micro_floats(), 0.0f);
-    for (int64_t h = place_.head * group; h < (place_.head + 1) * group; ++h) {
+    const int64_t heads_per_kv = problem_.heads / problem_.heads_kv;
+    std::fill(mine_.tiles, mine_.tiles + cut_.count() * tile_floats(problem_, tiling_), 0.0f);
+    for (int64_t h = super_.head_kv * heads_per_kv; h < (super_.head_kv + 1) * heads_per_kv; ++h) {
       WalkHalo(
           [&](const QueryRun& run) HWY_ATTR {
             const auto [first, step] = Base::rows_at(queries, {run.x1, run.x2, run.x3.begin}, h);
@@ -58,36 +59,36 @@ class InverseTile : private Tile<T, Lanes> {
             const products::KeyList list = GatherWeights(weights, mine_.key_tiles[i], h);
             if (list.count > 0)
               Base::AddValues(
-                  list, dim, [] {}, micro(i));
+                  list, dim, [] {}, memory_of(i));
           });
     }
-    for (int64_t i = 0; i < Base::micros(); ++i) {
+    for (int64_t i = 0; i < cut_.count(); ++i) {
       const geometry::Box& keys = mine_.key_tiles[i].keys;
-      Base::StoreSums(micro(i), dim, [&](int lane, const float* row) {
-        Token position = token_at(tiles_.micro, lane);
+      Base::StoreSums(memory_of(i), dim, [&](int lane, const float* row) {
+        Token position = token_at(tiling_.query, lane);
         for (int axis = 0; axis < geometry::kAxes; ++axis) {
           position[axis] += keys[axis].begin;
           if (!keys[axis].contains(position[axis])) return;
         }
-        store_row(sums, place_.batch, Base::coordinates(position), place_.head, row);
+        store_row(sums, super_.batch, Base::coordinates(position), super_.head_kv, row);
       });
     }
   }
 
  private:
-  float* micro(int64_t i) const { return mine_.micros + i * workspace_.micro_floats(); }
+  float* memory_of(int64_t i) const { return mine_.tiles + i * tile_floats(problem_, tiling_); }
 
-  /// Cuts the haloed queries into blocks. Calls pack(run) for all runs of a block, then visit(i) for all micro tiles.
+  /// Cuts the haloed queries into blocks. Calls pack(run) for all runs of a block, then visit(i) for all tiles.
   template <class Pack, class Visit>
   void WalkHalo(const Pack& pack, const Visit& visit) {
     int64_t used = 0;
     const auto flush = [&] {
-      for (int64_t i = 0; i < Base::micros(); ++i) visit(i);
+      for (int64_t i = 0; i < cut_.count(); ++i) visit(i);
       used = 0;
       runs_ = 0;
       Base::values_finite_ = true;
     };
-    const geometry::Box queries = geometry::queries_of_any(mask_, place_.box);
+    const geometry::Box queries = geometry::queries_of_any(mask_, super_.tokens);
     QueryRun run;
     for (run.x1 = queries[0].begin; run.x1 < queries[0].end; ++run.x1) {
       run.keys1 = mask_[0].keys(run.x1);
@@ -95,8 +96,8 @@ class InverseTile : private Tile<T, Lanes> {
         run.keys2 = mask_[1].keys(run.x2);
         run.x3.begin = queries[2].begin;
         while (run.x3.begin < queries[2].end) {
-          if (used == tiles_.block_keys) flush();
-          run.x3.end = std::min(queries[2].end, run.x3.begin + tiles_.block_keys - used);
+          if (used == tiling_.block_keys) flush();
+          run.x3.end = std::min(queries[2].end, run.x3.begin + tiling_.block_keys - used);
           run.first = used;
           mine_.query_runs[runs_++] = run;
           for (int64_t x3 = run.x3.begin; x3 < run.x3.end; ++x3) mine_.windows[used++] = mask_[2].keys(x3);
@@ -108,7 +109,7 @@ class InverseTile : private Tile<T, Lanes> {
     flush();
   }
 
-  /// The queries of the block that attend to a key of a micro tile, with their weights of its keys in mine_.tile: 0
+  /// The queries of the block that attend to a key of a tile, with their weights of its keys in mine_.tile: 0
   /// where a query does not attend.
   products::KeyList HWY_ATTR GatherWeights(const WeightRows& weights, const KeyTile& tile, int64_t head) {
     const int64_t step = axes_[2].dilation * weights.heads * weights.size;
@@ -118,7 +119,7 @@ class InverseTile : private Tile<T, Lanes> {
       if (!tile.queries[0].contains(run.x1) || !tile.queries[1].contains(run.x2)) continue;
       const geometry::Range x3 = geometry::intersect(run.x3, tile.queries[2]);
       if (x3.empty()) continue;
-      const float* row = weights.of(place_.batch, Base::coordinates({run.x1, run.x2, x3.begin}), head);
+      const float* row = weights.of(super_.batch, Base::coordinates({run.x1, run.x2, x3.begin}), head);
       for (int64_t x = x3.begin; x < x3.end; ++x, ++n, row += step) {
         const int64_t index = run.first + x - run.x3.begin;
         mine_.index[n] = static_cast<int32_t>(index);
@@ -128,7 +129,7 @@ class InverseTile : private Tile<T, Lanes> {
     return {mine_.index, mine_.lanes, n, false};
   }
 
-  /// One query's weights of the keys of a micro tile to lanes. Returns which lanes it attends to, as bits.
+  /// One query's weights of the keys of a tile to lanes. Returns which lanes it attends to, as bits.
   uint32_t HWY_ATTR GatherRow(const QueryRun& run, const geometry::Range& keys3, const geometry::Box& keys,
                               const float* row, int64_t step, float* target) {
     const Floats d;
@@ -143,7 +144,7 @@ class InverseTile : private Tile<T, Lanes> {
         const int64_t plane = (a - run.keys1.begin) * run.keys2.size() + b - run.keys2.begin;
         const float* const source = row + plane * keys3.size() + x3.begin - keys3.begin;
         const int64_t lane =
-            ((a - keys[0].begin) * tiles_.micro[1] + b - keys[1].begin) * tiles_.micro[2] + x3.begin - keys[2].begin;
+            ((a - keys[0].begin) * tiling_.query[1] + b - keys[1].begin) * tiling_.query[2] + x3.begin - keys[2].begin;
         // Rows lie too far apart for the processor to foresee the next ones.
         hwy::Prefetch(source + kPrefetchRows * step);
         CopyFew(source, x3.size(), target + lane);

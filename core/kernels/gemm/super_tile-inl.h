@@ -34,27 +34,27 @@ HWY_INLINE void CopyVectorsAndZeros(const float* source, int64_t n, float* targe
 }
 
 /// One super tile of queries of one kv head in PN or in NN. Its haloed keys are packed in blocks, and each block is
-/// multiplied with all its micro tiles.
+/// multiplied with all its query tiles.
 template <class T, int Lanes>
 class SuperTile : private Tile<T, Lanes> {
   using Base = Tile<T, Lanes>;
   using Arithmetic = typename Base::Arithmetic;
   using Base::axes_;
   using Base::block_;
+  using Base::cut_;
   using Base::mask_;
   using Base::mine_;
-  using Base::place_;
   using Base::problem_;
   using Base::row_of;
-  using Base::tiles_;
-  using Base::workspace_;
+  using Base::super_;
+  using Base::tiling_;
 
  public:
-  SuperTile(const Problem& problem, const Tiles& tiles, const fused::LaneShape& shape, const Workspace& workspace,
-            int worker, const Place& place)
-      : Base(problem, tiles, workspace, worker, place), head_kv_(place.head / (problem.heads / problem.heads_kv)) {
-    for (int64_t i = 0; i < Base::micros(); ++i) {
-      std::construct_at(mine_.placed + i, axes_, place.group, Base::micro_box(i), shape);
+  SuperTile(const Problem& problem, const Tiling& tiling, const tile::LaneShape& shape, const Workspace& workspace,
+            int worker, const tile::SuperTile& super)
+      : Base(problem, tiling, workspace, worker, super) {
+    for (int64_t i = 0; i < cut_.count(); ++i) {
+      std::construct_at(mine_.query_tiles + i, axes_, super.group, cut_.box(i), shape);
     }
   }
 
@@ -64,117 +64,110 @@ class SuperTile : private Tile<T, Lanes> {
                                       const TokenView<const T>& extra, float factor, const WeightRows& weights) {
     const int64_t dim = queries.shape.dim;
     // Every score is computed, whether attended or not; the scatter leaves out what is not.
-    std::fill_n(mine_.lanes, tiles_.block_keys + kMaxRows, products::kAllLanes<Lanes>);
-    ForEachMicro([&](const QueryTile& tile, int64_t head, float* packed)
-                     HWY_ATTR { PackQueries(queries, tile, head, packed); });
-    WalkHalo(
-        [&](const Run& run) HWY_ATTR {
-          const auto [first, step] = rows_of(keys, extra, run);
-          Arithmetic::PackKeys(first, step, dim, first, step, 0, run.x3.size(), run.first, block_, mine_.rows);
-        },
-        [&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* packed) HWY_ATTR {
-          Arithmetic::Scores(packed, block_, dim, list, mine_.tile, mine_.maxima);
-          ScatterScores(tile, head, factor, weights);
-        });
+    std::fill_n(mine_.lanes, tiling_.block_keys + kMaxRows, products::kAllLanes<Lanes>);
+    ForEachTile([&](const QueryTile& tile, int64_t head, float* packed)
+                    HWY_ATTR { PackQueries(queries, tile, head, packed); });
+    for (tile::KeyCursor cursor = halo(); NextBlock(cursor);) {
+      for (int64_t s = 0; s < block_segments_; ++s) {
+        const tile::Segment& segment = mine_.block_segments[s];
+        const auto [first, step] = rows_of(keys, extra, segment);
+        Arithmetic::PackKeys(first, step, dim, first, step, 0, segment.x3.size(), segment.first, block_, mine_.rows);
+      }
+      ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* packed) HWY_ATTR {
+        Arithmetic::Scores(packed, block_, dim, list, mine_.tile, mine_.maxima);
+        ScatterScores(tile, head, factor, weights);
+      });
+    }
   }
 
   /// Sums of keys or values by the rows of weights of the tile's queries: out or dq.
   void HWY_ATTR NeighborhoodNeighborhood(const WeightRows& weights, const TokenView<const T>& values,
                                          const TokenView<const T>& extra, const TensorView& out) {
     const int64_t dim = values.shape.dim;
-    ForEachMicro([&](const QueryTile&, int64_t, float* sums)
-                     HWY_ATTR { std::fill(sums, sums + workspace_.micro_floats(), 0.0f); });
-    WalkHalo(
-        [&](const Run& run) HWY_ATTR {
-          const auto [first, step] = rows_of(values, extra, run);
-          Base::PackValues(first, step, dim, run.x3.size(), run.first);
-        },
-        [&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* sums) HWY_ATTR {
-          GatherWeights(tile, head, weights);
-          Base::AddValues(
-              list, dim, [&] { ListLanes(tile); }, sums);
-        });
-    ForEachMicro([&](const QueryTile& tile, int64_t head, float* sums) HWY_ATTR {
+    ForEachTile([&](const QueryTile&, int64_t, float* sums)
+                    HWY_ATTR { std::fill(sums, sums + tile_floats(problem_, tiling_), 0.0f); });
+    for (tile::KeyCursor cursor = halo(); NextBlock(cursor);) {
+      for (int64_t s = 0; s < block_segments_; ++s) {
+        const tile::Segment& segment = mine_.block_segments[s];
+        const auto [first, step] = rows_of(values, extra, segment);
+        Base::PackValues(first, step, dim, segment.x3.size(), segment.first);
+      }
+      ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* sums) HWY_ATTR {
+        GatherWeights(tile, head, weights);
+        Base::AddValues(
+            list, dim, [&] { ListLanes(tile); }, sums);
+      });
+    }
+    ForEachTile([&](const QueryTile& tile, int64_t head, float* sums) HWY_ATTR {
       Base::StoreSums(sums, dim, [&](int lane, const float* row) {
-        if (tile.inside(lane)) store_row(out, place_.batch, tile.token(lane), head, row);
+        if (tile.inside(lane)) store_row(out, super_.batch, tile.token(lane), head, row);
       });
     });
   }
 
  private:
-  float* micro(int64_t i, int64_t head) const {
-    return mine_.micros + (i * tiles_.heads + head) * workspace_.micro_floats();
+  float* memory_of(int64_t i, int64_t head) const {
+    return mine_.tiles + (i * tiling_.heads + head) * tile_floats(problem_, tiling_);
   }
 
-  /// Calls body(queries, head, memory of the micro tile and head).
+  /// Calls body(queries, head, memory of the query tile and head).
   template <class Body>
-  void ForEachMicro(const Body& body) {
-    for (int64_t i = 0; i < Base::micros(); ++i) {
-      for (int64_t h = 0; h < tiles_.heads; ++h) {
-        body(mine_.placed[i], place_.head + h, micro(i, h));
-      }
+  void ForEachTile(const Body& body) {
+    for (int64_t i = 0; i < cut_.count(); ++i) {
+      for (int64_t h = 0; h < tiling_.heads; ++h) body(mine_.query_tiles[i], super_.head + h, memory_of(i, h));
     }
   }
 
-  /// Cuts the haloed keys, then the extra tokens, into blocks. Calls pack(run) for all runs of a block, then
-  /// visit(queries, list, head, memory) for the micro tiles that attend to keys of the block.
-  template <class Pack, class Visit>
-  void WalkHalo(const Pack& pack, const Visit& visit) {
-    const auto flush = [&] {
-      for (int64_t i = 0; i < Base::micros(); ++i) {
-        const products::KeyList list = ListKeys(mine_.placed[i]);
-        if (list.count == 0) continue;
-        for (int64_t h = 0; h < tiles_.heads; ++h) {
-          visit(mine_.placed[i], list, place_.head + h, micro(i, h));
-        }
-      }
-      used_ = 0;
-      block_runs_ = 0;
-      Base::values_finite_ = true;
-    };
-    const auto add = [&](Run run) {
-      const int64_t end = run.x3.end;
-      while (run.x3.begin < end) {
-        if (used_ == tiles_.block_keys) flush();
-        run.x3.end = std::min(end, run.x3.begin + tiles_.block_keys - used_);
-        run.first = used_;
-        mine_.block_runs[block_runs_++] = run;
-        pack(run);
-        used_ += run.x3.size();
-        run.x3.begin = run.x3.end;
-      }
-    };
-    const geometry::Box keys = geometry::keys_of_any(mask_, place_.box);
-    for (int64_t x1 = keys[0].begin; x1 < keys[0].end; ++x1) {
-      for (int64_t x2 = keys[1].begin; x2 < keys[1].end; ++x2) add({.x1 = x1, .x2 = x2, .x3 = keys[2]});
+  /// Calls visit(queries, list, head, memory) for the query tiles that attend to keys of the block.
+  template <class Visit>
+  void ForEachVisit(const Visit& visit) {
+    for (int64_t i = 0; i < cut_.count(); ++i) {
+      const products::KeyList list = ListKeys(mine_.query_tiles[i]);
+      if (list.count == 0) continue;
+      for (int64_t h = 0; h < tiling_.heads; ++h) visit(mine_.query_tiles[i], list, super_.head + h, memory_of(i, h));
     }
-    add({.x3 = {0, problem_.extra_tokens}, .extra = true});
-    flush();
   }
 
-  /// The keys of the block that some query of a micro tile attends to; tile_runs says where they come from.
+  /// Before the haloed keys of the super tile, which the extra tokens follow.
+  tile::KeyCursor halo() const { return {geometry::keys_of_any(mask_, super_.tokens), problem_.extra_tokens}; }
+
+  /// Takes the next block of keys; false after the last.
+  bool NextBlock(tile::KeyCursor& cursor) {
+    int64_t used = 0;
+    block_segments_ = 0;
+    Base::values_finite_ = true;
+    while (used < tiling_.block_keys && !cursor.done()) {
+      tile::Segment& segment = mine_.block_segments[block_segments_++];
+      segment = cursor.take(tiling_.block_keys - used);
+      segment.first = used;
+      used += segment.x3.size();
+    }
+    return block_segments_ > 0;
+  }
+
+  /// The keys of the block that some query of a query tile attends to; tile_segments says where they come from.
   products::KeyList ListKeys(const QueryTile& queries) {
     int64_t n = 0;
-    tile_runs_ = 0;
-    for (int64_t r = 0; r < block_runs_; ++r) {
-      Run run = mine_.block_runs[r];
-      const int64_t offset = run.first - run.x3.begin;
-      run.x3 = queries.attended(run);
-      if (run.x3.empty()) continue;
-      run.first = n;
-      mine_.tile_runs[tile_runs_++] = run;
-      for (int64_t x = run.x3.begin; x < run.x3.end; ++x) mine_.index[n++] = static_cast<int32_t>(offset + x);
+    tile_segments_ = 0;
+    for (int64_t s = 0; s < block_segments_; ++s) {
+      tile::Segment segment = mine_.block_segments[s];
+      const int64_t offset = segment.first - segment.x3.begin;
+      segment.x3 = queries.attended(segment);
+      if (segment.x3.empty()) continue;
+      segment.first = n;
+      mine_.tile_segments[tile_segments_++] = segment;
+      for (int64_t x = segment.x3.begin; x < segment.x3.end; ++x) mine_.index[n++] = static_cast<int32_t>(offset + x);
     }
     const int64_t count = n;
     for (; n % Arithmetic::kRows != 0; ++n) mine_.index[n] = mine_.index[count - 1];
     return {mine_.index, mine_.lanes, count, false};
   }
 
-  /// Calls body(run) for the runs of the micro tile in pieces of at most kRunKeys.
+  /// Calls body(piece) for the segments of the query tile in pieces of at most kRunKeys.
   template <class Body>
   void ForEachPiece(const Body& body) {
-    for (int64_t r = 0; r < tile_runs_; ++r) {
-      Run piece = mine_.tile_runs[r];
+    for (int64_t s = 0; s < tile_segments_; ++s) {
+      tile::Segment piece = mine_.tile_segments[s];
       const int64_t end = piece.x3.end;
       while (piece.x3.begin < end) {
         piece.x3.end = std::min(end, piece.x3.begin + kRunKeys);
@@ -191,16 +184,18 @@ class SuperTile : private Tile<T, Lanes> {
     for (int lane = 0; lane < Lanes; ++lane) {
       const Token token = tile.token(lane);
       row[lane] =
-          products::AsFloats(queries.row(place_.batch, token[0], token[1], token[2], head), dim, row_of(lane, dim));
+          products::AsFloats(queries.row(super_.batch, token[0], token[1], token[2], head), dim, row_of(lane, dim));
     }
     products::RowsToLanes<Lanes>(row, dim, 1.0f, packed);
   }
 
-  /// First row of a run and the distance to the next one.
+  /// First row of a segment and the distance to the next one.
   std::pair<const T*, int64_t> rows_of(const TokenView<const T>& tensor, const TokenView<const T>& extra,
-                                       const Run& run) const {
-    if (run.extra) return {extra.row(place_.batch, 0, 0, run.x3.begin, head_kv_), extra.strides.layout[2]};
-    return Base::rows_at(tensor, {run.x1, run.x2, run.x3.begin}, head_kv_);
+                                       const tile::Segment& segment) const {
+    if (segment.is_extra()) {
+      return {extra.row(super_.batch, 0, 0, segment.x3.begin, super_.head_kv), extra.strides.layout[2]};
+    }
+    return Base::rows_at(tensor, {segment.x1, segment.x2, segment.x3.begin}, super_.head_kv);
   }
 
   void HWY_ATTR ScatterScores(const QueryTile& queries, int64_t head, float factor, const WeightRows& rows) {
@@ -210,9 +205,9 @@ class SuperTile : private Tile<T, Lanes> {
     for (int lane = 0; lane < Lanes; ++lane) {
       factors[lane] = factor;
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.of(place_.batch, queries.token(lane), head);
+      weights[lane] = rows.of(super_.batch, queries.token(lane), head);
     }
-    ForEachPiece([&](const Run& piece) HWY_ATTR {
+    ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
       // Four keys more or less cost the same; what the copies below write too much, the next ones overwrite.
       products::LanesToRows<Lanes>(mine_.tile + piece.first * Lanes, (piece.x3.size() + 3) / 4 * 4, factors, row);
       for (uint32_t bits = queries.attending(piece); bits != 0; bits &= bits - 1) {
@@ -232,9 +227,9 @@ class SuperTile : private Tile<T, Lanes> {
     const float* weights[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.of(place_.batch, queries.token(lane), head);
+      weights[lane] = rows.of(super_.batch, queries.token(lane), head);
     }
-    ForEachPiece([&](const Run& piece) HWY_ATTR {
+    ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
       for (int lane = 0; lane < Lanes; ++lane) {
         for (int64_t i = 0; i < piece.x3.size(); i += kStep) hn::StoreU(hn::Zero(d), d, row[lane] + i);
       }
@@ -251,13 +246,12 @@ class SuperTile : private Tile<T, Lanes> {
 
   /// Which lanes attend to the listed keys.
   void ListLanes(const QueryTile& queries) {
-    for (int64_t r = 0; r < tile_runs_; ++r) {
-      queries.attending_each(mine_.tile_runs[r], mine_.lanes + mine_.tile_runs[r].first);
+    for (int64_t s = 0; s < tile_segments_; ++s) {
+      queries.attending_each(mine_.tile_segments[s], mine_.lanes + mine_.tile_segments[s].first);
     }
   }
 
-  const int64_t head_kv_;
-  int64_t used_ = 0, block_runs_ = 0, tile_runs_ = 0;
+  int64_t block_segments_ = 0, tile_segments_ = 0;
 };
 
 }  // namespace nalab::gemm::HWY_NAMESPACE

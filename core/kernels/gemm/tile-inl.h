@@ -1,11 +1,13 @@
-// What the products of gemm have in common: a super tile of tokens, cut into micro tiles, and the product of weights on
+// What the products of gemm have in common: a super tile of tokens, cut into query tiles, and the product of weights on
 // lanes with a block of packed rows.
 #include <algorithm>
 #include <utility>
 
-#include "core/kernels/fused/tile-inl.h"
 #include "core/kernels/gemm/workspace.h"
+#include "core/kernels/tile/float_tile-inl.h"
+#include "core/kernels/tile/super_tiles.h"
 #include "core/simd/targets.h"
+#include "core/tensor/row.h"
 #include "hwy/highway.h"
 
 #if defined(NALAB_CORE_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -19,56 +21,36 @@ HWY_BEFORE_NAMESPACE();
 namespace nalab::gemm::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-namespace products = nalab::fused::HWY_NAMESPACE;
+namespace products = nalab::tile::HWY_NAMESPACE;
 
 using simd::HWY_NAMESPACE::Floats;
 using simd::HWY_NAMESPACE::VF;
 
-/// A super tile at work on one product. Its micro tiles share blocks of packed rows.
+/// A super tile at work on one product. Its tiles share blocks of packed rows.
 template <class T, int Lanes>
 class Tile {
  protected:
   using Arithmetic = products::FloatArithmetic<Lanes>;
   static_assert(Arithmetic::kRows <= kMaxRows && hn::MaxLanes(Floats()) <= kVectorFloats);
 
-  Tile(const Problem& problem, const Tiles& tiles, const Workspace& workspace, int worker, const Place& place)
+  Tile(const Problem& problem, const Tiling& tiling, const Workspace& workspace, int worker,
+       const tile::SuperTile& super)
       : problem_(problem),
-        tiles_(tiles),
-        workspace_(workspace),
+        tiling_(tiling),
         mine_(workspace.of(worker)),
-        place_(place),
+        super_(super),
         axes_(problem.axes3()),
-        block_{mine_.packed, mine_.packed, tiles.block_keys * Arithmetic::kRows + kPanelGap} {
-    for (int axis = 0; axis < geometry::kAxes; ++axis) {
-      mask_[axis] = axes_[axis].group_mask(place.group[axis]);
-      cut_[axis] = {place.box[axis].size(), tiles.micro[axis]};
-    }
+        cut_(super.tokens, tiling.query),
+        block_{mine_.packed, mine_.packed, Arithmetic::panel_stride(tiling.block_keys)} {
+    for (int axis = 0; axis < geometry::kAxes; ++axis) mask_[axis] = axes_[axis].group_mask(super.group[axis]);
   }
 
-  /// Micro tiles of one head, and the positions of one of them.
-  int64_t micros() const { return cut_[0].count() * cut_[1].count() * cut_[2].count(); }
-  geometry::Box micro_box(int64_t i) const {
-    const Token tile = token_at({cut_[0].count(), cut_[1].count(), cut_[2].count()}, i);
-    geometry::Box box;
-    for (int axis = 0; axis < geometry::kAxes; ++axis) {
-      const geometry::Range range = cut_[axis].range(tile[axis]);
-      box[axis] = {place_.box[axis].begin + range.begin, place_.box[axis].begin + range.end};
-    }
-    return box;
-  }
-
-  Token coordinates(const Token& position) const {
-    Token token;
-    for (int axis = 0; axis < geometry::kAxes; ++axis) {
-      token[axis] = axes_[axis].coordinate(place_.group[axis], position[axis]);
-    }
-    return token;
-  }
+  Token coordinates(const Token& position) const { return tile::coordinates(axes_, super_.group, position); }
 
   /// Row of a head at a position, and the distance to the next one along the last axis.
   std::pair<const T*, int64_t> rows_at(const TokenView<const T>& tensor, const Token& position, int64_t head) const {
     const Token token = coordinates(position);
-    return {tensor.row(place_.batch, token[0], token[1], token[2], head), tensor.strides.layout[2] * axes_[2].dilation};
+    return {tensor.row(super_.batch, token[0], token[1], token[2], head), tensor.strides.layout[2] * axes_[2].dilation};
   }
 
   float* row_of(int lane, int64_t stride) const { return mine_.rows + lane * stride; }
@@ -109,14 +91,13 @@ class Tile {
   }
 
   const Problem& problem_;
-  const Tiles& tiles_;
-  const Workspace& workspace_;
+  const Tiling& tiling_;
   const Private mine_;
-  const Place place_;
+  const tile::SuperTile& super_;
   const std::array<Axis, 3> axes_;
+  const tile::TileCut cut_;  ///< the tiles of one head
   const products::Block block_;
   geometry::GroupMask mask_;
-  std::array<geometry::TileAxis, 3> cut_;
   bool values_finite_ = true;
 };
 

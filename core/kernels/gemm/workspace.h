@@ -6,17 +6,16 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/kernels/attention.h"
-#include "core/kernels/extra_tokens.h"
-#include "core/kernels/fused/tiles.h"
 #include "core/kernels/gemm/halo.h"
-#include "core/kernels/token_rows.h"
-#include "core/kernels/weight_rows.h"
+#include "core/kernels/unfused/stored_weights.h"
 #include "core/problem.h"
+#include "core/tensor/workspace.h"
+#include "core/tiling.h"
 
 namespace nalab::gemm {
 
-using fused::Tiles;
+using unfused::StoredWeights;
+using unfused::WeightRows;
 
 /// Floats of the widest vector: rows that are copied by whole vectors are followed by as much.
 inline constexpr int64_t kVectorFloats = kAlignment / sizeof(float);
@@ -30,94 +29,80 @@ inline constexpr int64_t kRunStride = kRunKeys + kVectorFloats;
 inline constexpr int64_t kPrefetch = 128;
 /// The same in IN, which reads a piece of one row after the other, in rows.
 inline constexpr int64_t kPrefetchRows = 4;
-/// A cache line between panels of packed values: at a multiple of 4 KiB from each other they would share a set of the
-/// first-level cache.
-inline constexpr int64_t kPanelGap = 16;
-
-/// Which tokens of which heads a task of a product computes.
-struct Place {
-  int64_t batch;
-  int64_t head;       ///< PN, NN: the first of tiles.heads query heads; IN: the kv head
-  Token group;        ///< dilation group
-  geometry::Box box;  ///< PN, NN: queries; IN: keys; positions in the dilation group
-};
-
 /// One worker's memory. "Keys" are those of a block that is multiplied with tiles of queries; in IN, queries that are
 /// multiplied with tiles of keys.
 struct Private {
-  float* packed;             ///< PN: keys [block_keys][dim]; NN, IN: [panels][block_keys][kRows], kPanelGap apart
-  float* tile;               ///< scores or weights of a micro tile, [block_keys padded][lanes]
-  float* rows;               ///< [lanes][dim or kRunStride]: what is between lanes and memory
-  float* maxima;             ///< [lanes]: a result of the score tile that is not needed here
-  float* micros;             ///< [micros] of micro_floats each; PN: queries [dim][lanes]; NN, IN: sums [dim][lanes]
-  int32_t* index;            ///< [block_keys padded]
-  uint32_t* lanes;           ///< [block_keys padded]
-  Run* block_runs;           ///< [block_keys]; as the rest of PN and NN
-  Run* tile_runs;            ///< [block_keys]
-  QueryTile* placed;         ///< [spatial micros]
-  QueryRun* query_runs;      ///< [block_keys]; IN, as what follows
-  geometry::Range* windows;  ///< [block_keys]: keys along the last axis that a query of the block attends to
-  KeyTile* key_tiles;        ///< [spatial micros]
+  float* packed;    ///< PN: keys [block_keys][dim]; NN, IN: panels
+  float* tile;      ///< scores or weights of a query tile, [block_keys padded][lanes]
+  float* rows;      ///< [lanes][dim or kRunStride]: what is between lanes and memory
+  float* maxima;    ///< [lanes]: a result of the score tile that is not needed here
+  float* tiles;     ///< [query tiles] of tile_floats each; PN: queries [dim][lanes]; NN, IN: sums [dim][lanes]
+  int32_t* index;   ///< [block_keys padded]
+  uint32_t* lanes;  ///< [block_keys padded]
+  tile::Segment* block_segments;  ///< [block_keys]; as the rest of PN and NN
+  tile::Segment* tile_segments;   ///< [block_keys]
+  QueryTile* query_tiles;         ///< [spatial tiles]
+  QueryRun* query_runs;           ///< [block_keys]; IN, as what follows
+  geometry::Range* windows;       ///< [block_keys]: keys along the last axis that a query of the block attends to
+  KeyTile* key_tiles;             ///< [spatial tiles]
 };
 
-/// The workspace: what is stored of all queries, and private memory for each worker.
+/// Floats of one tile's queries or sums.
+inline int64_t tile_floats(const Problem& p, const Tiling& t) {
+  return t.lanes * (std::max(p.head_dim, p.head_dim_v) + kMaxRows);
+}
+
+inline Private cut_private(const Problem& problem, Pass pass, const Tiling& t, WorkspaceCutter& cutter) {
+  const bool backward = pass == Pass::backward;
+  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  const int64_t padded_keys = t.block_keys + kMaxRows;
+  Private p;
+  p.packed = cutter.take<float>((t.block_keys + kVectorFloats) * (dim + kMaxRows));
+  p.tile = cutter.take<float>(padded_keys * t.lanes);
+  p.rows = cutter.take<float>(t.lanes * std::max(dim, kRunStride));
+  p.maxima = cutter.take<float>(t.lanes);
+  p.tiles = cutter.take<float>(t.query_tiles() * tile_floats(problem, t));
+  p.index = cutter.take<int32_t>(padded_keys);
+  p.lanes = cutter.take<uint32_t>(padded_keys);
+  p.block_segments = cutter.take<tile::Segment>(t.block_keys);
+  p.tile_segments = cutter.take<tile::Segment>(t.block_keys);
+  p.query_tiles = cutter.take<QueryTile>(t.spatial_tiles());
+  p.query_runs = cutter.take<QueryRun>(backward ? t.block_keys : 0);
+  p.windows = cutter.take<geometry::Range>(backward ? t.block_keys : 0);
+  p.key_tiles = cutter.take<KeyTile>(backward ? t.spatial_tiles() : 0);
+  return p;
+}
+
+/// The stored weights. Rows take an odd number of cache lines, so that those of neighbouring queries spread over all
+/// sets of a cache.
+inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
+  const int64_t lines = geometry::ceil_div(p.keys_per_query() + kVectorFloats - 1, kVectorFloats) | 1;
+  return {p, pass, lines * kVectorFloats, cutter};
+}
+
+/// The workspace of a call: what is stored of all queries, and private memory for each worker.
 class Workspace {
  public:
-  WeightRows weights;
-  WeightRows gradients;  ///< backward: of the weights, then of the scores
-  float* partial;        ///< backward: of the extra tokens
-  ExtraSlices extra;     ///< how those are summed
-
-  Workspace(const Problem& p, Pass pass, const Tiles& t, WorkspaceCutter& cutter, int threads)
-      : extra(p), problem_(p), tiles_(t), backward_(pass == Pass::backward) {
-    // An odd number of cache lines, so that the rows of neighbouring queries spread over all sets of a cache.
-    const int64_t size =
-        (geometry::ceil_div(p.keys_per_query() + kVectorFloats - 1, kVectorFloats) | 1) * kVectorFloats;
-    const auto rows = [&](bool there) {
-      return WeightRows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * size : 0), q_shape(p).layout,
-                        p.heads, size};
-    };
-    weights = rows(true);
-    gradients = rows(backward_);
-    partial = cutter.take<float>(backward_ ? extra.floats(dim()) : 0);
-    WorkspaceCutter one(nullptr);
-    cut_private(one);
-    private_bytes_ = one.size();
-    first_ = cutter.take<std::byte>(private_bytes_ * threads);
+  Workspace(const Problem& p, Pass pass, const Tiling& t, std::byte* memory)
+      : problem_(p), pass_(pass), tiling_(t), cutter_(memory), stored_(stored_weights(p, pass, cutter_)) {
+    private_bytes_ = carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, pass, t, cutter); });
+    first_private_ = memory + cutter_.size();
   }
 
+  const StoredWeights& stored() const { return stored_; }
   Private of(int worker) const {
-    WorkspaceCutter cutter(first_ + worker * private_bytes_);
-    return cut_private(cutter);
+    WorkspaceCutter cutter(first_private_ + worker * private_bytes_);
+    return cut_private(problem_, pass_, tiling_, cutter);
   }
-  int64_t micro_floats() const { return tiles_.lanes * (dim() + kMaxRows); }
 
  private:
-  int64_t dim() const { return std::max(problem_.head_dim, problem_.head_dim_v); }
-  Private cut_private(WorkspaceCutter& cutter) const {
-    const int64_t padded_keys = tiles_.block_keys + kMaxRows;
-    Private p;
-    p.packed = cutter.take<float>((tiles_.block_keys + kPanelGap) * (dim() + kMaxRows));
-    p.tile = cutter.take<float>(padded_keys * tiles_.lanes);
-    p.rows = cutter.take<float>(tiles_.lanes * std::max(dim(), kRunStride));
-    p.maxima = cutter.take<float>(tiles_.lanes);
-    p.micros = cutter.take<float>(tiles_.micros() * micro_floats());
-    p.index = cutter.take<int32_t>(padded_keys);
-    p.lanes = cutter.take<uint32_t>(padded_keys);
-    p.block_runs = cutter.take<Run>(tiles_.block_keys);
-    p.tile_runs = cutter.take<Run>(tiles_.block_keys);
-    p.placed = cutter.take<QueryTile>(tiles_.spatial_micros());
-    p.query_runs = cutter.take<QueryRun>(backward_ ? tiles_.block_keys : 0);
-    p.windows = cutter.take<geometry::Range>(backward_ ? tiles_.block_keys : 0);
-    p.key_tiles = cutter.take<KeyTile>(backward_ ? tiles_.spatial_micros() : 0);
-    return p;
-  }
-
   const Problem& problem_;
-  const Tiles& tiles_;
-  bool backward_;
-  std::byte* first_;
+  const Pass pass_;
+  const Tiling& tiling_;
+  WorkspaceCutter cutter_;
+  const StoredWeights stored_;
   int64_t private_bytes_;
+  std::byte* first_private_;
 };
 
 }  // namespace nalab::gemm

@@ -24,11 +24,6 @@ int64_t pairs_in(const Mask& mask, Range queries, Range keys) {
   return pairs;
 }
 
-TileClass class_of(int64_t attended, int64_t pairs) {
-  if (attended == 0) return TileClass::empty;
-  return attended == pairs ? TileClass::full : TileClass::partial;
-}
-
 template <class F>
 void for_every_range(int64_t length, F f) {
   for (int64_t begin = 0; begin < length; ++begin) {
@@ -53,20 +48,46 @@ TEST(TileAxis, CoveringARangeIsTheUnionOfTheTilesThatTouchIt) {
   }
 }
 
-TEST(Classify, EveryPairOfRangesAlongOneAxis) {
+/// view_of, tile by tile and pair by pair.
+TileView view_by_pairs(const Mask& mask, Range queries, int64_t kv_tile, KvTiling tiling) {
+  const auto length = static_cast<int64_t>(mask.size());
+  int64_t origin = 0;
+  while (tiling == KvTiling::dynamic_tiles && pairs_in(mask, queries, {origin, origin + 1}) == 0) ++origin;
+  TileView view;
+  std::vector<int64_t> visited, full;
+  for (int64_t i = 0; origin + i * kv_tile < length; ++i) {
+    const Range keys{origin + i * kv_tile, std::min(origin + (i + 1) * kv_tile, length)};
+    const int64_t pairs = pairs_in(mask, queries, keys);
+    if (pairs == 0) continue;
+    visited.push_back(i);
+    view.keys += keys.size();
+    if (pairs == queries.size() * keys.size()) full.push_back(i);
+  }
+  view.visited = {visited.front(), visited.back() + 1};
+  EXPECT_EQ(view.visited.size(), static_cast<int64_t>(visited.size())) << "no gap between visited tiles";
+  if (!full.empty()) view.full = {full.front(), full.back() + 1};
+  EXPECT_EQ(view.full.size(), static_cast<int64_t>(full.size())) << "no gap between full tiles";
+  return view;
+}
+
+TEST(ViewOf, EveryRangeOfQueriesAlongOneAxisWithBothKvTilings) {
   for (int64_t length = 1; length <= 10; ++length) {
     test::for_every_axis(length, [length](const Axis& axis) {
       if (axis.dilation > 1) return;
       const AxisMask mask = axis.group_mask(0);
       const Mask expected = definition(mask);
       for_every_range(length, [&](Range queries) {
-        for_every_range(length, [&](Range keys) {
-          ASSERT_EQ(classify(mask, queries, keys),
-                    class_of(pairs_in(expected, queries, keys), queries.size() * keys.size()))
-              << "length " << length << " window " << mask.window << " stride " << mask.stride << " causal "
-              << mask.causal << " queries " << queries.begin << " to " << queries.end << " keys " << keys.begin
-              << " to " << keys.end;
-        });
+        for (int64_t kv_tile = 1; kv_tile <= length + 1; ++kv_tile) {
+          for (const KvTiling tiling : {KvTiling::static_tiles, KvTiling::dynamic_tiles}) {
+            const TileView view = view_of(mask, queries, kv_tile, tiling);
+            const TileView pairs = view_by_pairs(expected, queries, kv_tile, tiling);
+            const bool same_full = pairs.full.empty() ? view.full.empty() : view.full == pairs.full;
+            ASSERT_TRUE(view.visited == pairs.visited && same_full && view.keys == pairs.keys)
+                << "length " << length << " window " << mask.window << " stride " << mask.stride << " causal "
+                << mask.causal << " queries " << queries.begin << " to " << queries.end << " KV tile " << kv_tile
+                << (tiling == KvTiling::static_tiles ? " static" : " dynamic");
+          }
+        }
       });
     });
   }
@@ -91,7 +112,7 @@ TEST(QueriesOfAny, AreThoseThatAttendToSomeKeyOfTheRange) {
 }
 
 /// Random masks and boxes over the last `rank` axes; the leading ones have one token.
-class ClassifyBoxes : public ::testing::TestWithParam<int> {
+class Boxes : public ::testing::TestWithParam<int> {
  protected:
   int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
 
@@ -117,48 +138,22 @@ class ClassifyBoxes : public ::testing::TestWithParam<int> {
   std::mt19937_64 random_{static_cast<uint64_t>(GetParam())};
 };
 
-TEST_P(ClassifyBoxes, AgreesWithEveryPairOfTokens) {
-  std::array<int, 3> seen{};
-  for (int i = 0; i < 3000; ++i) {
-    const GroupMask mask = random_mask();
-    const std::array<Mask, kAxes> expected{definition(mask[0]), definition(mask[1]), definition(mask[2])};
-    const Box queries = random_box(mask);
-    const Box keys = random_box(mask);
-    int64_t attended = 0;
-    int64_t pairs = 0;
-    const auto attends = [&](int axis, int64_t q, int64_t k) {
-      return static_cast<bool>(expected[axis][static_cast<std::size_t>(q)][static_cast<std::size_t>(k)]);
-    };
-    for (int64_t q0 = queries[0].begin; q0 < queries[0].end; ++q0)
-      for (int64_t q1 = queries[1].begin; q1 < queries[1].end; ++q1)
-        for (int64_t q2 = queries[2].begin; q2 < queries[2].end; ++q2)
-          for (int64_t k0 = keys[0].begin; k0 < keys[0].end; ++k0)
-            for (int64_t k1 = keys[1].begin; k1 < keys[1].end; ++k1)
-              for (int64_t k2 = keys[2].begin; k2 < keys[2].end; ++k2, ++pairs)
-                attended += attends(0, q0, k0) && attends(1, q1, k1) && attends(2, q2, k2);
-    ASSERT_EQ(pairs, size(queries) * size(keys));
-    const TileClass expected_class = class_of(attended, pairs);
-    ASSERT_EQ(classify(mask, queries, keys), expected_class);
-    ++seen[static_cast<std::size_t>(expected_class)];
-  }
-  for (int count : seen) EXPECT_GT(count, 100) << "each class must occur";
-}
-
-TEST_P(ClassifyBoxes, KeysOfAnyIsTheUnionOfTheWindows) {
+TEST_P(Boxes, QueriesOfAnyAndKeysOfAnyAreTheUnionsOfTheWindows) {
   for (int i = 0; i < 1000; ++i) {
     const GroupMask mask = random_mask();
-    const Box queries = random_box(mask);
-    const Box keys = keys_of_any(mask, queries);
+    const Box box = random_box(mask);
+    const Box keys = keys_of_any(mask, box), queries = queries_of_any(mask, box);
     for (int axis = 0; axis < kAxes; ++axis) {
       const Mask expected = definition(mask[axis]);
-      for (int64_t k = 0; k < mask[axis].length; ++k) {
-        ASSERT_EQ(keys[axis].contains(k), pairs_in(expected, queries[axis], {k, k + 1}) > 0) << "axis " << axis;
+      for (int64_t x = 0; x < mask[axis].length; ++x) {
+        ASSERT_EQ(keys[axis].contains(x), pairs_in(expected, box[axis], {x, x + 1}) > 0) << "axis " << axis;
+        ASSERT_EQ(queries[axis].contains(x), pairs_in(expected, {x, x + 1}, box[axis]) > 0) << "axis " << axis;
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ClassifyBoxes, ::testing::Values(1, 2, 3),
+INSTANTIATE_TEST_SUITE_P(Ranks, Boxes, ::testing::Values(1, 2, 3),
                          [](const auto& test) { return "rank_" + std::to_string(test.param); });
 
 TEST(TileAxis, TilesCutTheAxisWithoutGapOrOverlap) {
@@ -216,9 +211,9 @@ TEST(TileAxis, TouchingAreTheTilesWithACommonPosition) {
   }
 }
 
-static_assert(classify(AxisMask{.length = 9, .window = 3}, {3, 5}, {3, 5}) == TileClass::full);
-static_assert(classify(AxisMask{.length = 9, .window = 3}, {3, 5}, {2, 5}) == TileClass::partial);
-static_assert(classify(AxisMask{.length = 9, .window = 3}, {3, 5}, {6, 9}) == TileClass::empty);
+constexpr TileView kView = view_of({.length = 9, .window = 3}, {3, 5}, 2, KvTiling::static_tiles);
+static_assert(kView.visited == Range{1, 3} && kView.full.empty() && kView.keys == 4);
+static_assert(view_of({.length = 9, .window = 5}, {3, 5}, 2, KvTiling::dynamic_tiles).full == Range{1, 2});
 
 }  // namespace
 }  // namespace nalab::geometry

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <vector>
 
 #include "core/kernels/reference.h"
@@ -12,11 +11,12 @@
 
 namespace nalab::test {
 
-inline constexpr int kGradients = 5;
-inline constexpr std::array kGradientNames{"dq", "dk", "dv", "dextra_k", "dextra_v"};
-
-inline std::array<TokenShape, kGradients> gradient_shapes(const Problem& problem) {
-  return {q_shape(problem), k_shape(problem), v_shape(problem), extra_k_shape(problem), extra_v_shape(problem)};
+/// The gradients of a problem in the order of the list: dq, dk, dv and, with extra tokens, dextra_k and dextra_v.
+inline std::vector<TensorInfo> gradients_of(const Problem& problem) {
+  std::vector<TensorInfo> list;
+  const Gradients gradients;
+  visit_tensors(problem, gradients, [&](const TensorInfo& info, const auto&) { list.push_back(info); });
+  return list;
 }
 
 /// out and lse of the reference, rounded.
@@ -30,26 +30,29 @@ struct Saved {
   }
 };
 
-/// dq, dk, dv, dextra_k, dextra_v; the last two are empty without extra tokens. Checks that nothing but the results and
-/// the workspace is written.
+/// Runs a plan; the gradients are in the order of the list. Checks that nothing but them and the workspace is written.
+inline std::vector<GuardedTensor> run_backward(const Plan& made, const Inputs& inputs, const SavedForBackward& saved,
+                                               const Setting& setting) {
+  const Problem& problem = made.problem();
+  auto results = tensors_for<Gradients, GuardedTensor>(problem, setting.out_type);
+  const Gradients gradients = views_of<Gradients>(problem, results);
+  with_workspace(made, setting, [&](const Plan& plan, const Execution& execution) {
+    plan.variant().backward(plan, inputs, saved, gradients, execution);
+  });
+  const auto list = gradients_of(problem);
+  for (std::size_t i = 0; i < list.size(); ++i) EXPECT_TRUE(results[i].intact()) << "wrote outside " << list[i].name;
+  return results;
+}
+
 inline std::vector<GuardedTensor> run_backward(const Variant& variant, const Problem& problem, const Data& data,
                                                const SavedForBackward& saved, const Setting& setting) {
-  std::vector<GuardedTensor> results;
-  for (const TokenShape& shape : gradient_shapes(problem)) results.emplace_back(setting.out_type, shape);
-  const bool extra = problem.extra_tokens > 0;
-  const Gradients gradients{results[0].view(), results[1].view(), results[2].view(),
-                            extra ? results[3].view() : TensorView{}, extra ? results[4].view() : TensorView{}};
-  with_workspace(variant, problem, Pass::backward, setting, [&](const Execution& execution) {
-    variant.backward(problem, data.inputs(), saved, gradients, execution);
-  });
-  for (int i = 0; i < kGradients; ++i) EXPECT_TRUE(results[i].intact()) << "wrote outside " << kGradientNames[i];
-  return results;
+  return run_backward(plan_of(variant, problem, Pass::backward, setting), data.inputs(), saved, setting);
 }
 
 inline std::vector<GuardedTensor> run_backward(const Variant& variant, const Problem& problem, const Data& data,
                                                const reference::Forward& forward, const Setting& setting) {
   const Saved saved(problem, forward, setting.out_type);
-  return run_backward(variant, problem, data, SavedForBackward{saved.out.view(), saved.lse.view(), data.dout.view()},
+  return run_backward(variant, problem, data, SavedForBackward{saved.out.view(), saved.lse.view(), data["dout"].view()},
                       setting);
 }
 
@@ -58,9 +61,15 @@ inline std::vector<GuardedTensor> run_backward(const Variant& variant, const Pro
   return run_backward(variant, problem, data, reference::forward(problem, data.inputs()), setting);
 }
 
-inline std::array<std::vector<double>, kGradients> expected_gradients(const Problem& problem, const Data& data) {
-  auto g = reference::backward(problem, data.inputs(), data.dout.view());
-  return {std::move(g.dq), std::move(g.dk), std::move(g.dv), std::move(g.dextra_k), std::move(g.dextra_v)};
+/// In the order of the list.
+inline std::vector<std::vector<double>> expected_gradients(const Problem& problem, const Data& data) {
+  auto g = reference::backward(problem, data.inputs(), data["dout"].view());
+  std::vector<std::vector<double>> expected{std::move(g.dq), std::move(g.dk), std::move(g.dv)};
+  if (problem.extra_tokens > 0) {
+    expected.push_back(std::move(g.dextra_k));
+    expected.push_back(std::move(g.dextra_v));
+  }
+  return expected;
 }
 
 /// Calls f(variant, problem) for all that support the backward pass of the problem, or of self attention in its place.

@@ -16,11 +16,8 @@
 namespace nalab {
 namespace {
 
-using test::kGradients;
 using test::run_backward;
 using test::Setting;
-
-constexpr auto& kNames = test::kGradientNames;
 
 /// A problem with inputs and what is expected of them.
 struct Case {
@@ -31,7 +28,7 @@ struct Case {
   Problem problem;
   test::Data data;
   reference::Forward forward;
-  std::array<std::vector<double>, kGradients> expected;
+  std::vector<std::vector<double>> expected;
 };
 
 /// Cases by problem, so that variants share the reference's work.
@@ -47,24 +44,25 @@ void run_and_check(const Variant& variant, const Case& c, const Setting& setting
   SCOPED_TRACE(std::string(variant.name) + " " + c.problem.id() + " " + setting.text());
   auto results = run_backward(variant, c.problem, c.data, c.forward, setting);
   const Tolerance bound = tolerance(c.problem.type, TensorKind::gradient, c.forward.max_abs_score);
-  for (int i = 0; i < kGradients; ++i) {
+  const auto list = test::gradients_of(c.problem);
+  for (std::size_t i = 0; i < list.size(); ++i) {
     const std::vector<double> values = results[i].values();
     const Comparison errors = compare(std::span(values), std::span(c.expected[i]), bound, test::max_abs(c.expected[2]));
-    EXPECT_TRUE(errors.ok) << kNames[i] << ": " << errors.to_string();
+    EXPECT_TRUE(errors.ok) << list[i].name << ": " << errors.to_string();
   }
 }
 
 class AwkwardBackward : public ::testing::TestWithParam<test::Awkward> {};
 
-TEST_P(AwkwardBackward, EveryVariantTypeAndInstructionSet) {
+TEST_P(AwkwardBackward, EveryVariantTypeAndWayToRun) {
   Cases cases;
   for (ElementType type : test::kElementTypes) {
     Problem given = GetParam().problem;
     given.type = type;
     test::for_every_backward(given, [&](const Variant& variant, const Problem& problem) {
-      for (Isa isa : test::supported_isas()) {
+      for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
         run_and_check(variant, cases.of(problem),
-                      {.isa = isa, .out_type = isa == Isa::baseline ? ElementType::f32 : type});
+                      setting.with_out(setting.isa == Isa::baseline ? ElementType::f32 : type));
       }
     });
   }
@@ -75,13 +73,13 @@ INSTANTIATE_TEST_SUITE_P(Variants, AwkwardBackward, ::testing::ValuesIn(test::aw
 
 TEST(RandomBackward, EveryVariantOnTwoHundred) {
   test::RandomProblems problems(2403);
-  const std::vector<Isa> isas = test::supported_isas();
   for (std::size_t i = 0; i < 200 && !::testing::Test::HasFailure(); ++i) {
     const Problem given = problems.next();
-    const Setting setting{.isa = isas[i % isas.size()], .threads = static_cast<int>(problems.pick(1, 3))};
+    const auto threads = static_cast<int>(problems.pick(1, 3));
     Cases cases;
     test::for_every_backward(given, [&](const Variant& variant, const Problem& problem) {
-      run_and_check(variant, cases.of(problem), setting);
+      const auto settings = test::settings(variant, problem, Pass::backward);
+      run_and_check(variant, cases.of(problem), settings[i % settings.size()].with_threads(threads));
     });
   }
 }
@@ -99,13 +97,15 @@ TEST(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
         .type = type};
     test::for_every_backward(given, [type](const Variant& variant, const Problem& problem) {
       const test::Data data(problem, 5);
-      for (Isa isa : test::supported_isas()) {
-        auto one = run_backward(variant, problem, data, {isa, type, 1});
+      const auto list = test::gradients_of(problem);
+      for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
+        const Setting typed = setting.with_out(type);
+        auto one = run_backward(variant, problem, data, typed.with_threads(1));
         for (int threads : {2, 3, 7}) {
-          auto several = run_backward(variant, problem, data, {isa, type, threads});
-          for (int i = 0; i < kGradients; ++i) {
+          auto several = run_backward(variant, problem, data, typed.with_threads(threads));
+          for (std::size_t i = 0; i < list.size(); ++i) {
             EXPECT_EQ(one[i].bits(), several[i].bits())
-                << variant.name << " " << name(isa) << " " << threads << " threads, " << kNames[i];
+                << variant.name << " " << setting.text() << " " << threads << " threads, " << list[i].name;
           }
         }
       }
@@ -126,11 +126,11 @@ TEST(NonFiniteBackward, KeyOrValueReachesNothingBeyondTheQueriesThatAttendToIt) 
     const auto mask = test::mask_of(problem.axes[0]);
     const int64_t tokens = problem.tokens();
     test::Data data(problem, 43);
-    for (Isa isa : test::supported_isas()) {
-      const Setting setting{.isa = isa, .threads = 1};
+    for (const Setting& each : test::settings(variant, problem, Pass::backward)) {
+      const Setting setting = each.with_threads(1);
       auto clean = run_backward(variant, problem, data, setting);
       for (int64_t bad = 0; bad < tokens; ++bad) {
-        Tensor& tensor = bad % 2 == 0 ? data.k : data.v;
+        Tensor& tensor = bad % 2 == 0 ? data["k"] : data["v"];
         SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " bad token " + std::to_string(bad));
         const int64_t b = bad % 2;
         const int64_t kv = bad / 2 % 2;
@@ -147,7 +147,8 @@ TEST(NonFiniteBackward, KeyOrValueReachesNothingBeyondTheQueriesThatAttendToIt) 
           queries.insert(q);
           for (int64_t k : test::attended(problem.axes[0], q)) keys.insert(k);
         }
-        for (int i = 0; i < 3; ++i) {
+        const auto list = test::gradients_of(problem);
+        for (std::size_t i = 0; i < list.size(); ++i) {
           const std::vector<double> before = clean[i].values();
           const std::vector<double> after = spoilt[i].values();
           const TokenShape shape = clean[i].view().shape;
@@ -157,9 +158,9 @@ TEST(NonFiniteBackward, KeyOrValueReachesNothingBeyondTheQueriesThatAttendToIt) 
             const int64_t token = flat / (shape.dim * shape.heads) % tokens;
             const bool same_group = flat / (shape.elements() / shape.batch) == b && head_kv == kv;
             if (same_group && (i == 0 ? queries : keys).contains(token)) {
-              ASSERT_TRUE(i != 0 || std::isnan(after[n])) << kNames[i] << " at " << n;
+              ASSERT_TRUE(i != 0 || std::isnan(after[n])) << list[i].name << " at " << n;
             } else {
-              ASSERT_EQ(after[n], before[n]) << kNames[i] << " at " << n;
+              ASSERT_EQ(after[n], before[n]) << list[i].name << " at " << n;
             }
           }
         }

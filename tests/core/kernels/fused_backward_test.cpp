@@ -3,18 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/fused/tiles.h"
 #include "tests/core/kernels/backward.h"
 
 namespace nalab {
 namespace {
 
-using test::kGradientNames;
-using test::kGradients;
 using test::Setting;
+
+std::string_view name_of(const Problem& problem, std::size_t gradient) {
+  return test::gradients_of(problem)[gradient].name;
+}
 
 /// Several super tiles along each axis, the last ones cut short, that share keys; several blocks of keys in each.
 std::vector<Problem> large_problems() {
@@ -50,10 +52,18 @@ template <class F>
 void for_every_large(F f) {
   bool first = true;
   for (const Problem& problem : large_problems()) {
-    for (const char* name : {"fused", "fused_static"}) f(find_variant(name), problem);
+    f(find_variant("fused"), problem);
     if (first) f(find_variant("dense"), problem.self_attention());
     first = false;
   }
+}
+
+/// The ways to run on the widest target.
+std::vector<Setting> widest_settings(const Variant& variant, const Problem& problem) {
+  std::vector<Setting> settings = test::settings(variant, problem, Pass::backward);
+  const Isa widest = settings.back().isa;
+  std::erase_if(settings, [widest](const Setting& setting) { return setting.isa != widest; });
+  return settings;
 }
 
 /// out and lse as the variant itself leaves them.
@@ -62,48 +72,23 @@ struct Saved {
 
   Saved(const Variant& variant, const Problem& problem, const test::Data& data, ElementType out_type)
       : out(out_type, out_shape(problem)), lse(ElementType::f32, lse_shape(problem)) {
-    Workers workers(2);
-    attention_forward(variant.name, problem, data.inputs(), {out.view(), lse.view()}, workers);
+    Context context(2);
+    attention_forward(problem, data.inputs(), {out.view(), lse.view()}, context, {.variant = variant.name});
   }
+  SavedForBackward views(const test::Data& data) const { return {out.view(), lse.view(), data["dout"].view()}; }
 };
 
-void run(const Variant& variant, const Problem& problem, const test::Data& data, const Saved& saved,
-         const Setting& setting, const Gradients& gradients) {
-  test::with_workspace(variant, problem, Pass::backward, setting, [&](const Execution& execution) {
-    variant.backward(problem, data.inputs(), {saved.out.view(), saved.lse.view(), data.dout.view()}, gradients,
-                     execution);
-  });
-}
-
-/// Results in memory of one kind or another.
-template <class Memory>
-struct Results {
-  std::vector<Memory> tensors;
-
-  Results(const Problem& problem, ElementType type) {
-    for (const TokenShape& shape : test::gradient_shapes(problem)) tensors.emplace_back(type, shape);
-  }
-  Gradients views(const Problem& problem) {
-    const bool extra = problem.extra_tokens > 0;
-    return {tensors[0].view(), tensors[1].view(), tensors[2].view(), extra ? tensors[3].view() : TensorView{},
-            extra ? tensors[4].view() : TensorView{}};
-  }
-};
-
-Results<test::GuardedTensor> run(const Variant& variant, const Problem& problem, const test::Data& data,
-                                 const Saved& saved, const Setting& setting) {
-  Results<test::GuardedTensor> results(problem, setting.out_type);
-  run(variant, problem, data, saved, setting, results.views(problem));
-  for (const auto& tensor : results.tensors) EXPECT_TRUE(tensor.intact()) << "wrote outside a gradient";
-  return results;
+std::vector<test::GuardedTensor> run(const Variant& variant, const Problem& problem, const test::Data& data,
+                                     const Saved& saved, const Setting& setting) {
+  return test::run_backward(variant, problem, data, saved.views(data), setting);
 }
 
 TEST(FusedBackward, ProblemsOfThisTestAreMadeOfManyTasks) {
   for (const Problem& problem : large_problems()) {
-    const fused::Tiles tiles = fused::choose_tiles(problem, Pass::backward);
-    int64_t supers = problem.heads / tiles.heads;
+    const Tiling tiling = make_plan(problem, Pass::backward, {.variant = "fused"}).tiling();
+    int64_t supers = problem.heads / tiling.heads;
     for (int axis = 0; axis < 3; ++axis) {
-      supers *= geometry::ceil_div(problem.axes3()[axis].group_length(0), tiles.super_queries(axis));
+      supers *= geometry::ceil_div(problem.axes3()[axis].group_length(0), tiling.super_queries(axis));
     }
     EXPECT_GT(supers, problem.heads_kv) << problem.id();
   }
@@ -114,14 +99,14 @@ TEST(FusedBackward, AgreesWithTheReferenceOverManyTasksAndBlocks) {
     const test::Data data(problem, 17);
     const Saved saved(variant, problem, data, problem.type);
     const auto expected = test::expected_gradients(problem, data);
-    for (Isa isa : test::supported_isas()) {
-      SCOPED_TRACE(std::string(variant.name) + " " + problem.id() + " " + std::string(name(isa)));
-      auto results = run(variant, problem, data, saved, {.isa = isa, .threads = 3});
-      for (std::size_t t = 0; t < kGradients; ++t) {
-        const auto values = results.tensors[t].values();
+    for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
+      SCOPED_TRACE(std::string(variant.name) + " " + problem.id() + " " + setting.text());
+      auto results = run(variant, problem, data, saved, setting.with_threads(3));
+      for (std::size_t t = 0; t < results.size(); ++t) {
+        const auto values = results[t].values();
         const auto errors = compare(std::span(values), std::span(expected[t]),
                                     tolerance(problem.type, TensorKind::gradient), test::max_abs(expected[2]));
-        EXPECT_TRUE(errors.ok) << kGradientNames[t] << ": " << errors.to_string();
+        EXPECT_TRUE(errors.ok) << name_of(problem, t) << ": " << errors.to_string();
       }
     }
   });
@@ -134,12 +119,15 @@ TEST(FusedBackward, SameBitsForEveryThreadCount) {
       SCOPED_TRACE(std::string(variant.name) + " " + problem.id());
       const test::Data data(problem, 18);
       const Saved saved(variant, problem, data, type);
-      const Isa isa = test::supported_isas().back();
-      auto one = run(variant, problem, data, saved, {isa, type, 1});
-      for (const int threads : {2, 3, 7}) {
-        auto several = run(variant, problem, data, saved, {isa, type, threads});
-        for (std::size_t t = 0; t < kGradients; ++t) {
-          EXPECT_EQ(one.tensors[t].bits(), several.tensors[t].bits()) << threads << " threads, " << kGradientNames[t];
+      for (const Setting& setting : widest_settings(variant, problem)) {
+        const Setting typed = setting.with_out(type);
+        auto one = run(variant, problem, data, saved, typed.with_threads(1));
+        for (const int threads : {2, 3, 7}) {
+          auto several = run(variant, problem, data, saved, typed.with_threads(threads));
+          for (std::size_t t = 0; t < one.size(); ++t) {
+            EXPECT_EQ(one[t].bits(), several[t].bits())
+                << typed.text() << " and " << threads << ": " << name_of(problem, t);
+          }
         }
       }
     }
@@ -153,13 +141,14 @@ TEST(FusedBackward, GradientsInBf16AreThoseInFloatRounded) {
     const Variant& variant = find_variant("fused");
     const test::Data data(problem, 21);
     const Saved saved(variant, problem, data, ElementType::f32);
-    const Isa isa = test::supported_isas().back();
-    auto rounded = run(variant, problem, data, saved, {isa, ElementType::bf16, 2});
-    auto exact = run(variant, problem, data, saved, {isa, ElementType::f32, 2});
-    for (std::size_t t = 0; t < kGradients; ++t) {
-      auto expected = exact.tensors[t].values();
-      for (double& x : expected) x = to_float(from_float<bf16>(static_cast<float>(x)));
-      EXPECT_EQ(rounded.tensors[t].values(), expected) << kGradientNames[t];
+    for (const Setting& setting : widest_settings(variant, problem)) {
+      auto rounded = run(variant, problem, data, saved, setting.with_out(ElementType::bf16));
+      auto exact = run(variant, problem, data, saved, setting);
+      for (std::size_t t = 0; t < exact.size(); ++t) {
+        auto expected = exact[t].values();
+        for (double& x : expected) x = to_float(from_float<bf16>(static_cast<float>(x)));
+        EXPECT_EQ(rounded[t].values(), expected) << setting.text() << ": " << name_of(problem, t);
+      }
     }
   }
 }
@@ -172,13 +161,19 @@ TEST(FusedBackward, GradientsWithGapsAreTheSameNumbers) {
       const Variant& variant = find_variant("fused");
       const test::Data data(problem, 19);
       const Saved saved(variant, problem, data, type);
-      const Setting setting{test::supported_isas().back(), type, 2};
-      auto expected = run(variant, problem, data, saved, setting);
-      Results<test::StridedTensor> strided(problem, type);
-      run(variant, problem, data, saved, setting, strided.views(problem));
-      for (std::size_t t = 0; t < kGradients; ++t) {
-        EXPECT_EQ(test::to_double(strided.tensors[t].view()), expected.tensors[t].values()) << kGradientNames[t];
-        EXPECT_TRUE(strided.tensors[t].gaps_intact()) << kGradientNames[t];
+      for (const Setting& each : widest_settings(variant, problem)) {
+        const Setting setting = each.with_out(type);
+        auto expected = run(variant, problem, data, saved, setting);
+        auto strided = test::tensors_for<Gradients, test::StridedTensor>(problem, type);
+        const auto gradients = test::views_of<Gradients>(problem, strided);
+        test::with_workspace(test::plan_of(variant, problem, Pass::backward, setting), setting,
+                             [&](const Plan& plan, const Execution& execution) {
+                               variant.backward(plan, data.inputs(), saved.views(data), gradients, execution);
+                             });
+        for (std::size_t t = 0; t < strided.size(); ++t) {
+          EXPECT_EQ(test::to_double(strided[t].view()), expected[t].values()) << name_of(problem, t);
+          EXPECT_TRUE(strided[t].gaps_intact()) << name_of(problem, t);
+        }
       }
     }
   }
@@ -187,23 +182,27 @@ TEST(FusedBackward, GradientsWithGapsAreTheSameNumbers) {
 // With one key the weight is 1 whatever the score, and out is the value itself: no rounding may show in dq and dk.
 TEST(FusedBackward, OneKeyGivesDqAndDkOfExactlyZero) {
   for (const ElementType type : test::kElementTypes) {
-    for (const Isa isa : test::supported_isas()) {
-      const Problem problem{.axes = {{.extent = 5}, {.extent = 23}}, .head_dim = 19, .head_dim_v = 37, .type = type};
-      const test::Data data(problem, 20);
-      auto results = test::run_backward(find_variant("fused"), problem, data, {.isa = isa, .out_type = type});
+    const Problem problem{.axes = {{.extent = 5}, {.extent = 23}}, .head_dim = 19, .head_dim_v = 37, .type = type};
+    const Variant& variant = find_variant("fused");
+    const test::Data data(problem, 20);
+    for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
+      auto results = test::run_backward(variant, problem, data, setting.with_out(type));
       for (std::size_t t : {0, 1}) {
-        for (double x : results[t].values()) ASSERT_EQ(x, 0) << kGradientNames[t];
+        for (double x : results[t].values()) ASSERT_EQ(x, 0) << setting.text() << ": " << name_of(problem, t);
       }
     }
   }
 }
 
 TEST(FusedBackward, WorkspaceGrowsWithTokensOnlyWhereGradientsAreSummedInIt) {
-  for (const char* name : {"fused", "fused_static", "dense"}) {
-    const Variant& variant = find_variant(name);
+  struct Way {
+    std::string_view variant, tiling;
+  };
+  for (const Way& way : {Way{"fused", kBestTiling}, Way{"fused", kStaticTiling}, Way{"dense", kBestTiling}}) {
     const auto bytes = [&](int64_t tokens, ElementType type, int threads) {
       const Problem problem{.axes = {{.extent = tokens, .window = tokens}}, .heads = 2, .heads_kv = 2, .type = type};
-      return variant.workspace_bytes(problem, Pass::backward, threads);
+      return make_plan(problem, Pass::backward, {.variant = way.variant, .tiling = way.tiling})
+          .workspace_bytes(threads);
     };
     const int64_t tile = bytes(1 << 16, ElementType::f32, 1);
     EXPECT_EQ(bytes(1 << 16, ElementType::f32, 5), 5 * tile);

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/fused/fused.h"
 #include "core/kernels/reference.h"
 #include "tests/core/kernels/backward.h"
 
@@ -62,15 +61,15 @@ std::vector<double> rows_of(const std::vector<double>& tensor, const TokenShape&
   return rows;
 }
 
-/// Runs gemm on all instruction sets and compares the sampled queries with the reference.
+/// Runs gemm in all ways and compares the sampled queries with the reference.
 void run_and_check(const Problem& problem, const test::Data& data) {
   const Variant& gemm = find_variant("gemm");
   const auto queries = sample(problem, 150);
   const auto expected = reference::forward(problem, data.inputs(), queries);
   const Tolerance bound = tolerance(problem.type, TensorKind::output, expected.max_abs_score);
-  for (Isa isa : test::supported_isas()) {
-    SCOPED_TRACE(problem.id() + " " + std::string(name(isa)));
-    auto result = test::run_forward(gemm, problem, data.inputs(), {.isa = isa});
+  for (const Setting& setting : test::settings(gemm, problem, Pass::forward)) {
+    SCOPED_TRACE(problem.id() + " " + setting.text());
+    auto result = test::run_forward(gemm, problem, data.inputs(), setting);
     const auto out = rows_of(result.out.values(), out_shape(problem), queries);
     const Comparison out_errors = compare(std::span(out), std::span(expected.out), bound, 1);
     EXPECT_TRUE(out_errors.ok) << "out: " << out_errors.to_string();
@@ -94,9 +93,9 @@ TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
   for (const Problem& problem : problems()) {
     test::Data data(problem, 3);
     std::mt19937_64 random(4);
-    std::uniform_int_distribution<int64_t> element(0, data.v.elements() - 1);
-    test::set(data.v, element(random), NAN);
-    test::set(data.v, element(random), INFINITY);
+    std::uniform_int_distribution<int64_t> element(0, data["v"].elements() - 1);
+    test::set(data["v"], element(random), NAN);
+    test::set(data["v"], element(random), INFINITY);
     run_and_check(problem, data);
   }
 }
@@ -107,8 +106,8 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
     for (ElementType type : {ElementType::f32, ElementType::bf16}) {
       problem.type = type;
       const test::Data data(problem, 5);
-      auto forward = test::run_forward(gemm, problem, data.inputs(), {.isa = best_isa()});
-      const SavedForBackward saved{forward.out.view(), forward.lse.view(), data.dout.view()};
+      auto forward = test::run_forward(gemm, problem, data.inputs(), {.isa = best_isa(), .arithmetic = kF32Fma});
+      const SavedForBackward saved{forward.out.view(), forward.lse.view(), data["dout"].view()};
       const auto queries = sample(problem, 20);
       std::vector<reference::Query> key_rows;
       std::vector<reference::Key> keys;
@@ -117,19 +116,20 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
         key_rows.push_back({q.batch, q.token, head_kv});
         keys.push_back({q.batch, q.token, head_kv});
       }
-      const auto dq = reference::backward_queries(problem, data.inputs(), data.dout.view(), queries);
+      const auto dq = reference::backward_queries(problem, data.inputs(), data["dout"].view(), queries).dq;
       const auto of_keys = reference::backward_keys(problem, data.inputs(), saved, keys);
       const Tolerance bound = tolerance(type, TensorKind::gradient);
-      for (Isa isa : test::supported_isas()) {
+      const auto list = test::gradients_of(problem);
+      for (const Setting& setting : test::settings(gemm, problem, Pass::backward)) {
         // The scalar one takes long; it is tested on smaller problems.
-        if (isa == Isa::baseline && type != ElementType::f32) continue;
-        SCOPED_TRACE(problem.id() + " " + std::string(name(isa)));
-        auto results = test::run_backward(gemm, problem, data, saved, {.isa = isa});
-        const auto check = [&](int i, const std::vector<reference::Query>& rows, const std::vector<double>& expected) {
-          const auto values = rows_of(results[static_cast<std::size_t>(i)].values(),
-                                      test::gradient_shapes(problem)[static_cast<std::size_t>(i)], rows);
+        if (setting.isa == Isa::baseline && type != ElementType::f32) continue;
+        SCOPED_TRACE(problem.id() + " " + setting.text());
+        auto results = test::run_backward(gemm, problem, data, saved, setting);
+        const auto check = [&](std::size_t i, const std::vector<reference::Query>& rows,
+                               const std::vector<double>& expected) {
+          const auto values = rows_of(results[i].values(), list[i].shape, rows);
           const Comparison errors = compare(std::span(values), std::span(expected), bound, 1);
-          EXPECT_TRUE(errors.ok) << test::kGradientNames[static_cast<std::size_t>(i)] << ": " << errors.to_string();
+          EXPECT_TRUE(errors.ok) << list[i].name << ": " << errors.to_string();
         };
         check(0, queries, dq);
         check(1, key_rows, of_keys.dk);
@@ -140,12 +140,14 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
 }
 
 TEST(Gemm, StoresTheWeightsAndExecutesWhatItsTilesVisit) {
-  const Variant& gemm = find_variant("gemm");
   for (const Problem& problem : problems()) {
-    EXPECT_EQ(gemm.executed_flops(problem, Pass::forward), fused::executed_flops(problem, Pass::forward));
+    const Plan forward = make_plan(problem, Pass::forward, {.variant = "gemm"});
+    const Plan fused = make_plan(problem, Pass::forward, {.variant = "fused"});
+    EXPECT_EQ(forward.tiling(), fused.tiling());
+    EXPECT_EQ(forward.executed_flops(), fused.executed_flops());
     const int64_t weights = problem.batch * problem.tokens() * problem.heads * problem.keys_per_query();
-    EXPECT_GE(gemm.workspace_bytes(problem, Pass::forward, 1), 4 * weights);
-    EXPECT_GE(gemm.workspace_bytes(problem, Pass::backward, 1), 8 * weights);
+    EXPECT_GE(forward.workspace_bytes(1), 4 * weights);
+    EXPECT_GE(make_plan(problem, Pass::backward, {.variant = "gemm"}).workspace_bytes(1), 8 * weights);
   }
 }
 

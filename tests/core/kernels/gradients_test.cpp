@@ -15,8 +15,7 @@ namespace nalab {
 namespace {
 
 using std::vector;
-using test::kGradientNames;
-using test::kGradients;
+using test::gradients_of;
 using test::Setting;
 using Token = std::array<int64_t, 3>;
 
@@ -48,13 +47,12 @@ vector<Problem> problems() {
   };
 }
 
-/// Calls f(variant, problem, setting) for every variant, problem and instruction set.
+/// Calls f(variant, problem, setting) for every variant, problem and way to run.
 template <class F>
 void for_every_setting(F f) {
   for (const Problem& given : problems()) {
     test::for_every_backward(given, [&](const Variant& variant, const Problem& problem) {
-      for (Isa isa : test::supported_isas()) {
-        const Setting setting{.isa = isa};
+      for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
         SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
         f(variant, problem, setting);
       }
@@ -83,13 +81,15 @@ TEST(Gradients, AreFiniteDifferencesOfOut) {
     // Variants of self attention have a problem of their own.
     for (const Problem& problem : {given, given.self_attention()}) {
       test::Data data(problem, 3);
-      Tensor* const inputs[] = {&data.q, &data.k, &data.v, &data.extra_k, &data.extra_v};
+      vector<Tensor*> inputs;
+      const Inputs views = data.inputs();
+      visit_tensors(problem, views, [&](const TensorInfo& info, const auto&) { inputs.push_back(&data[info.name]); });
       for (Tensor* tensor : inputs) {
         for (int64_t i = 0; i < tensor->elements(); ++i) {
           test::set(*tensor, i, std::round(tensor->data<float>()[i] / kGrid) * kGrid);
         }
       }
-      const vector<double> dout = test::to_double(data.dout.view());
+      const vector<double> dout = test::to_double(data["dout"].view());
       const auto loss_at = [&](Tensor& tensor, int64_t i, double x) {
         test::set(tensor, i, x);
         return dot(reference::forward(problem, data.inputs()).out, dout);
@@ -109,13 +109,15 @@ TEST(Gradients, AreFiniteDifferencesOfOut) {
       }
       for (const Variant& variant : variants()) {
         if (variant.supports(problem, Pass::backward)) continue;
-        for (Isa isa : test::supported_isas()) {
-          const auto gradients = run(variant, problem, data, {.isa = isa});
-          for (std::size_t t = 0; t < kGradients; ++t) {
+        for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
+          const auto gradients = run(variant, problem, data, setting);
+          ASSERT_EQ(gradients.size(), differences.size());
+          for (std::size_t t = 0; t < gradients.size(); ++t) {
             ASSERT_EQ(gradients[t].size(), differences[t].size());
             for (std::size_t i = 0; i < gradients[t].size(); ++i) {
               ASSERT_NEAR(gradients[t][i], differences[t][i], 2e-5)
-                  << variant.name << " " << name(isa) << " " << problem.id() << " " << kGradientNames[t] << " at " << i;
+                  << variant.name << " " << setting.text() << " " << problem.id() << " "
+                  << gradients_of(problem)[t].name << " at " << i;
             }
           }
         }
@@ -132,16 +134,16 @@ TEST(Gradients, AreLinearInDout) {
     const Tensor second = test::random_tensor(problem.type, out_shape(problem), random);
     const auto with_dout = [&](double a, double b) {
       for (int64_t i = 0; i < first.elements(); ++i) {
-        test::set(data.dout, i, a * first.data<float>()[i] + b * second.data<float>()[i]);
+        test::set(data["dout"], i, a * first.data<float>()[i] + b * second.data<float>()[i]);
       }
       return run(variant, problem, data, setting);
     };
     const auto one = with_dout(1, 0), two = with_dout(0, 1), mixed = with_dout(3, -0.5), none = with_dout(0, 0);
-    for (std::size_t t = 0; t < kGradients; ++t) {
+    for (std::size_t t = 0; t < one.size(); ++t) {
       const double scale = test::max_abs(one[t]) + test::max_abs(two[t]);
       for (std::size_t i = 0; i < one[t].size(); ++i) {
-        ASSERT_NEAR(mixed[t][i], 3 * one[t][i] - 0.5 * two[t][i], 1e-5 * scale + 1e-6) << kGradientNames[t];
-        ASSERT_EQ(none[t][i], 0) << kGradientNames[t];
+        ASSERT_NEAR(mixed[t][i], 3 * one[t][i] - 0.5 * two[t][i], 1e-5 * scale + 1e-6) << gradients_of(problem)[t].name;
+        ASSERT_EQ(none[t][i], 0) << gradients_of(problem)[t].name;
       }
     }
   });
@@ -164,22 +166,23 @@ TEST(Gradients, AddUp) {
     const test::Data data(problem, 8);
     const auto gradients = run(variant, problem, data, setting);
     const auto sum_of_keys = [&](std::size_t tensor, std::size_t extra) {
-      const auto shapes = test::gradient_shapes(problem);
-      auto sums = sum_by_kv_head(problem, shapes[tensor], gradients[tensor]);
-      const auto more = sum_by_kv_head(problem, shapes[extra], gradients[extra]);
+      const auto list = gradients_of(problem);
+      auto sums = sum_by_kv_head(problem, list[tensor].shape, gradients[tensor]);
+      if (problem.extra_tokens == 0) return sums;
+      const auto more = sum_by_kv_head(problem, list[extra].shape, gradients[extra]);
       for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
       return sums;
     };
     // The weights of a query sum to one: dv summed over the keys is dout summed over the queries.
     const auto dv = sum_of_keys(2, 4);
-    const auto dout = sum_by_kv_head(problem, out_shape(problem), test::to_double(data.dout.view()));
+    const auto dout = sum_by_kv_head(problem, out_shape(problem), test::to_double(data["dout"].view()));
     for (std::size_t i = 0; i < dv.size(); ++i) EXPECT_NEAR(dv[i], dout[i], 2e-5) << "dv";
     // The same number added to all scores of a query changes nothing: dk summed over the keys is zero.
     for (double x : sum_of_keys(1, 3)) EXPECT_NEAR(x, 0, 2e-5) << "dk";
     // Scores are linear in q and in k: both q dq and k dk sum to the scores times their gradients.
-    double k_dk = dot(gradients[1], test::to_double(data.k.view()));
-    if (problem.extra_tokens > 0) k_dk += dot(gradients[3], test::to_double(data.extra_k.view()));
-    EXPECT_NEAR(dot(gradients[0], test::to_double(data.q.view())), k_dk, 1e-4);
+    double k_dk = dot(gradients[1], test::to_double(data["k"].view()));
+    if (problem.extra_tokens > 0) k_dk += dot(gradients[3], test::to_double(data["extra_k"].view()));
+    EXPECT_NEAR(dot(gradients[0], test::to_double(data["q"].view())), k_dk, 1e-4);
   });
 }
 
@@ -187,7 +190,7 @@ TEST(Gradients, AddUp) {
 /// query: its own row of dq, and the rows of the keys that it attends to.
 bool reached(const Problem& problem, const test::LayoutMask& mask, std::size_t tensor, int64_t flat,
              const reference::Query& query) {
-  const TokenShape shape = test::gradient_shapes(problem)[tensor];
+  const TokenShape shape = gradients_of(problem)[tensor].shape;
   const int64_t head = flat / shape.dim % shape.heads;
   const int64_t index = flat / (shape.dim * shape.heads) % shape.tokens();
   const Token token{index / (shape.layout[1] * shape.layout[2]), index / shape.layout[2] % shape.layout[1],
@@ -238,8 +241,7 @@ void for_every_larger_setting(F f) {
     for (ElementType type : {ElementType::f32, ElementType::bf16}) {
       test::for_every_backward(given, [&](const Variant& variant, Problem problem) {
         problem.type = type;
-        for (Isa isa : test::supported_isas()) {
-          const Setting setting{.isa = isa};
+        for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
           SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
           f(variant, problem, setting);
           if (::testing::Test::HasFailure()) return;
@@ -254,16 +256,17 @@ TEST(Gradients, AreExactlyZeroWhereNoDoutReaches) {
   for_every_larger_setting([](const Variant& variant, const Problem& problem, const Setting& setting) {
     const test::LayoutMask mask(problem);
     test::Data data(problem, 9);
-    for (int64_t i = 0; i < data.dout.elements(); ++i) test::set(data.dout, i, 0);
+    for (int64_t i = 0; i < data["dout"].elements(); ++i) test::set(data["dout"], i, 0);
     for_some_queries(problem, [&](const reference::Query& query, int64_t row) {
-      for (int64_t c = 0; c < problem.head_dim_v; ++c) test::set(data.dout, row + c, 1 + 0.5 * static_cast<double>(c));
+      for (int64_t c = 0; c < problem.head_dim_v; ++c)
+        test::set(data["dout"], row + c, 1 + 0.5 * static_cast<double>(c));
       const auto gradients = run(variant, problem, data, setting);
-      for (int64_t c = 0; c < problem.head_dim_v; ++c) test::set(data.dout, row + c, 0);
-      for (std::size_t t = 0; t < kGradients; ++t) {
+      for (int64_t c = 0; c < problem.head_dim_v; ++c) test::set(data["dout"], row + c, 0);
+      for (std::size_t t = 0; t < gradients.size(); ++t) {
         for (std::size_t i = 0; i < gradients[t].size(); ++i) {
           ASSERT_TRUE(std::isfinite(gradients[t][i]));
           if (reached(problem, mask, t, static_cast<int64_t>(i), query)) continue;
-          ASSERT_EQ(gradients[t][i], 0) << kGradientNames[t] << " at " << i;
+          ASSERT_EQ(gradients[t][i], 0) << gradients_of(problem)[t].name << " at " << i;
         }
       }
       EXPECT_GT(test::max_abs(gradients[2]), 0);
@@ -277,21 +280,21 @@ TEST(Gradients, NanInAQueryOrItsDoutReachesItAndTheKeysThatItAttendsTo) {
     test::Data data(problem, 10);
     const auto clean = run(variant, problem, data, setting);
     for_some_queries(problem, [&](const reference::Query& query, int64_t row) {
-      for (Tensor* tensor : {&data.q, &data.dout}) {
+      for (Tensor* tensor : {&data["q"], &data["dout"]}) {
         const int64_t element = row / problem.head_dim_v * tensor->shape().dim + query.token[2] % tensor->shape().dim;
         const double old = test::to_double(tensor->view()).at(static_cast<std::size_t>(element));
         test::set(*tensor, element, std::numeric_limits<double>::quiet_NaN());
         const auto spoilt = run(variant, problem, data, setting);
         test::set(*tensor, element, old);
         bool any = false;
-        for (std::size_t t = 0; t < kGradients; ++t) {
+        for (std::size_t t = 0; t < clean.size(); ++t) {
           for (std::size_t i = 0; i < clean[t].size(); ++i) {
             if (reached(problem, mask, t, static_cast<int64_t>(i), query)) {
               // NaN in one channel of dout reaches dv in that channel alone.
               ASSERT_TRUE(t != 0 || std::isnan(spoilt[t][i])) << "dq at " << i;
               any = any || std::isnan(spoilt[t][i]);
             } else {
-              ASSERT_EQ(spoilt[t][i], clean[t][i]) << kGradientNames[t] << " at " << i;
+              ASSERT_EQ(spoilt[t][i], clean[t][i]) << gradients_of(problem)[t].name << " at " << i;
             }
           }
         }

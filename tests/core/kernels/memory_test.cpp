@@ -5,9 +5,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <new>
+#include <string_view>
 
-#include "core/kernels/attention.h"
+#include "core/attention.h"
 #include "core/kernels/registry.h"
 #include "core/tensor/buffer.h"
 #include "tests/core/kernels/problems.h"
@@ -98,42 +100,50 @@ Tensor zeros(ElementType type, const TokenShape& shape) {
 
 class Memory : public testing::TestWithParam<std::tuple<std::string_view, ElementType, int>> {
  protected:
-  /// Calls a pass and expects it to take the workspace that the variant states, and next to nothing beside it.
+  /// Calls a plan and expects it to take the workspace that it states, and next to nothing beside it: all of it at the
+  /// first call of a context, none at the second.
   template <class F>
-  void expect_stated(const Problem& problem, Pass pass, const F& call) {
-    const int64_t stated = find_variant(variant_).workspace_bytes(problem, pass, workers_.threads());
-    call();  // the first call starts threads
-    const int64_t bytes = peak_bytes(call);
-    EXPECT_GE(bytes, stated) << problem.id() << " " << name(pass);
-    EXPECT_LE(bytes, stated + kSmall) << problem.id() << " " << name(pass);
+  void expect_stated(const Plan& plan, const F& call) {
+    const int64_t stated = plan.workspace_bytes(threads_);
+    {
+      Context context(threads_);
+      call(context);  // the first call starts threads
+    }
+    Context context(threads_);
+    const auto again = [&] { call(context); };
+    const int64_t first = peak_bytes(again);
+    EXPECT_GE(first, stated) << plan.to_string();
+    EXPECT_LE(first, stated + kSmall) << plan.to_string();
+    EXPECT_LE(peak_bytes(again), kSmall) << plan.to_string();
   }
 
   std::string_view variant_ = std::get<0>(GetParam());
   ElementType type_ = std::get<1>(GetParam());
-  Workers workers_{std::get<2>(GetParam())};
+  int threads_ = std::get<2>(GetParam());
+  test::EnoughThreads enough_{threads_};
 };
 
 TEST_P(Memory, IsTheStatedWorkspace) {
+  const Variant& variant = find_variant(variant_);
   for (const int64_t n : {1, 3}) {
     for (const Problem& given : problems(n)) {
-      Problem problem = test::problem_of(find_variant(variant_), given);
+      Problem problem = test::problem_of(variant, given);
       if (problem.is_self_attention() && problem.tokens() > 2000) continue;  // long, and nothing new
       problem.type = type_;
-      const Tensor q = zeros(type_, q_shape(problem)), k = zeros(type_, k_shape(problem)),
-                   v = zeros(type_, v_shape(problem)), dout = zeros(type_, out_shape(problem)),
-                   extra_k = zeros(type_, extra_k_shape(problem)), extra_v = zeros(type_, extra_v_shape(problem));
-      const Inputs inputs{q.view(), k.view(), v.view(), extra_k.view(), extra_v.view()};
-      Tensor out(type_, out_shape(problem)), lse(ElementType::f32, lse_shape(problem));
-      expect_stated(problem, Pass::forward, [&] {
-        attention_forward(variant_, problem, inputs, {out.view(), lse.view()}, workers_);
-      });
-      if (find_variant(variant_).supports(problem, Pass::backward)) continue;
-      Tensor dq(type_, q_shape(problem)), dk(type_, k_shape(problem)), dv(type_, v_shape(problem)),
-          dextra_k(type_, extra_k_shape(problem)), dextra_v(type_, extra_v_shape(problem));
-      expect_stated(problem, Pass::backward, [&] {
-        attention_backward(variant_, problem, inputs, {out.view(), lse.view(), dout.view()},
-                           {dq.view(), dk.view(), dv.view(), dextra_k.view(), dextra_v.view()}, workers_);
-      });
+      std::map<std::string_view, Tensor> tensors;
+      for (const TensorInfo& info : tensors_of(problem, true)) tensors.emplace(info.name, zeros(info.type, info.shape));
+      const auto inputs = test::views_of<Inputs>(problem, tensors);
+      const auto outputs = test::views_of<Outputs>(problem, tensors);
+      const auto saved = test::views_of<SavedForBackward>(problem, tensors);
+      const auto gradients = test::views_of<Gradients>(problem, tensors);
+      if (!variant.supports(problem, Pass::forward)) {
+        const Plan plan = make_plan(problem, Pass::forward, {.variant = variant_});
+        expect_stated(plan, [&](Context& context) { attention_forward(plan, inputs, outputs, context); });
+      }
+      if (!variant.supports(problem, Pass::backward)) {
+        const Plan plan = make_plan(problem, Pass::backward, {.variant = variant_});
+        expect_stated(plan, [&](Context& context) { attention_backward(plan, inputs, saved, gradients, context); });
+      }
     }
   }
 }
@@ -142,7 +152,7 @@ TEST_P(Memory, IsTheStatedWorkspace) {
 std::vector<std::string_view> measured_variants() {
   std::vector<std::string_view> names;
   for (const Variant& variant : variants()) {
-    if (variant.name != "reference") names.push_back(variant.name);
+    if (!variant.is_oracle) names.push_back(variant.name);
   }
   return names;
 }
@@ -159,16 +169,15 @@ INSTANTIATE_TEST_SUITE_P(Of, Memory,
 
 /// Threads times the working set of a tile, which a second-level cache holds, for 4096 times the tokens as well.
 TEST(FusedWorkspace, DoesNotGrowWithTokens) {
-  const Variant& fused = find_variant("fused");
+  const auto plan_of = [](const Problem& problem) { return make_plan(problem, Pass::forward, {.variant = "fused"}); };
   for (std::size_t i = 0; i < problems(1).size(); ++i) {
-    const int64_t least = fused.workspace_bytes(problems(1)[i], Pass::forward, 1);
+    const int64_t least = plan_of(problems(1)[i]).workspace_bytes(1);
     for (const int64_t n : {2, 4, 8, 16, 32, 64}) {
-      const Problem problem = problems(n)[i];
-      const int64_t bytes = fused.workspace_bytes(problem, Pass::forward, 1);
-      EXPECT_LE(bytes, 2 * least) << problem.id() << ": tiles differ, but not by much";
-      EXPECT_LE(bytes, 1 << 20) << problem.id();
+      const Plan plan = plan_of(problems(n)[i]);
+      EXPECT_LE(plan.workspace_bytes(1), 2 * least) << plan.to_string() << ": tiles differ, but not by much";
+      EXPECT_LE(plan.workspace_bytes(1), 1 << 20) << plan.to_string();
       for (const int threads : {2, 4}) {
-        EXPECT_EQ(fused.workspace_bytes(problem, Pass::forward, threads), threads * bytes) << problem.id();
+        EXPECT_EQ(plan.workspace_bytes(threads), threads * plan.workspace_bytes(1)) << plan.to_string();
       }
     }
   }

@@ -136,7 +136,7 @@ std::vector<Problem> problems() {
   };
 }
 
-/// Calls f(experiment, problem) for every variant, problem, type, instruction set and type of out; stops at a failure.
+/// Calls f(experiment, problem) for every variant, problem, type, way to run and type of out; stops at a failure.
 template <class F>
 void for_every_experiment(F f) {
   for (const Problem& given : problems()) {
@@ -145,9 +145,9 @@ void for_every_experiment(F f) {
         Problem problem = test::problem_of(variant, given);
         problem.type = type;
         if (variant.supports(problem, Pass::forward)) continue;
-        for (Isa isa : test::supported_isas()) {
+        for (const Setting& each : test::settings(variant, problem, Pass::forward)) {
           for (ElementType out_type : {ElementType::f32, type}) {
-            const Setting setting{.isa = isa, .out_type = out_type, .threads = 1};
+            const Setting setting = each.with_out(out_type).with_threads(1);
             SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
             Experiment experiment(variant, problem, setting);
             f(experiment, problem);
@@ -177,7 +177,7 @@ TEST(NonFinite, KeyReachesExactlyTheQueriesThatAttendToIt) {
       const auto reached = [&](const reference::Query& q) {
         return q.batch == b && e.kv_head_of(q.head) == kv && e.mask().attends(q.token, key);
       };
-      Tensor& k = e.data().k;
+      Tensor& k = e.data()["k"];
       const int64_t element = test::row_index(k.shape(), b, key, kv) + key[2] % problem.head_dim;
       e.spoil(k, element, kNan, reached, [&](const auto&, const Results& r, int64_t row) { e.expect_all_nan(r, row); });
       for (double bad : {kInfinity, -kInfinity}) {
@@ -194,7 +194,7 @@ TEST(NonFinite, ValueReachesItsChannelOfTheQueriesThatAttendToIt) {
       const auto reached = [&](const reference::Query& q) {
         return q.batch == b && e.kv_head_of(q.head) == kv && e.mask().attends(q.token, key);
       };
-      Tensor& v = e.data().v;
+      Tensor& v = e.data()["v"];
       const int64_t channel = key[2] % problem.head_dim_v;
       for (double bad : {kNan, kInfinity, -kInfinity}) {
         // With large scores weights underflow to 0, and 0 times infinity is NaN: which do depends on the precision.
@@ -220,7 +220,7 @@ TEST(NonFinite, QueryReachesItselfAlone) {
     int64_t h = 0;
     for_every_key(problem, [&](const Token& token, int64_t b, int64_t) {
       h = (h + 1) % problem.heads;
-      Tensor& q = e.data().q;
+      Tensor& q = e.data()["q"];
       e.spoil(
           q, test::row_index(q.shape(), b, token, h) + token[2] % problem.head_dim, kNan,
           [&](const reference::Query& query) { return query.batch == b && query.token == token && query.head == h; },
@@ -235,10 +235,10 @@ TEST(NonFinite, ExtraTokenReachesEveryQueryOfItsBatchEntryAndHeads) {
       const int64_t b = i % problem.batch;
       const int64_t kv = (i + 1) % problem.heads_kv;
       const auto reached = [&](const reference::Query& q) { return q.batch == b && e.kv_head_of(q.head) == kv; };
-      Tensor& extra_k = e.data().extra_k;
+      Tensor& extra_k = e.data()["extra_k"];
       e.spoil(extra_k, test::row_index(extra_k.shape(), b, {0, 0, i}, kv), kNan, reached,
               [&](const auto&, const Results& r, int64_t row) { e.expect_all_nan(r, row); });
-      Tensor& extra_v = e.data().extra_v;
+      Tensor& extra_v = e.data()["extra_v"];
       e.spoil(extra_v, test::row_index(extra_v.shape(), b, {0, 0, i}, kv), kNan, reached,
               [&](const auto&, const Results& r, int64_t row) {
                 ASSERT_TRUE(e.same_lse(r, row));

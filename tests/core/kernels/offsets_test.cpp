@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/token_rows.h"
-#include "core/kernels/weight_rows.h"
+#include "core/kernels/unfused/neighbors.h"
+#include "core/kernels/unfused/weight_rows.h"
 #include "tests/core/kernels/backward.h"
 
 namespace nalab {
@@ -33,7 +35,7 @@ TEST(Offsets, OfContiguousTensorsAreCountedIn64Bits) {
   const int64_t last_token = (int64_t{1} << 36) - 1;
   EXPECT_EQ(distance(base, view.row(2, (1 << 11) - 1, (1 << 12) - 1, (1 << 13) - 1, 6)),
             (2 * (int64_t{1} << 36) + last_token) * 7 * 128 + 6 * 128);
-  const WeightRows rows{base, shape.layout, 7, 10368};
+  const unfused::WeightRows rows{base, shape.layout, 7, 10368};
   EXPECT_EQ(distance(base, rows.of(2, {(1 << 11) - 1, (1 << 12) - 1, (1 << 13) - 1}, 6)),
             ((2 * (int64_t{1} << 36) + last_token) * 7 + 6) * 10368);
 }
@@ -43,8 +45,8 @@ TEST(Offsets, OfKeysAndQueriesAreCountedIn64Bits) {
       {{.extent = 1 << 20, .window = 2}, {.extent = 1 << 11, .window = 3}, {.extent = 1 << 12, .window = 2}}};
   TokenShape shape{1, {axes[0].extent, axes[1].extent, axes[2].extent}, 2, 64};
   const TokenStrides strides = TokenStrides::contiguous(shape);
-  const Token last{axes[0].extent - 1, axes[1].extent - 1, axes[2].extent - 1};
-  for (const auto offsets_of : {key_offsets, query_offsets}) {
+  const geometry::Token last{axes[0].extent - 1, axes[1].extent - 1, axes[2].extent - 1};
+  for (const auto offsets_of : {unfused::key_offsets, unfused::query_offsets}) {
     std::vector<int64_t> offsets(64);
     const int64_t count = offsets_of(axes, last, strides, offsets.data());
     EXPECT_GT(count, 1);
@@ -88,6 +90,14 @@ class SparseTensor {
   TensorView view_;
 };
 
+/// `type` is the problem's.
+void check(std::string_view tensor, ElementType type, const TensorView& computed, const std::vector<double>& expected) {
+  const TensorKind kind = tensor.front() == 'd' ? TensorKind::gradient : TensorKind::output;
+  const auto values = test::to_double(computed);
+  const auto errors = compare(std::span(values), std::span(expected), tolerance(type, kind), 1);
+  EXPECT_TRUE(errors.ok) << tensor << ": " << errors.to_string();
+}
+
 TEST(Offsets, BeyondTwoToThe31AreRightInEveryVariant) {
   const Problem given{.axes = {{.extent = 2, .window = 2}, {.extent = 2, .window = 1}, {.extent = 5, .window = 3}},
                       .batch = 2,
@@ -101,38 +111,33 @@ TEST(Offsets, BeyondTwoToThe31AreRightInEveryVariant) {
       const test::Data data(problem, 12);
       const auto forward = reference::forward(problem, data.inputs());
       const auto backward = test::expected_gradients(problem, data);
-      SparseTensor q(type, q_shape(problem)), k(type, k_shape(problem)), v(type, v_shape(problem));
-      SparseTensor dout(type, out_shape(problem)), out(type, out_shape(problem));
-      SparseTensor lse(ElementType::f32, lse_shape(problem));
-      SparseTensor dq(type, q_shape(problem)), dk(type, k_shape(problem)), dv(type, v_shape(problem));
-      for (const SparseTensor* tensor : {&q, &k, &v, &dout, &out, &lse, &dq, &dk, &dv}) {
-        if (!tensor->is_there()) GTEST_SKIP() << "this machine does not reserve so much address space";
+      std::map<std::string_view, SparseTensor> tensors;
+      for (const TensorInfo& info : tensors_of(problem, true)) {
+        auto& [name, tensor] = *tensors.try_emplace(info.name, info.type, info.shape).first;
+        if (!tensor.is_there()) GTEST_SKIP() << "this machine does not reserve so much address space";
+        if (data.has(name)) tensor.fill(data[name].view());
       }
-      q.fill(data.q.view());
-      k.fill(data.k.view());
-      v.fill(data.v.view());
-      dout.fill(data.dout.view());
-      const Inputs inputs{q.view(), k.view(), v.view(), {}, {}};
-      for (Isa isa : test::supported_isas()) {
-        SCOPED_TRACE(std::string(variant.name) + " " + std::string(name(isa)) + " " + problem.id());
-        test::with_workspace(variant, problem, Pass::forward, {.isa = isa}, [&](const Execution& execution) {
-          variant.forward(problem, inputs, {out.view(), lse.view()}, execution);
-        });
-        test::with_workspace(variant, problem, Pass::backward, {.isa = isa}, [&](const Execution& execution) {
-          variant.backward(problem, inputs, {out.view(), lse.view(), dout.view()},
-                           {dq.view(), dk.view(), dv.view(), {}, {}}, execution);
-        });
-        const auto check = [&](const char* tensor, const SparseTensor& computed, const std::vector<double>& expected) {
-          const TensorKind kind = *tensor == 'd' ? TensorKind::gradient : TensorKind::output;
-          const auto values = test::to_double(computed.view());
-          const auto errors = compare(std::span(values), std::span(expected), tolerance(type, kind), 1);
-          EXPECT_TRUE(errors.ok) << tensor << ": " << errors.to_string();
-        };
-        check("out", out, forward.out);
-        check("lse", lse, forward.lse);
-        check("dq", dq, backward[0]);
-        check("dk", dk, backward[1]);
-        check("dv", dv, backward[2]);
+      const auto in = test::views_of<Inputs>(problem, tensors);
+      const auto out = test::views_of<Outputs>(problem, tensors);
+      const auto saved = test::views_of<SavedForBackward>(problem, tensors);
+      const auto gradients = test::views_of<Gradients>(problem, tensors);
+      for (const test::Setting& setting : test::settings(variant, problem, Pass::forward)) {
+        SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
+        test::with_workspace(
+            test::plan_of(variant, problem, Pass::forward, setting, false), setting,
+            [&](const Plan& plan, const Execution& execution) { variant.forward(plan, in, out, execution); });
+        check("out", type, out.out, forward.out);
+        check("lse", type, out.lse, forward.lse);
+      }
+      for (const test::Setting& setting : test::settings(variant, problem, Pass::backward)) {
+        SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
+        test::with_workspace(test::plan_of(variant, problem, Pass::backward, setting, false), setting,
+                             [&](const Plan& plan, const Execution& execution) {
+                               variant.backward(plan, in, saved, gradients, execution);
+                             });
+        check("dq", type, gradients.dq, backward[0]);
+        check("dk", type, gradients.dk, backward[1]);
+        check("dv", type, gradients.dv, backward[2]);
       }
     }
   });

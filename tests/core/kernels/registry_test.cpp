@@ -14,16 +14,18 @@ namespace {
 const Problem kSelfAttention{.axes = {{.extent = 6, .window = 6}}, .head_dim = 8, .head_dim_v = 8};
 const Problem kWindowed{.axes = {{.extent = 6, .window = 3}}, .head_dim = 8, .head_dim_v = 8};
 
-TEST(Registry, ReferenceFirstAndEveryNameOnce) {
-  ASSERT_FALSE(variants().empty());
-  EXPECT_EQ(variants().front().name, "reference");
+TEST(Registry, InOrderOfPreferenceAndEveryNameOnce) {
+  std::string order;
   std::set<std::string_view> names;
   for (const Variant& variant : variants()) {
     EXPECT_TRUE(names.insert(variant.name).second) << variant.name;
     EXPECT_FALSE(variant.paper_term.empty()) << variant.name;
     EXPECT_FALSE(variant.summary.empty()) << variant.name;
     EXPECT_EQ(&find_variant(variant.name), &variant);
+    EXPECT_GT(variant.expected_flops_per_second, 0) << variant.name;
+    order += std::string(variant.name) + (variant.is_oracle ? " (oracle) " : " ");
   }
+  EXPECT_EQ(order, "fused dense gemm naive reference (oracle) ");
 }
 
 TEST(Registry, UnknownNamesAreRefusedWithTheList) {
@@ -59,10 +61,41 @@ TEST(Registry, ExecutedFlopsAreAtLeastTheUsefulOnes) {
     for (Pass pass : {Pass::forward, Pass::backward}) {
       for (const Problem& problem : {kSelfAttention, kWindowed}) {
         if (variant.supports(problem, pass)) continue;
-        EXPECT_GE(variant.executed_flops(problem, pass), problem.useful_flops(pass)) << variant.name;
-        EXPECT_GE(variant.workspace_bytes(problem, pass, 1), 0) << variant.name;
-        EXPECT_GE(variant.workspace_bytes(problem, pass, 8), variant.workspace_bytes(problem, pass, 1));
+        for (const test::Setting& setting : test::settings(variant, problem, pass)) {
+          const Plan plan = test::plan_of(variant, problem, pass, setting);
+          EXPECT_GE(plan.executed_flops(), problem.useful_flops(pass)) << plan.to_string();
+          EXPECT_GE(plan.workspace_bytes(1), 0) << plan.to_string();
+          EXPECT_GE(plan.workspace_bytes(8), plan.workspace_bytes(1)) << plan.to_string();
+        }
       }
+    }
+  }
+}
+
+TEST(Registry, TheBestVariantIsTheFirstThatSupportsThePass) {
+  for (const Problem& problem : {kSelfAttention, kWindowed}) {
+    for (const Pass pass : {Pass::forward, Pass::backward}) {
+      EXPECT_EQ(&best_variant(problem, pass), &find_variant("fused"));
+      for (const Variant& variant : variants()) {
+        if (&variant == &best_variant(problem, pass)) break;
+        EXPECT_TRUE(variant.supports(problem, pass)) << variant.name;
+      }
+    }
+  }
+}
+
+TEST(Registry, EveryVariantTakesAnArithmeticForEveryTypeAndOnlyTheOracleTheOracles) {
+  for (const Variant& variant : variants()) {
+    for (const Pass pass : {Pass::forward, Pass::backward}) {
+      for (const ElementType type : test::kElementTypes) {
+        bool any = false;
+        for (const Arithmetic& arithmetic : arithmetics()) {
+          const bool everywhere = arithmetic.needs == CpuFeatures{};
+          any = any || (variant.takes(arithmetic, pass) && arithmetic.computes(type, pass) && everywhere);
+        }
+        EXPECT_TRUE(any) << variant.name << " " << name(type) << ": on every CPU";
+      }
+      EXPECT_EQ(variant.takes(find_arithmetic(kF64Scalar), pass), variant.is_oracle) << variant.name;
     }
   }
 }

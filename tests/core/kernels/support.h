@@ -8,13 +8,24 @@
 #include <cctype>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <ostream>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "core/kernels/attention.h"
+#include "core/attention.h"
 #include "core/kernels/registry.h"
+#include "core/parallel.h"
+#include "tests/core/threads.h"
+
+namespace nalab::geometry {
+
+inline void PrintTo(const Axis& axis, std::ostream* out) {
+  *out << axis.extent << " w" << axis.window << " s" << axis.stride << " d" << axis.dilation << " c" << axis.causal;
+}
+
+}  // namespace nalab::geometry
 
 namespace nalab {
 
@@ -93,23 +104,39 @@ inline Tensor random_tensor(ElementType type, const TokenShape& shape, std::mt19
   return tensor;
 }
 
-/// Owned inputs of a problem; equal seeds give equal tensors.
-struct Data {
-  Tensor q, k, v, extra_k, extra_v, dout;
+/// The views of a bundle, by the names of the list.
+template <class Bundle, class Memory>
+Bundle views_of(const Problem& problem, std::map<std::string_view, Memory>& tensors) {
+  Bundle bundle;
+  visit_tensors(problem, bundle, [&](const TensorInfo& info, auto& view) { view = tensors.at(info.name).view(); });
+  return bundle;
+}
 
-  Data(const Problem& p, uint64_t seed) {
+/// Owned inputs of a problem and dout, by the names of the list; equal seeds give equal tensors.
+class Data {
+ public:
+  Data(const Problem& problem, uint64_t seed) : problem_(problem) {
     std::mt19937_64 random(seed);
-    q = random_tensor(p.type, q_shape(p), random);
-    k = random_tensor(p.type, k_shape(p), random);
-    v = random_tensor(p.type, v_shape(p), random);
-    dout = random_tensor(p.type, out_shape(p), random);
-    if (p.extra_tokens > 0) {
-      extra_k = random_tensor(p.type, extra_k_shape(p), random);
-      extra_v = random_tensor(p.type, extra_v_shape(p), random);
+    for (const TensorInfo& info : tensors_of(problem, true)) {
+      if (info.role != Role::input && info.role != Role::output_gradient) continue;
+      tensors_.emplace(info.name, random_tensor(info.type, info.shape, random));
     }
   }
 
-  Inputs inputs() const { return {q.view(), k.view(), v.view(), extra_k.view(), extra_v.view()}; }
+  /// Requires a tensor that the problem has.
+  Tensor& operator[](std::string_view name) { return tensors_.find(name)->second; }
+  const Tensor& operator[](std::string_view name) const { return tensors_.find(name)->second; }
+  bool has(std::string_view name) const { return tensors_.contains(name); }
+
+  Inputs inputs() const {
+    Inputs inputs;
+    visit_tensors(problem_, inputs, [this](const TensorInfo& info, auto& view) { view = (*this)[info.name].view(); });
+    return inputs;
+  }
+
+ private:
+  Problem problem_;
+  std::map<std::string_view, Tensor> tensors_;
 };
 
 /// Memory between two guards that nobody may touch. All of it starts as bytes 0xFF, which are NaN in every type: memory
@@ -133,16 +160,21 @@ class GuardedMemory {
   AlignedBuffer<std::byte> memory_;
 };
 
-/// A tensor inside a larger one: gaps of 0xFF bytes along every extent, but along dim only between rows.
+/// Extents that a StridedTensor leaves gaps along, as bits.
+enum Gaps : unsigned { kBatchGap = 1, kX1Gap = 2, kX2Gap = 4, kX3Gap = 8, kHeadsGap = 16, kDimGap = 32, kAllGaps = 63 };
+
+/// A tensor inside a larger one: gaps of 0xFF bytes along any extents, but along dim only between rows.
 class StridedTensor {
  public:
-  StridedTensor(ElementType type, const TokenShape& shape)
+  StridedTensor(ElementType type, const TokenShape& shape, unsigned gaps = kAllGaps)
       : type_(type),
         shape_(shape),
-        strides_(TokenStrides::contiguous(larger(shape))),
-        memory_(larger(shape).elements() * size_of(type)) {}
+        gaps_(gaps),
+        strides_(TokenStrides::contiguous(larger(shape, gaps))),
+        memory_(larger(shape, gaps).elements() * size_of(type)) {}
   /// With the elements of another tensor.
-  explicit StridedTensor(const ConstTensorView& source) : StridedTensor(source.type, source.shape) {
+  explicit StridedTensor(const ConstTensorView& source, unsigned gaps = kAllGaps)
+      : StridedTensor(source.type, source.shape, gaps) {
     with_element_type(type_, [&](auto element) {
       using T = decltype(element);
       const auto target = view().as<T>();
@@ -166,20 +198,25 @@ class StridedTensor {
   }
 
  private:
-  static TokenShape larger(TokenShape shape) {
-    shape.batch += 1;
-    for (int64_t& extent : shape.layout) extent += 1;
-    shape.heads += 1;
-    shape.dim += 3;
+  static TokenShape larger(TokenShape shape, unsigned gaps) {
+    const auto gap = [gaps](unsigned bit, int64_t by) { return (gaps & bit) != 0 ? by : 0; };
+    shape.batch += gap(kBatchGap, 1);
+    for (int axis = 0; axis < 3; ++axis) shape.layout[axis] += gap(kX1Gap << axis, 1);
+    shape.heads += gap(kHeadsGap, 1);
+    shape.dim += gap(kDimGap, 3);
     return shape;
   }
-  /// The element that the view starts at: one further along every extent.
+  /// The element that the view starts at: one further along every extent with a gap.
   int64_t first() const {
-    return strides_.batch + strides_.layout[0] + strides_.layout[1] + strides_.layout[2] + strides_.heads + 1;
+    const auto gap = [this](unsigned bit, int64_t by) { return (gaps_ & bit) != 0 ? by : 0; };
+    int64_t element = gap(kBatchGap, strides_.batch) + gap(kHeadsGap, strides_.heads) + gap(kDimGap, 1);
+    for (int axis = 0; axis < 3; ++axis) element += gap(kX1Gap << axis, strides_.layout[axis]);
+    return element;
   }
 
   ElementType type_;
   TokenShape shape_;
+  unsigned gaps_;
   TokenStrides strides_;
   GuardedMemory memory_;
 };
@@ -201,23 +238,109 @@ class GuardedTensor {
   GuardedMemory memory_;
 };
 
+/// A tensor for each view of a bundle, in the order of the list; results are of a type of their own. Memory: Tensor,
+/// GuardedTensor or StridedTensor, with what its constructor takes beside type and shape.
+template <class Bundle, class Memory = Tensor, class... More>
+std::vector<Memory> tensors_for(const Problem& problem, ElementType result_type, const More&... more) {
+  std::vector<Memory> tensors;
+  Bundle bundle;
+  visit_tensors(problem, bundle, [&](const TensorInfo& info, const auto&) {
+    const bool free_type = info.is_result() && info.type == problem.type;  // lse is f32 whatever the problem is
+    tensors.emplace_back(free_type ? result_type : info.type, info.shape, more...);
+  });
+  return tensors;
+}
+
+/// Their views.
+template <class Bundle, class Memory>
+Bundle views_of(const Problem& problem, std::vector<Memory>& tensors) {
+  Bundle bundle;
+  std::size_t i = 0;
+  visit_tensors(problem, bundle, [&](const TensorInfo&, auto& view) { view = tensors[i++].view(); });
+  return bundle;
+}
+
+/// The elements of a bundle between gaps.
+template <class Bundle>
+std::vector<StridedTensor> strided(const Problem& problem, const Bundle& bundle, unsigned gaps = kAllGaps) {
+  std::vector<StridedTensor> tensors;
+  visit_tensors(problem, bundle,
+                [&](const TensorInfo&, const ConstTensorView& view) { tensors.emplace_back(view, gaps); });
+  return tensors;
+}
+
 /// How a test runs a variant.
 struct Setting {
   Isa isa = Isa::baseline;
+  std::string_view arithmetic = {};  ///< empty: the preferred one
+  std::string_view tiling = {};      ///< empty: the best
+  bool may_flatten = true;           ///< false: as for tensors whose tokens do not lie in a row
   ElementType out_type = ElementType::f32;
   int threads = 2;
 
+  Setting with_out(ElementType type) const {
+    Setting setting = *this;
+    setting.out_type = type;
+    return setting;
+  }
+  Setting with_threads(int count) const {
+    Setting setting = *this;
+    setting.threads = count;
+    return setting;
+  }
+
   std::string text() const {
-    return std::string(name(isa)) + " out " + std::string(name(out_type)) + " threads " + std::to_string(threads);
+    return std::string(name(isa)) + " " + std::string(arithmetic) + " " + std::string(tiling) +
+           (may_flatten ? "" : " not flattened") + " out " + std::string(name(out_type)) + " threads " +
+           std::to_string(threads);
   }
 };
 
-/// Calls f with a guarded workspace of exactly the stated size, and checks the guards.
+/// Every way to run a supported problem that differs in what is computed: targets, arithmetics, kinds of tiling.
+inline std::vector<Setting> settings(const Variant& variant, const Problem& problem, Pass pass) {
+  std::vector<Setting> kinds{{.tiling = kBestTiling}};
+  if (variant.candidates != nullptr) {
+    const auto offered = variant.candidates(problem, pass, host_machine(), kAllCandidates);
+    const auto offers = [&](const auto& kind) { return std::any_of(offered.begin(), offered.end(), kind); };
+    if (offers([](const Tiling& t) { return t.has_static_kv(); })) kinds.push_back({.tiling = kStaticTiling});
+    if (offers([](const Tiling& t) { return t.flat; })) kinds.push_back({.tiling = kBestTiling, .may_flatten = false});
+  }
+  std::vector<Setting> found;
+  for (const Arithmetic& arithmetic : arithmetics()) {
+    if (!variant.takes(arithmetic, pass) || !arithmetic.computes(problem.type, pass)) continue;
+    for (const Isa isa : supported_isas()) {
+      // The features of this limit have no target of their own.
+      const bool same_target = isa == Isa::avx512bf16 && !arithmetic.needs.contains(CpuFeatures::avx512bf16());
+      // The oracle is compiled once.
+      if (!available(arithmetic, isa) || same_target || (variant.is_oracle && isa != Isa::baseline)) continue;
+      for (Setting setting : kinds) {
+        setting.isa = isa;
+        setting.arithmetic = arithmetic.name;
+        found.push_back(setting);
+      }
+    }
+  }
+  return found;
+}
+
+/// The plan of a setting for tensors whose tokens lie in a row or not.
+inline Plan plan_of(const Variant& variant, const Problem& problem, Pass pass, const Setting& setting,
+                    bool in_a_row = true) {
+  return make_plan(problem, pass,
+                   {.variant = variant.name,
+                    .arithmetic = setting.arithmetic,
+                    .tiling = setting.tiling,
+                    .isa = setting.isa,
+                    .tokens_in_a_row = in_a_row && setting.may_flatten});
+}
+
+/// Calls f(plan, execution) with a guarded workspace of exactly the stated size, and checks the guards.
 template <class F>
-void with_workspace(const Variant& variant, const Problem& problem, Pass pass, const Setting& setting, F f) {
+void with_workspace(const Plan& plan, const Setting& setting, F f) {
+  const EnoughThreads enough(setting.threads);
   Workers workers(setting.threads);
-  GuardedMemory workspace(variant.workspace_bytes(problem, pass, setting.threads));
-  f(Execution{setting.isa, workers, workspace.bytes()});
+  GuardedMemory workspace(plan.workspace_bytes(setting.threads));
+  f(plan, Execution{workers, workspace.bytes()});
   EXPECT_TRUE(workspace.intact()) << "wrote outside the workspace";
 }
 
@@ -225,16 +348,22 @@ struct ForwardResult {
   GuardedTensor out, lse;
 };
 
-/// Runs a supported problem and checks that nothing but the results and the workspace is written.
-inline ForwardResult run_forward(const Variant& variant, const Problem& problem, const Inputs& inputs,
-                                 const Setting& setting) {
+/// Runs a plan on supported inputs and checks that nothing but the results and the workspace is written.
+inline ForwardResult run_forward(const Plan& made, const Inputs& inputs, const Setting& setting) {
+  const Problem& problem = made.problem();
   ForwardResult result{{setting.out_type, out_shape(problem)}, {ElementType::f32, lse_shape(problem)}};
-  with_workspace(variant, problem, Pass::forward, setting, [&](const Execution& execution) {
-    variant.forward(problem, inputs, {result.out.view(), result.lse.view()}, execution);
+  with_workspace(made, setting, [&](const Plan& plan, const Execution& execution) {
+    plan.variant().forward(plan, inputs, {result.out.view(), result.lse.view()}, execution);
   });
   EXPECT_TRUE(result.out.intact()) << "wrote outside out";
   EXPECT_TRUE(result.lse.intact()) << "wrote outside lse";
   return result;
+}
+
+inline ForwardResult run_forward(const Variant& variant, const Problem& problem, const Inputs& inputs,
+                                 const Setting& setting) {
+  return run_forward(plan_of(variant, problem, Pass::forward, setting, tokens_in_a_row(problem, inputs)), inputs,
+                     setting);
 }
 
 /// Greatest finite |x|: what a zero tensor is measured against.

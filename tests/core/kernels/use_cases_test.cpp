@@ -40,8 +40,8 @@ TEST_P(UseCases, FusedAgreesWithTheReferenceOnSampledQueries) {
   const Problem problem{.axes = GetParam().axes, .head_dim = 128, .head_dim_v = 128, .type = GetParam().type};
   const test::Data data(problem, 30);
   Tensor out(problem.type, out_shape(problem)), lse(ElementType::f32, lse_shape(problem));
-  Workers workers(2);
-  attention_forward("fused", problem, data.inputs(), {out.view(), lse.view()}, workers);
+  Context context(2);
+  attention_forward(problem, data.inputs(), {out.view(), lse.view()}, context, {.variant = "fused"});
 
   const std::vector<reference::Query> queries = sample(problem);
   const reference::Forward expected = reference::forward(problem, data.inputs(), queries);

@@ -20,7 +20,7 @@ using test::Setting;
 struct Case {
   explicit Case(const Problem& p, uint64_t seed) : problem(p), data(p, seed) {
     expected = reference::forward(problem, data.inputs());
-    values_scale = std::max(test::max_abs(test::to_double(data.v.view())), 1e-3);
+    values_scale = std::max(test::max_abs(test::to_double(data["v"].view())), 1e-3);
   }
   Problem problem;
   test::Data data;
@@ -53,7 +53,7 @@ void run_and_check(const Variant& variant, const Case& c, const Setting& setting
 
 class AwkwardProblems : public ::testing::TestWithParam<test::Awkward> {};
 
-TEST_P(AwkwardProblems, EveryVariantTypeAndInstructionSet) {
+TEST_P(AwkwardProblems, EveryVariantTypeAndWayToRun) {
   Cases cases;
   for (ElementType type : test::kElementTypes) {
     Problem given = GetParam().problem;
@@ -62,9 +62,9 @@ TEST_P(AwkwardProblems, EveryVariantTypeAndInstructionSet) {
     for (const Variant& variant : variants()) {
       const Problem problem = test::problem_of(variant, given);
       if (variant.supports(problem, Pass::forward)) continue;
-      for (Isa isa : test::supported_isas()) {
+      for (const Setting& setting : test::settings(variant, problem, Pass::forward)) {
         for (ElementType out_type : {ElementType::f32, type}) {
-          run_and_check(variant, cases.of(problem), {.isa = isa, .out_type = out_type});
+          run_and_check(variant, cases.of(problem), setting.with_out(out_type));
           if (type == ElementType::f32) break;
         }
       }
@@ -77,17 +77,17 @@ INSTANTIATE_TEST_SUITE_P(Variants, AwkwardProblems, ::testing::ValuesIn(test::aw
 
 TEST(RandomProblems, EveryVariantOnFiveHundred) {
   test::RandomProblems problems(2204);
-  const std::vector<Isa> isas = test::supported_isas();
-  for (int i = 0; i < 500 && !::testing::Test::HasFailure(); ++i) {
+  for (std::size_t i = 0; i < 500 && !::testing::Test::HasFailure(); ++i) {
     const Problem given = problems.next();
     ASSERT_NO_THROW(given.validate());
-    const Setting setting{.isa = isas[static_cast<std::size_t>(i) % isas.size()],
-                          .out_type = problems.pick(0, 1) == 0 ? ElementType::f32 : given.type,
-                          .threads = static_cast<int>(problems.pick(1, 3))};
+    const ElementType out_type = problems.pick(0, 1) == 0 ? ElementType::f32 : given.type;
+    const auto threads = static_cast<int>(problems.pick(1, 3));
     Cases cases;
     for (const Variant& variant : variants()) {
       const Problem problem = test::problem_of(variant, given);
-      if (!variant.supports(problem, Pass::forward)) run_and_check(variant, cases.of(problem), setting);
+      if (variant.supports(problem, Pass::forward)) continue;
+      const auto settings = test::settings(variant, problem, Pass::forward);
+      run_and_check(variant, cases.of(problem), settings[i % settings.size()].with_out(out_type).with_threads(threads));
     }
   }
 }
@@ -112,15 +112,16 @@ TEST(Threads, ResultsAreTheSameBitsForEveryNumber) {
       const Problem problem = test::problem_of(variant, given);
       if (variant.supports(problem, Pass::forward)) continue;
       const test::Data data(problem, 5);
-      for (Isa isa : test::supported_isas()) {
+      for (const Setting& setting : test::settings(variant, problem, Pass::forward)) {
+        SCOPED_TRACE(std::string(variant.name) + " " + setting.text());
         const auto run = [&](int threads) {
-          return test::run_forward(variant, problem, data.inputs(), {isa, type, threads});
+          return test::run_forward(variant, problem, data.inputs(), setting.with_out(type).with_threads(threads));
         };
         auto one = run(1);
         for (int threads : {2, 3, 7}) {
           auto several = run(threads);
-          EXPECT_EQ(one.out.bits(), several.out.bits()) << variant.name << " " << name(isa) << " " << threads;
-          EXPECT_EQ(one.lse.bits(), several.lse.bits()) << variant.name << " " << name(isa) << " " << threads;
+          EXPECT_EQ(one.out.bits(), several.out.bits()) << threads;
+          EXPECT_EQ(one.lse.bits(), several.lse.bits()) << threads;
         }
       }
     }
@@ -143,18 +144,17 @@ TEST(StridedViews, GapsAreNeitherReadNorWritten) {
       const Problem problem = test::problem_of(variant, given);
       if (variant.supports(problem, Pass::forward)) continue;
       const Case c(problem, 23);
-      test::StridedTensor q(c.data.q.view()), k(c.data.k.view()), v(c.data.v.view());
-      test::StridedTensor extra_k(c.data.extra_k.view()), extra_v(c.data.extra_v.view());
-      const Inputs inputs{q.view(), k.view(), v.view(), extra_k.view(), extra_v.view()};
-      for (Isa isa : test::supported_isas()) {
-        SCOPED_TRACE(std::string(variant.name) + " " + std::string(name(isa)) + " " + problem.id());
-        test::StridedTensor out(type, out_shape(problem)), lse(ElementType::f32, lse_shape(problem));
-        test::with_workspace(variant, problem, Pass::forward, {.isa = isa}, [&](const Execution& execution) {
-          variant.forward(problem, inputs, {out.view(), lse.view()}, execution);
-        });
-        check(c, test::to_double(out.view()), test::to_double(lse.view()));
-        EXPECT_TRUE(out.gaps_intact());
-        EXPECT_TRUE(lse.gaps_intact());
+      auto memory = test::strided(problem, c.data.inputs());
+      const auto inputs = test::views_of<Inputs>(problem, memory);
+      for (const Setting& setting : test::settings(variant, problem, Pass::forward)) {
+        SCOPED_TRACE(std::string(variant.name) + " " + setting.text() + " " + problem.id());
+        auto results = test::tensors_for<Outputs, test::StridedTensor>(problem, type);
+        const auto outputs = test::views_of<Outputs>(problem, results);
+        test::with_workspace(
+            test::plan_of(variant, problem, Pass::forward, setting, false), setting,
+            [&](const Plan& plan, const Execution& execution) { variant.forward(plan, inputs, outputs, execution); });
+        check(c, test::to_double(outputs.out), test::to_double(outputs.lse));
+        for (auto& tensor : results) EXPECT_TRUE(tensor.gaps_intact());
       }
     }
   }

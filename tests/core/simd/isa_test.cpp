@@ -24,9 +24,25 @@ TEST(Isa, EachOneContainsThoseBeforeIt) {
   for (Isa isa : all_isas()) {
     EXPECT_FALSE(lacking && cpu_supports(isa)) << name(isa);
     lacking = lacking || !cpu_supports(isa);
-    // On some CPUs native bf16 dot products are not the fastest choice.
-    EXPECT_TRUE(!cpu_supports(isa) || isa == Isa::avx512bf16 || isa <= best_isa()) << name(isa);
+    EXPECT_TRUE(!cpu_supports(isa) || isa <= best_isa()) << name(isa);
+    EXPECT_TRUE(isa == Isa::baseline ||
+                features(isa).contains(features(all_isas()[static_cast<std::size_t>(isa) - 1])));
   }
+}
+
+TEST(CpuFeatures, AreAMaskInWhichNoFeatureImpliesAnother) {
+  const CpuFeatures all[] = {CpuFeatures::avx2(), CpuFeatures::avx512(), CpuFeatures::avx512bf16()};
+  for (const CpuFeatures& a : all) {
+    EXPECT_TRUE(a.contains({}));
+    EXPECT_FALSE(CpuFeatures{}.contains(a));
+    for (const CpuFeatures& b : all) {
+      EXPECT_EQ(a.contains(b), a == b);
+      EXPECT_TRUE((a | b).contains(a) && (a | b).contains(b));
+      EXPECT_EQ(a & b, a == b ? a : CpuFeatures{});
+    }
+  }
+  EXPECT_EQ(features(Isa::baseline), CpuFeatures{});
+  EXPECT_EQ(features(Isa::avx512bf16), all[0] | all[1] | all[2]);
 }
 
 TEST(Isa, ParsesWhatTheCpuSupportsAndRefusesTheRest) {

@@ -76,7 +76,7 @@ inline void add(const std::array<Axis, 3>& axes, const std::vector<Coordinates>&
   }
 }
 
-inline Simulation simulate(const Problem& problem, const Tiles& tiles) {
+inline Simulation simulate(const Problem& problem, const TileShapes& tiles) {
   const auto axes = three_axes(problem);
   const auto q_tile = three_extents(tiles.query), kv_tile = three_extents(tiles.kv);
   const auto tokens = tokens_of(axes);
@@ -98,7 +98,7 @@ inline Simulation simulate(const Problem& problem, const Tiles& tiles) {
   for (const auto& x : tokens) groups[group_of(x)].push_back(x);
 
   for (const auto& [group, members] : groups) {
-    if (tiles.tiling == Tiling::single_dimensional) {
+    if (tiles.tile_rank == TileRank::single_dimensional) {
       const int64_t n = static_cast<int64_t>(members.size());
       const int64_t tq = tiles.query_tokens(), tk = tiles.kv_tokens();
       for (int64_t a = 0; a < n; a += tq) {
@@ -161,7 +161,7 @@ inline Simulation simulate(const Problem& problem, const Tiles& tiles) {
   const auto n = static_cast<int64_t>(tokens.size());
   counts.all_pairs = n * n;
   const auto round_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  counts.tiles_total = tiles.tiling == Tiling::single_dimensional
+  counts.tiles_total = tiles.tile_rank == TileRank::single_dimensional
                            ? round_up(n, tiles.kv_tokens())
                            : round_up(axes[0].extent, kv_tile[0]) * round_up(axes[1].extent, kv_tile[1]) *
                                  round_up(axes[2].extent, kv_tile[2]);

@@ -24,19 +24,19 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 constexpr KvTiling kKvTilings[] = {KvTiling::static_tiles, KvTiling::dynamic_tiles};
-constexpr Tiling kTilings[] = {Tiling::multi_dimensional, Tiling::single_dimensional};
+constexpr TileRank kTileRanks[] = {TileRank::multi_dimensional, TileRank::single_dimensional};
 
-std::string describe(const Problem& problem, const Tiles& tiles) {
+std::string describe(const Problem& problem, const TileShapes& tiles) {
   std::string text = problem.id() + " q";
   for (const int64_t extent : tiles.query) text += " " + std::to_string(extent);
   text += " kv";
   for (const int64_t extent : tiles.kv) text += " " + std::to_string(extent);
   if (tiles.kv_tiling == KvTiling::dynamic_tiles) text += " dynamic";
-  if (tiles.tiling == Tiling::single_dimensional) text += " single-dimensional";
+  if (tiles.tile_rank == TileRank::single_dimensional) text += " single-dimensional";
   return text;
 }
 
-void expect_exact(const Problem& problem, const Tiles& tiles) {
+void expect_exact(const Problem& problem, const TileShapes& tiles) {
   const Simulation simulation = simulate(problem, tiles);
   ASSERT_EQ(simulation, brute_force::simulate(problem, tiles)) << describe(problem, tiles);
   ASSERT_EQ(simulation.attended_pairs, problem.attended_pairs());
@@ -63,11 +63,11 @@ TEST(Simulator, IsExactForAllSmallCasesOfOneAxis) {
         for (const int64_t kv : {1, 2, 3, 5, 13}) {
           for (const KvTiling tiling : kKvTilings) {
             const Problem problem{.axes = {axis}};
-            const Tiles tiles{{query}, {kv}, tiling};
+            const TileShapes tiles{{query}, {kv}, tiling};
             expect_exact(problem, tiles);
             // Along one axis there is only one way to tile.
-            Tiles single = tiles;
-            single.tiling = Tiling::single_dimensional;
+            TileShapes single = tiles;
+            single.tile_rank = TileRank::single_dimensional;
             ASSERT_EQ(simulate(problem, single), simulate(problem, tiles)) << describe(problem, single);
           }
         }
@@ -84,7 +84,7 @@ TEST(Simulator, IsExactForRandomLayoutsOfTwoAndThreeAxes) {
   for (int round = 0; round < 3000; ++round) {
     const int64_t rank = pick(2, 3);
     Problem problem;
-    Tiles tiles;
+    TileShapes tiles;
     for (int64_t i = 0; i < rank; ++i) {
       Axis axis{.extent = pick(1, rank == 2 ? 9 : 5)};
       axis.dilation = pick(0, 2) == 0 ? pick(1, axis.extent) : 1;
@@ -97,9 +97,9 @@ TEST(Simulator, IsExactForRandomLayoutsOfTwoAndThreeAxes) {
     }
     problem.extra_tokens = pick(0, 1) * pick(0, 20);
     for (const KvTiling kv_tiling : kKvTilings) {
-      for (const Tiling tiling : kTilings) {
+      for (const TileRank tile_rank : kTileRanks) {
         tiles.kv_tiling = kv_tiling;
-        tiles.tiling = tiling;
+        tiles.tile_rank = tile_rank;
         expect_exact(problem, tiles);
         if (HasFatalFailure()) return;
       }
@@ -108,9 +108,9 @@ TEST(Simulator, IsExactForRandomLayoutsOfTwoAndThreeAxes) {
 }
 
 TEST(Simulator, SelfAttentionGainsAndWastesNothing) {
-  for (const Tiling tiling : kTilings) {
+  for (const TileRank rank : kTileRanks) {
     const Problem problem{.axes = {{.extent = 7, .window = 7}, {.extent = 10, .window = 10}}, .extra_tokens = 5};
-    const Simulation s = simulate(problem, {{4, 4}, {3, 4}, KvTiling::static_tiles, tiling});
+    const Simulation s = simulate(problem, {{4, 4}, {3, 4}, KvTiling::static_tiles, rank});
     EXPECT_EQ(s.speedup_worst(), 1.0);
     EXPECT_EQ(s.speedup_mean(), 1.0);
     EXPECT_EQ(s.speedup_flops(), 1.0);
@@ -129,7 +129,7 @@ Problem hunyuan(std::vector<int64_t> stride) {
 }
 
 TEST(Simulator, TellsSlidingFromBlockSparse) {
-  const Tiles tiles{{4, 8, 8}, {2, 8, 8}};
+  const TileShapes tiles{{4, 8, 8}, {2, 8, 8}};
   const Simulation sliding = simulate(hunyuan({1, 1, 1}), tiles);
   EXPECT_EQ(sliding.tiles_total, 900);
   EXPECT_EQ(sliding.tiles_visited_worst, 275);  // 11 x 5 x 5
@@ -148,9 +148,9 @@ TEST(Simulator, TellsSlidingFromBlockSparse) {
 }
 
 TEST(Simulator, TilingTheFlattenedLayoutVisitsMore) {
-  Tiles tiles{{4, 8, 8}, {2, 8, 8}};
+  TileShapes tiles{{4, 8, 8}, {2, 8, 8}};
   const double multi = simulate(hunyuan({16, 8, 8}), tiles).speedup_worst();
-  tiles.tiling = Tiling::single_dimensional;
+  tiles.tile_rank = TileRank::single_dimensional;
   EXPECT_LT(simulate(hunyuan({16, 8, 8}), tiles).speedup_worst(), multi / 2);
 }
 
@@ -165,7 +165,7 @@ TEST(Simulator, CountsExtraTokensAsFurtherFullTiles) {
 
 TEST(Simulator, RefusesWhatDoesNotFit) {
   const Problem problem{.axes = {{.extent = 8, .window = 4}, {.extent = 6, .window = 3}}};
-  const auto message = [&problem](const Tiles& tiles, const std::string& text) {
+  const auto message = [&problem](const TileShapes& tiles, const std::string& text) {
     EXPECT_THAT([&] { simulate(problem, tiles); }, ThrowsMessage<Error>(HasSubstr(text)));
   };
   message({{4}, {4, 4}}, "q_tile has 1 extents, but the layout 8x6 has 2 axes");

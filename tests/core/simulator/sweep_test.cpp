@@ -18,7 +18,7 @@ using testing::ThrowsMessage;
 using Value = std::vector<int64_t>;
 
 const Problem kSmall{.axes = {{.extent = 7, .window = 4}, {.extent = 12, .window = 6}}};
-const Tiles kSmallTiles{{2, 4}, {3, 2}};
+const TileShapes kSmallTiles{{2, 4}, {3, 2}};
 
 /// Every pair of values from (1, 1) to a limit, whether valid or not.
 std::vector<Value> pairs_up_to(int64_t first, int64_t second) {
@@ -60,7 +60,7 @@ TEST(Sweep, KeepsNoLargerStrideWithoutABetterSpeedup) {
     for (const KvTiling tiling : {KvTiling::static_tiles, KvTiling::dynamic_tiles}) {
       Problem problem = kSmall;
       problem.extra_tokens = extra;
-      Tiles tiles = kSmallTiles;
+      TileShapes tiles = kSmallTiles;
       tiles.kv_tiling = tiling;
       std::map<Value, Simulation> all;
       for (const Value& stride : pairs_up_to(4, 6)) {
@@ -94,12 +94,12 @@ TEST(Sweep, KeepsNoSmallerWindowWithoutABetterSpeedup) {
 
 TEST(Sweep, KeepsTheFastestTilesOfASize) {
   for (const SweepOver over : {SweepOver::query_tile, SweepOver::kv_tile}) {
-    const Tiles given{{4, 2}, {2, 4}};
+    const TileShapes given{{4, 2}, {2, 4}};
     std::map<Value, Simulation> all;
     for (const int64_t a : {1, 2, 4, 7}) {
       for (const int64_t b : {1, 2, 4, 8}) {
         if (a * b > 8) continue;
-        Tiles tiles = given;
+        TileShapes tiles = given;
         (over == SweepOver::query_tile ? tiles.query : tiles.kv) = {a, b};
         all[{a, b}] = simulate(kSmall, tiles);
       }
@@ -131,8 +131,8 @@ TEST(Sweep, TakesAllStridesOfHunyuanVideoInUnderASecond) {
 }
 
 TEST(Sweep, RefusesWhatItCannotDo) {
-  Tiles flattened = kSmallTiles;
-  flattened.tiling = Tiling::single_dimensional;
+  TileShapes flattened = kSmallTiles;
+  flattened.tile_rank = TileRank::single_dimensional;
   EXPECT_THAT([&] { sweep(kSmall, flattened, SweepOver::stride); },
               ThrowsMessage<Error>(HasSubstr("multi-dimensional")));
   const Problem large{.axes = {{512, 512}, {512, 512}, {512, 512}}, .head_dim = 1, .head_dim_v = 1};
@@ -147,7 +147,7 @@ TEST(Recommend, FindsEveryWindowWithoutWasteAndItsSmallestStride) {
   const Problem layout{.axes = {{.extent = 8}, {.extent = 12}}};
   for (const KvTiling tiling : {KvTiling::static_tiles, KvTiling::dynamic_tiles}) {
     for (const int64_t extra : {0, 20}) {
-      const Tiles tiles{{2, 2}, {2, 3}, tiling};
+      const TileShapes tiles{{2, 2}, {2, 3}, tiling};
       constexpr double kSparsity = 0.6, kTolerance = 0.15;
       std::map<Value, Value> expected;  // window -> smallest stride per axis
       for (const Value& window : pairs_up_to(8, 12)) {

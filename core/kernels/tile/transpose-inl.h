@@ -1,0 +1,111 @@
+// Rows of queries to lanes, and lanes back to rows.
+#include <cstdint>
+
+#include "core/simd/convert-inl.h"
+#include "core/simd/targets.h"
+#include "hwy/highway.h"
+
+#if defined(NALAB_CORE_KERNELS_TILE_TRANSPOSE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_KERNELS_TILE_TRANSPOSE_INL_H_
+#undef NALAB_CORE_KERNELS_TILE_TRANSPOSE_INL_H_
+#else
+#define NALAB_CORE_KERNELS_TILE_TRANSPOSE_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::tile::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET != HWY_SCALAR
+
+using FourFloats = hn::FixedTag<float, 4>;
+
+/// A vector of D whose i-th group of four lanes is loaded from row[4 * i + offset].
+template <class D>
+HWY_INLINE hn::Vec<D> LoadGroups(D d, const float* const* row, int64_t offset) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return hn::LoadU(d, row[0] + offset);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadGroups(half, row + hn::MaxLanes(half), offset), LoadGroups(half, row, offset));
+  }
+}
+
+/// The reverse of LoadGroups.
+template <class D>
+HWY_INLINE void StoreGroups(D d, hn::Vec<D> v, float* const* row, int64_t offset) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    hn::StoreU(v, d, row[0] + offset);
+  } else {
+    const hn::Half<D> half;
+    StoreGroups(half, hn::LowerHalf(half, v), row, offset);
+    StoreGroups(half, hn::UpperHalf(half, v), row + hn::MaxLanes(half), offset);
+  }
+}
+
+/// Transposes the 4x4 matrices that the i-th groups of four lanes of the four vectors are.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void TransposeGroups(D d, V (&v)[4]) {
+  const hn::RepartitionToWide<D> wide;
+  const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, v[0], v[1]));
+  const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, v[2], v[3]));
+  const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, v[0], v[1]));
+  const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, v[2], v[3]));
+  v[0] = hn::BitCast(d, hn::InterleaveLower(wide, low01, low23));
+  v[1] = hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23));
+  v[2] = hn::BitCast(d, hn::InterleaveLower(wide, high01, high23));
+  v[3] = hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23));
+}
+
+#endif
+
+/// lanes[c][i] = factor * row[i][c] for c in [0, dim).
+template <int Lanes>
+HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float factor, float* HWY_RESTRICT lanes) {
+  int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const simd::HWY_NAMESPACE::Floats d;
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
+  const auto factors = hn::Set(d, factor);
+  for (; c + 4 <= dim; c += 4) {
+    for (int first = 0; first < Lanes; first += kLanes) {
+      // Vector j takes rows j, j + 4, ...: after the transposition lanes are in the order of rows.
+      hn::Vec<decltype(d)> v[4];
+      for (int j = 0; j < 4; ++j) v[j] = LoadGroups(d, row + first + j, c);
+      TransposeGroups(d, v);
+      for (int j = 0; j < 4; ++j) hn::Store(hn::Mul(v[j], factors), d, lanes + (c + j) * Lanes + first);
+    }
+  }
+#endif
+  for (; c < dim; ++c) {
+    for (int i = 0; i < Lanes; ++i) lanes[c * Lanes + i] = factor * row[i][c];
+  }
+}
+
+/// row[i][c] = factors[i] * lanes[c][i] for c in [0, dim).
+template <int Lanes>
+HWY_INLINE void LanesToRows(const float* HWY_RESTRICT lanes, int64_t dim, const float* factors, float* const* row) {
+  int64_t c = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const simd::HWY_NAMESPACE::Floats d;
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
+  for (; c + 4 <= dim; c += 4) {
+    for (int first = 0; first < Lanes; first += kLanes) {
+      const auto factor = hn::Load(d, factors + first);
+      hn::Vec<decltype(d)> v[4];
+      for (int j = 0; j < 4; ++j) v[j] = hn::Mul(hn::Load(d, lanes + (c + j) * Lanes + first), factor);
+      TransposeGroups(d, v);
+      for (int j = 0; j < 4; ++j) StoreGroups(d, v[j], row + first + j, c);
+    }
+  }
+#endif
+  for (; c < dim; ++c) {
+    for (int i = 0; i < Lanes; ++i) row[i][c] = factors[i] * lanes[c * Lanes + i];
+  }
+}
+
+}  // namespace nalab::tile::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_KERNELS_TILE_TRANSPOSE_INL_H_

@@ -1,0 +1,100 @@
+// What will run: a problem, the variant that computes it and how, chosen once, outside of the call.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "machine.h"
+#include "problem.h"
+#include "simd/isa.h"
+#include "tiling.h"
+
+namespace nalab {
+
+struct Arithmetic;
+struct PlanOptions;
+struct Variant;
+
+/// Everything that is chosen, before its cost is known.
+struct PlanChoice {
+  const Variant* variant = nullptr;
+  Problem problem;
+  Pass pass = Pass::forward;
+  Isa isa = Isa::baseline;  ///< limit on the instructions used
+  const Arithmetic* arithmetic = nullptr;
+  std::optional<Tiling> tiling;  ///< unset if the variant has no tiles
+
+  bool operator==(const PlanChoice&) const = default;
+};
+
+/// What a plan costs.
+struct PlanCost {
+  int64_t shared_bytes = 0;      ///< workspace that all workers share
+  int64_t bytes_per_worker = 0;  ///< private workspace of each
+  int64_t executed_flops = 0;    ///< multiply-adds times 2, masked ones included; the same for every thread count
+
+  bool operator==(const PlanCost&) const = default;
+};
+
+/// A plan is immutable, and two plans of the same choices are equal. Its tiling, arithmetic and instruction set decide
+/// every bit of the result; the number of threads is no part of it.
+class Plan {
+ public:
+  const Variant& variant() const { return *choice_.variant; }
+  std::string_view variant_name() const;
+  const Problem& problem() const { return choice_.problem; }
+  Pass pass() const { return choice_.pass; }
+  Isa isa() const { return choice_.isa; }
+  const Arithmetic& arithmetic() const { return *choice_.arithmetic; }
+  std::string_view arithmetic_name() const;
+  /// Requires a variant with tiles.
+  const Tiling& tiling() const { return *choice_.tiling; }
+  bool has_tiling() const { return choice_.tiling.has_value(); }
+  /// "" without tiles
+  std::string tiling_text() const { return has_tiling() ? tiling().to_string() : ""; }
+
+  int64_t workspace_bytes(int threads) const { return cost_.shared_bytes + threads * cost_.bytes_per_worker; }
+  int64_t executed_flops() const { return cost_.executed_flops; }
+
+  /// "fused forward f32_fma avx512 q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256 of 56x56_w7x7_..."
+  std::string to_string() const;
+
+  bool operator==(const Plan&) const = default;
+
+ private:
+  friend Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options);
+  Plan(PlanChoice choice, const PlanCost& cost) : choice_(std::move(choice)), cost_(cost) {}
+
+  PlanChoice choice_;
+  PlanCost cost_;
+};
+
+/// The names by which a tiling is asked for, beside the text of one (Tiling::to_string).
+inline constexpr std::string_view kBestTiling = "best";      ///< the cost model's first choice
+inline constexpr std::string_view kStaticTiling = "static";  ///< its first choice with static KV tiling
+
+/// What a caller may prescribe; the rest is chosen.
+struct PlanOptions {
+  std::string_view variant = {};     ///< empty: best_variant()
+  std::string_view arithmetic = {};  ///< used wherever it fits; empty: NALAB_ARITHMETIC, else by preference
+  std::string_view tiling = {};      ///< kBestTiling (or empty), kStaticTiling, or the text of a tiling
+  std::optional<Isa> isa = {};       ///< unset: choose_isa()
+  /// Whether the tokens of every tensor lie at one distance from each other, as in contiguous tensors.
+  bool tokens_in_a_row = true;
+  const Machine* machine = nullptr;  ///< null: host_machine()
+};
+
+/// Names of all variants, in order of preference.
+std::vector<std::string_view> variant_names();
+
+/// Throws Error if the problem is invalid, the variant does not support the pass of it, the CPU lacks the instruction
+/// set, or a name or tiling does not fit: the sentence says which.
+Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options = {});
+/// The same with a variant that is at hand; options.variant is ignored.
+Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options = {});
+
+}  // namespace nalab

@@ -1,0 +1,71 @@
+#include "core/simd/arithmetic.h"
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+
+namespace nalab {
+
+namespace {
+
+/// bf16 dot products run at twice the rate of float32 multiply-adds on AMD Zen 4 and 5, and at half of it on a
+/// fourth-generation Intel Xeon (71 against 144 GFLOP/s per core). So the two are measured on this CPU, once. The
+/// margin keeps noise from deciding.
+bool dot_products_are_faster() {
+  constexpr double kMargin = 1.2;
+  static const bool faster = ratio_of_dot_bf16_to_fma_f32() > kMargin;
+  return faster;
+}
+
+constexpr std::array kArithmetics{
+    Arithmetic{
+        .name = kBf16Dot,
+        .summary = "dot products of bf16 pairs, summed in float32; weights are rounded to bf16",
+        .needs = CpuFeatures::avx512() | CpuFeatures::avx512bf16(),
+        .computes = [](ElementType type, Pass pass) { return type == ElementType::bf16 && pass == Pass::forward; },
+        .preferred = dot_products_are_faster,
+        .measure_peak = [](Isa, Workers& workers) { return measure_dot_bf16(workers); },
+    },
+    Arithmetic{
+        .name = kF32Fma,
+        .summary = "float32 multiply-adds; bf16 and f16 are converted when they are loaded",
+        .needs = {},
+        .computes = [](ElementType, Pass) { return true; },
+        .preferred = [] { return true; },
+        .measure_peak = measure_fma_f32,
+    },
+    Arithmetic{
+        .name = kF64Scalar,
+        .summary = "double precision, one operation after the other: the oracle's",
+        .needs = {},
+        .computes = [](ElementType, Pass) { return true; },
+        .preferred = [] { return true; },
+        .measure_peak = nullptr,
+    },
+};
+
+}  // namespace
+
+std::span<const Arithmetic> arithmetics() { return kArithmetics; }
+
+const Arithmetic& find_arithmetic(std::string_view name) {
+  std::string names;
+  for (const Arithmetic& arithmetic : arithmetics()) {
+    if (arithmetic.name == name) return arithmetic;
+    names += (names.empty() ? "" : ", ") + std::string(arithmetic.name);
+  }
+  throw Error("arithmetic '" + std::string(name) + "' is none of " + names);
+}
+
+bool available(const Arithmetic& arithmetic, Isa isa) {
+  return (cpu_features() & features(isa)).contains(arithmetic.needs);
+}
+
+const Arithmetic* forced_arithmetic() {
+  const char* text = std::getenv("NALAB_ARITHMETIC");
+  return text == nullptr || *text == '\0' ? nullptr : &find_arithmetic(text);
+}
+
+}  // namespace nalab

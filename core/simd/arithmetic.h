@@ -1,0 +1,42 @@
+// The ways to multiply that kernels are written for, as a table: what each needs, computes and reaches.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "core/parallel.h"
+#include "core/problem.h"
+#include "core/simd/isa.h"
+#include "core/simd/peak.h"
+
+namespace nalab {
+
+/// One row of the table. Which of them a variant is written for, the variant says (Variant::takes).
+struct Arithmetic {
+  std::string_view name;  ///< stored with each row of results, and the key of its peak
+  std::string_view summary;
+  CpuFeatures needs;
+  /// Whether it computes a pass of problems of an element type.
+  bool (*computes)(ElementType type, Pass pass);
+  /// Whether it is the faster choice on this CPU, with the reason beside the function. Asked only of CPUs that have
+  /// what it needs.
+  bool (*preferred)();
+  /// Its measured peak within a limit that allows what it needs. Null if nobody asks how close to a peak it comes.
+  PeakRate (*measure_peak)(Isa isa, Workers& workers);
+};
+
+inline constexpr std::string_view kF32Fma = "f32_fma";
+inline constexpr std::string_view kBf16Dot = "bf16_dot";
+inline constexpr std::string_view kF64Scalar = "f64_scalar";
+
+/// All arithmetics, in order of preference.
+std::span<const Arithmetic> arithmetics();
+/// Throws Error that lists the names if there is no such arithmetic.
+const Arithmetic& find_arithmetic(std::string_view name);
+/// Whether this CPU and a limit have what the arithmetic needs.
+bool available(const Arithmetic& arithmetic, Isa isa);
+/// The arithmetic that NALAB_ARITHMETIC names, used wherever it is available and computes the problem; null if unset.
+/// Throws Error as find_arithmetic.
+const Arithmetic* forced_arithmetic();
+
+}  // namespace nalab

@@ -1,0 +1,34 @@
+#include "core/tensor_set.h"
+
+#include <algorithm>
+
+namespace nalab {
+
+TensorSet::TensorSet(const Problem& problem, std::initializer_list<Role> roles) : problem_(problem) {
+  for (const TensorInfo& info : tensors_of(problem, /*backward=*/true)) {
+    if (std::find(roles.begin(), roles.end(), info.role) == roles.end()) continue;
+    entries_.push_back({info, Tensor(info.type, info.shape)});
+  }
+}
+
+const Tensor* TensorSet::find(std::string_view name) const {
+  for (const Entry& entry : entries_) {
+    if (entry.info.name == name) return &entry.tensor;
+  }
+  return nullptr;
+}
+
+Tensor* TensorSet::find(std::string_view name) {
+  return const_cast<Tensor*>(static_cast<const TensorSet*>(this)->find(name));
+}
+
+std::vector<float> to_floats(const Tensor& tensor) {
+  return with_element_type(tensor.type(), [&](auto element) {
+    const auto* data = tensor.data<decltype(element)>();
+    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = to_float(data[i]);
+    return values;
+  });
+}
+
+}  // namespace nalab

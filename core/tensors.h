@@ -1,0 +1,174 @@
+// The tensors of an attention call: the one list of them, and the bundles of views that kernels take.
+//
+// A tensor is added here, and in the kernels that use it: checks, allocation, filling, flattening, verification,
+// reading and writing all walk the list.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "problem.h"
+#include "tensor/tensor.h"
+
+namespace nalab {
+
+/// Inputs of both passes. Element type: the problem's. extra_k and extra_v are absent without extra tokens.
+struct Inputs {
+  ConstTensorView q;        ///< [batch, X..., heads, head_dim]
+  ConstTensorView k;        ///< [batch, X..., heads_kv, head_dim]
+  ConstTensorView v;        ///< [batch, X..., heads_kv, head_dim_v]
+  ConstTensorView extra_k;  ///< [batch, extra_tokens, heads_kv, head_dim]
+  ConstTensorView extra_v;  ///< [batch, extra_tokens, heads_kv, head_dim_v]
+};
+
+/// Results of the forward pass.
+struct Outputs {
+  TensorView out;  ///< [batch, X..., heads, head_dim_v]; the problem's element type or f32
+  TensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores
+};
+
+/// What the backward pass reads beside the inputs.
+struct SavedForBackward {
+  ConstTensorView out;   ///< as the forward pass left it
+  ConstTensorView lse;   ///< as the forward pass left it
+  ConstTensorView dout;  ///< shape of out; the problem's element type
+};
+
+/// Results of the backward pass, shaped as what they are gradients of; the problem's element type or f32.
+struct Gradients {
+  TensorView dq;
+  TensorView dk;
+  TensorView dv;
+  TensorView dextra_k;  ///< absent without extra tokens
+  TensorView dextra_v;
+};
+
+/// What a tensor is to the two passes.
+enum class Role : uint8_t {
+  input,            ///< read by both passes
+  output,           ///< written by the forward pass, read by the backward pass
+  output_gradient,  ///< read by the backward pass
+  gradient,         ///< of an input: written by the backward pass
+};
+
+/// One tensor of a problem.
+struct TensorInfo {
+  std::string_view name;  ///< in files and messages
+  Role role = Role::input;
+  TokenShape shape;
+  ElementType type = ElementType::f32;  ///< results may also be f32
+  bool over_layout = true;              ///< its tokens are those of the layout, not extra tokens
+  bool has_dim = true;                  ///< false: one number for each token and head, and no last extent for callers
+
+  bool is_result() const { return role == Role::output || role == Role::gradient; }
+  /// Extents as callers and files see them: without the leading ones that embed the layout in three axes.
+  std::vector<int64_t> extents(const Problem& problem) const;
+};
+
+/// The list as data: what a tensor is called, its shape, and where it stands in the bundles.
+struct TensorEntry {
+  std::string_view name;
+  TokenShape (*shape)(const Problem& problem);
+  bool (*present)(const Problem& problem);
+  bool over_layout;
+  ConstTensorView Inputs::*input;
+  std::string_view gradient_name;
+  TensorView Gradients::*gradient;
+};
+
+/// Shapes that the tensors of a valid problem have.
+TokenShape q_shape(const Problem& problem);
+TokenShape k_shape(const Problem& problem);
+TokenShape v_shape(const Problem& problem);
+TokenShape extra_k_shape(const Problem& problem);
+TokenShape extra_v_shape(const Problem& problem);
+TokenShape out_shape(const Problem& problem);
+TokenShape lse_shape(const Problem& problem);
+
+namespace tensor_list {
+
+inline bool always(const Problem&) { return true; }
+inline bool with_extra_tokens(const Problem& problem) { return problem.extra_tokens > 0; }
+
+/// Every input, with its gradient.
+inline constexpr TensorEntry kInputs[] = {
+    {"q", q_shape, always, true, &Inputs::q, "dq", &Gradients::dq},
+    {"k", k_shape, always, true, &Inputs::k, "dk", &Gradients::dk},
+    {"v", v_shape, always, true, &Inputs::v, "dv", &Gradients::dv},
+    {"extra_k", extra_k_shape, with_extra_tokens, false, &Inputs::extra_k, "dextra_k", &Gradients::dextra_k},
+    {"extra_v", extra_v_shape, with_extra_tokens, false, &Inputs::extra_v, "dextra_v", &Gradients::dextra_v},
+};
+
+inline TensorInfo input(const TensorEntry& entry, const Problem& p) {
+  return {entry.name, Role::input, entry.shape(p), p.type, entry.over_layout};
+}
+inline TensorInfo gradient(const TensorEntry& entry, const Problem& p) {
+  return {entry.gradient_name, Role::gradient, entry.shape(p), p.type, entry.over_layout};
+}
+inline TensorInfo out(const Problem& p) { return {"out", Role::output, out_shape(p), p.type}; }
+inline TensorInfo lse(const Problem& p) { return {"lse", Role::output, lse_shape(p), ElementType::f32, true, false}; }
+inline TensorInfo dout(const Problem& p) { return {"dout", Role::output_gradient, out_shape(p), p.type}; }
+
+}  // namespace tensor_list
+
+/// Calls visitor(info, view) for each tensor of a bundle (Inputs, Outputs, SavedForBackward or Gradients, const or not)
+/// that a valid problem has, in the order of the list.
+template <class Bundle, class Visitor>
+void visit_tensors(const Problem& problem, Bundle& bundle, const Visitor& visitor) {
+  using B = std::remove_const_t<Bundle>;
+  if constexpr (std::is_same_v<B, Outputs>) {
+    visitor(tensor_list::out(problem), bundle.out);
+    visitor(tensor_list::lse(problem), bundle.lse);
+  } else if constexpr (std::is_same_v<B, SavedForBackward>) {
+    visitor(tensor_list::out(problem), bundle.out);
+    visitor(tensor_list::lse(problem), bundle.lse);
+    visitor(tensor_list::dout(problem), bundle.dout);
+  } else {
+    for (const TensorEntry& entry : tensor_list::kInputs) {
+      if (!entry.present(problem)) continue;
+      if constexpr (std::is_same_v<B, Gradients>) {
+        visitor(tensor_list::gradient(entry, problem), bundle.*entry.gradient);
+      } else {
+        visitor(tensor_list::input(entry, problem), bundle.*entry.input);
+      }
+    }
+  }
+}
+
+/// All tensors of a valid problem: inputs, dout, outputs, gradients; those of the backward pass alone only if asked
+/// for.
+std::vector<TensorInfo> tensors_of(const Problem& problem, bool backward);
+/// The tensor of a name, as a problem would have it: one of extra tokens as well if there are none, and the problem may
+/// still be invalid. nullopt if no tensor has this name.
+std::optional<TensorInfo> find_tensor(const Problem& problem, std::string_view name);
+
+/// Throws Error that names the tensor if one is missing or has another shape or element type than the problem says.
+void check(const Problem& problem, const Inputs& inputs, const Outputs& outputs);
+void check(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients);
+
+/// Whether the tokens of a view lie at one distance from each other, so that they can be seen as a single axis.
+bool tokens_in_a_row(const ConstTensorView& view);
+/// Whether they do in every tensor of a bundle that is over the layout.
+template <class Bundle>
+bool tokens_in_a_row(const Problem& problem, const Bundle& bundle) {
+  bool all = true;
+  visit_tensors(problem, bundle, [&](const TensorInfo& info, const ConstTensorView& view) {
+    if (info.over_layout) all = all && tokens_in_a_row(view);
+  });
+  return all;
+}
+
+/// The same tensors with the tokens of the layout as a single axis. Requires tokens_in_a_row().
+template <class Bundle>
+Bundle flattened(const Problem& problem, Bundle bundle) {
+  visit_tensors(problem, bundle, [](const TensorInfo& info, auto& view) {
+    if (info.over_layout) view.shape.layout = {1, 1, view.shape.tokens()};
+  });
+  return bundle;
+}
+
+}  // namespace nalab

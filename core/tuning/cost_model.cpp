@@ -1,0 +1,183 @@
+#include "core/tuning/cost_model.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace nalab::tuning {
+
+namespace {
+
+using geometry::KvTiling;
+using Shape = std::array<int64_t, 3>;
+
+// Bytes that a super tile's queries and sums, a block of keys and values, and the scores of a query tile and a block
+// may take: half and a quarter of a second-level cache of 1 MiB, and a first-level cache of 32 KiB. All runs in
+// docs/performance.md were made with these, so larger caches get no more (twice as much made no difference
+// there). Smaller ones get the same shares of what they have.
+constexpr int64_t kTileBytes = 512 << 10;
+constexpr int64_t kBlockBytes = 256 << 10;
+constexpr int64_t kScoreBytes = 32 << 10;
+// A block of fewer keys is not worth its set-up.
+constexpr int64_t kLeastBlockKeys = 64;
+// Time to pack a key, relative to that of a query tile's visit to it: bench/tiles.cpp, packing and the two products of
+// a tile of 32 queries at head_dim 32 (where packing weighs most).
+constexpr double kPackCost = 0.5;
+// Time of a visit with 16 lanes, relative to one with 32: half the products at 85 % of the rate, which is what a
+// register tile of one vector reaches (RegisterTile in core/kernels/tile/float_tile-inl.h).
+constexpr double kHalfVisitCost = 0.6;
+// Tasks are spread over this many threads in the cost model, whatever the machine has: tilings, and with them the bits
+// of the results, must not depend on the thread count.
+constexpr int64_t kThreads = 16;
+
+/// Number of keys in the KV tiles that tiles of `tile` queries along an axis visit, over all tiles of a dilation group.
+int64_t visited_in_group(const geometry::AxisMask& mask, int64_t tile, int64_t kv_tile) {
+  if (kv_tile == 1) return geometry::keys_of_tiles(mask, tile);
+  const geometry::TileAxis queries{mask.length, tile}, keys{mask.length, kv_tile};
+  int64_t visited = 0;
+  for (int64_t i = 0; i < queries.count(); ++i) visited += keys.covering(mask.keys_of_any(queries.range(i))).size();
+  return visited;
+}
+
+/// The same over all dilation groups.
+int64_t visited_along(const Axis& axis, int64_t tile, int64_t kv_tile) {
+  // The first extent mod dilation groups are one position longer than the others.
+  const int64_t longer = axis.extent % axis.dilation;
+  const int64_t keys = (axis.dilation - longer) * visited_in_group(axis.group_mask(axis.dilation - 1), tile, kv_tile);
+  return longer == 0 ? keys : keys + longer * visited_in_group(axis.group_mask(0), tile, kv_tile);
+}
+
+int64_t tiles_along(const Axis& axis, int64_t tile) {
+  return geometry::TileAxis{axis.group_length(0), tile}.count() * axis.dilation;
+}
+
+/// A share of a cache, or what was measured with if the cache is larger or unknown.
+int64_t budget(int64_t cache_bytes, int64_t share, int64_t measured) {
+  return cache_bytes > 0 ? std::min(cache_bytes / share, measured) : measured;
+}
+
+/// The costs of one problem in one pass.
+class CostModel {
+ public:
+  CostModel(const Problem& problem, Pass pass, const Machine& machine)
+      : problem_(problem), machine_(machine), axes_(problem.axes3()), group_(problem.heads / problem.heads_kv) {
+    // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in
+    // panels, v, dk and dv.
+    row_bytes_ = pass == Pass::forward ? 4 * (problem.head_dim + problem.head_dim_v)
+                                       : 4 * (3 * problem.head_dim + 2 * problem.head_dim_v);
+  }
+
+  /// Query tiles, the one with the least cost first.
+  std::vector<Tiling> query_tiles() const {
+    struct Candidate {
+      Tiling tiling;
+      double cost;
+    };
+    std::vector<Candidate> found;
+    for (const int64_t lanes : {32, 16}) {
+      for (int64_t x1 = 1; x1 <= lanes; x1 *= 2) {
+        for (int64_t x2 = 1; x1 * x2 <= lanes; x2 *= 2) {
+          const Shape shape{x1, x2, lanes / (x1 * x2)};
+          found.push_back({{.query = shape, .lanes = lanes}, visits(shape) * (lanes == 32 ? 1.0 : kHalfVisitCost)});
+        }
+      }
+    }
+    // At equal cost longer runs along the last axis are better: keys are adjacent there. They come first.
+    std::stable_sort(found.begin(), found.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
+    std::vector<Tiling> tilings;
+    for (const Candidate& candidate : found) tilings.push_back(candidate.tiling);
+    return tilings;
+  }
+
+  /// Adds what goes with a query tile: the block of keys, the heads and the super tile.
+  void complete(Tiling& tiling) const {
+    const int64_t block_bytes = budget(machine_.l2_bytes, 4, kBlockBytes);
+    const int64_t score_bytes = budget(machine_.l1d_bytes, 1, kScoreBytes);
+    tiling.block_keys = std::clamp<int64_t>(block_bytes / row_bytes_ / 8 * 8, kLeastBlockKeys,
+                                            std::max(score_bytes / (4 * tiling.lanes) / 8 * 8, kLeastBlockKeys));
+    const int64_t tile_bytes = budget(machine_.l2_bytes, 2, kTileBytes);
+    const int64_t most = std::clamp<int64_t>(tile_bytes / (tiling.lanes * row_bytes_), 1, kMaxQueryTiles);
+    tiling.heads = std::min(group_, most);
+    while (group_ % tiling.heads != 0) --tiling.heads;
+    tiling.super = best_super_tile(tiling, most / tiling.heads);
+  }
+
+ private:
+  template <class Count>
+  double product_along(const Count& count, const Shape& shape) const {
+    double product = 1;
+    for (int axis = 0; axis < geometry::kAxes; ++axis) product *= static_cast<double>(count(axes_[axis], shape[axis]));
+    return product;
+  }
+
+  /// Keys visited, over all tiles of a shape.
+  double visits(const Shape& shape) const {
+    return product_along([](const Axis& axis, int64_t tile) { return visited_along(axis, tile, 1); }, shape) +
+           static_cast<double>(problem_.extra_tokens) * product_along(tiles_along, shape);
+  }
+
+  /// The shape of at most `limit` query tiles with the least time for visits and packing, in waves of tasks.
+  Shape best_super_tile(const Tiling& tiling, int64_t limit) const {
+    Shape count, best{1, 1, 1};
+    for (int axis = 0; axis < geometry::kAxes; ++axis) {
+      count[axis] = geometry::ceil_div(axes_[axis].group_length(0), tiling.query[axis]);
+    }
+    const double head_steps = static_cast<double>(group_ / tiling.heads);
+    const double tile_visits = visits(tiling.query) * static_cast<double>(group_);
+    double best_cost = std::numeric_limits<double>::infinity();
+    for (int64_t s1 = 1; s1 <= std::min(limit, count[0]); ++s1) {
+      for (int64_t s2 = 1; s1 * s2 <= limit && s2 <= count[1]; ++s2) {
+        for (int64_t s3 = 1; s1 * s2 * s3 <= limit && s3 <= count[2]; ++s3) {
+          const Shape shape{tiling.query[0] * s1, tiling.query[1] * s2, tiling.query[2] * s3};
+          const double tasks = product_along(tiles_along, shape) *
+                               static_cast<double>(problem_.batch * problem_.heads_kv * (group_ / tiling.heads));
+          const double waves = tasks / static_cast<double>(kThreads);
+          const double imbalance = std::ceil(waves) / waves;
+          const double packs = visits(shape) * head_steps;
+          const double cost = (tile_visits + kPackCost * packs) * imbalance;
+          if (cost <= best_cost) {
+            best_cost = cost;
+            best = {s1, s2, s3};
+          }
+        }
+      }
+    }
+    return best;
+  }
+
+  const Problem& problem_;
+  const Machine& machine_;
+  const std::array<Axis, 3> axes_;
+  const int64_t group_;
+  int64_t row_bytes_;
+};
+
+}  // namespace
+
+std::vector<Tiling> candidates(const Problem& problem, Pass pass, KvTiling kv_tiling, const Machine& machine,
+                               std::size_t most) {
+  const CostModel model(problem, pass, machine);
+  std::vector<Tiling> tilings = model.query_tiles();
+  if (tilings.size() > most) tilings.resize(most);
+  for (Tiling& tiling : tilings) {
+    // Statically, a query tile and a KV tile of one shape.
+    if (kv_tiling == KvTiling::static_tiles) tiling.kv = tiling.query;
+    model.complete(tiling);
+  }
+  return tilings;
+}
+
+int64_t visited_pairs(const Problem& problem, const Tiling& tiling) {
+  const auto axes = problem.axes3();
+  int64_t keys = 1;
+  int64_t count = 1;
+  for (int axis = 0; axis < geometry::kAxes; ++axis) {
+    keys *= visited_along(axes[axis], tiling.query[axis], tiling.kv[axis]);
+    count *= tiles_along(axes[axis], tiling.query[axis]);
+  }
+  return tiling.lanes * (keys + count * problem.extra_tokens);
+}
+
+}  // namespace nalab::tuning
