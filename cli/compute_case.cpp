@@ -1,68 +1,89 @@
 #include "cli/compute_case.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
 #include <regex>
 
 #include "core/error.h"
-#include "core/kernels/reference.h"
+#include "core/simd/arithmetic.h"
 
 namespace nalab::cli {
 
 namespace {
 
-Tensor rounded(const std::vector<float>& values, ElementType type, const TokenShape& shape) {
-  Tensor tensor(type, shape);
-  with_element_type(type, [&](auto element) {
-    using T = decltype(element);
-    std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
+TensorSet tensors_for(const Problem& problem, bool backward) {
+  if (backward) return {problem, {Role::input, Role::output_gradient}};
+  return {problem, {Role::input}};
+}
+
+/// Adds uninitialised datasets for the results of a bundle to the outputs. Returns the bundle of views of them.
+template <class Bundle>
+Bundle add_results(const Problem& problem, store::CaseOutputs& outputs) {
+  Bundle bundle;
+  visit_tensors(problem, bundle, [&](const TensorInfo& info, TensorView& view) {
+    auto& dataset = outputs.datasets[std::string(info.name)];
+    dataset.shape = info.extents(problem);
+    dataset.data.resize(static_cast<std::size_t>(info.shape.elements()));
+    view = contiguous_view(dataset.data.data(), info.shape);
   });
-  return tensor;
+  return bundle;
 }
 
-template <class T>
-double max_abs(const std::vector<T>& values) {
-  double greatest = 0;
-  for (const T value : values) {
-    if (std::isfinite(value)) greatest = std::max(greatest, static_cast<double>(std::abs(value)));
-  }
-  return greatest;
+void check_tiling(const std::string& tiling) {
+  if (!tiling.empty() && tiling != kBestTiling && tiling != kStaticTiling) parse_tiling(tiling);
 }
 
-bool is_gradient(std::string_view tensor) { return tensor.starts_with('d'); }
-
-/// Adds an uninitialised dataset to the outputs and returns a view of it.
-TensorView add(store::CaseOutputs& outputs, const Problem& problem, const char* name, const TokenShape& shape) {
-  auto& dataset = outputs.datasets[name];
-  dataset.shape = store::tensor_extents(problem, name);
-  dataset.data.resize(static_cast<std::size_t>(shape.elements()));
-  return contiguous_view(dataset.data.data(), shape);
+Problem with_type(Problem problem, ElementType type) {
+  problem.type = type;
+  return problem;
 }
 
 }  // namespace
 
-TypedCase::TypedCase(const store::Case& c, ElementType type) : problem_(c.problem) {
-  problem_.type = type;
-  q_ = rounded(c.q, type, q_shape(problem_));
-  k_ = rounded(c.k, type, k_shape(problem_));
-  v_ = rounded(c.v, type, v_shape(problem_));
-  max_abs_v_ = max_abs(c.v);
-  if (problem_.extra_tokens > 0) {
-    extra_k_ = rounded(*c.extra_k, type, extra_k_shape(problem_));
-    extra_v_ = rounded(*c.extra_v, type, extra_v_shape(problem_));
-    max_abs_v_ = std::max(max_abs_v_, max_abs(*c.extra_v));
+TypedCase::TypedCase(const store::Case& c, ElementType type)
+    : problem_(with_type(c.problem, type)), tensors_(tensors_for(problem_, c.backward)) {
+  for (auto& [info, tensor] : tensors_.entries()) {
+    const std::vector<float>& values = c.tensors.find(info.name)->second;
+    with_element_type(type, [&](auto element) {
+      using T = decltype(element);
+      std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
+    });
   }
-  if (c.dout) dout_ = rounded(*c.dout, type, out_shape(problem_));
 }
 
-Inputs TypedCase::inputs() const {
-  Inputs inputs{q_.view(), k_.view(), v_.view(), {}, {}};
-  if (problem_.extra_tokens > 0) {
-    inputs.extra_k = extra_k_.view();
-    inputs.extra_v = extra_v_.view();
+void Choices::add_options(CLI::App& command) {
+  command.add_option("--isa", isa, "Instruction set; default: NALAB_ISA, else the best of this CPU");
+  command.add_option("--arithmetic", arithmetic,
+                     "Arithmetic to use wherever it computes a case; default: NALAB_ARITHMETIC, else by preference");
+  command.add_option("--tiling", tiling,
+                     "Tiling of the forward pass: best, static, or one as rows of results store it; see nalab list "
+                     "tilings");
+  command.add_option("--backward-tiling", backward_tiling, "The same for the backward pass");
+}
+
+Isa Choices::chosen_isa() const { return isa.empty() ? choose_isa() : parse_isa(isa); }
+
+void Choices::check() const {
+  chosen_isa();
+  if (arithmetic.empty()) {
+    forced_arithmetic();
+  } else {
+    find_arithmetic(arithmetic);
   }
-  return inputs;
+  check_tiling(tiling);
+  check_tiling(backward_tiling);
+}
+
+PlanOptions Choices::plan_options(std::string_view variant, Pass pass) const {
+  return {.variant = variant,
+          .arithmetic = arithmetic,
+          .tiling = pass == Pass::forward ? tiling : backward_tiling,
+          .isa = chosen_isa()};
+}
+
+CasePlans plan_case(const Problem& problem, bool backward, std::string_view variant, const Choices& choices) {
+  const auto plan = [&](Pass pass) { return make_plan(problem, pass, choices.plan_options(variant, pass)); };
+  return {plan(Pass::forward), backward ? std::optional(plan(Pass::backward)) : std::nullopt};
 }
 
 std::optional<std::string> why_not(const Variant& variant, const Problem& problem, Pass pass) {
@@ -70,52 +91,28 @@ std::optional<std::string> why_not(const Variant& variant, const Problem& proble
   return reason || pass == Pass::forward ? reason : variant.supports(problem, Pass::backward);
 }
 
-store::CaseOutputs compute(const Variant& variant, const std::string& name, const TypedCase& c, bool backward,
-                           Workers& workers, Isa isa) {
-  const Problem& p = c.problem();
+store::CaseOutputs compute(const CasePlans& plans, const std::string& name, const TypedCase& c, Context& context) {
   store::CaseOutputs results{name, {}};
-  const Outputs outputs{add(results, p, "out", out_shape(p)), add(results, p, "lse", lse_shape(p))};
-  attention_forward(variant.name, p, c.inputs(), outputs, workers, isa);
-  if (!backward) return results;
-
-  Gradients gradients{
-      add(results, p, "dq", q_shape(p)), add(results, p, "dk", k_shape(p)), add(results, p, "dv", v_shape(p)), {}, {}};
-  if (p.extra_tokens > 0) {
-    gradients.dextra_k = add(results, p, "dextra_k", extra_k_shape(p));
-    gradients.dextra_v = add(results, p, "dextra_v", extra_v_shape(p));
+  const auto outputs = add_results<Outputs>(c.problem(), results);
+  attention_forward(plans.forward, c.inputs(), outputs, context);
+  if (plans.backward) {
+    const auto gradients = add_results<Gradients>(c.problem(), results);
+    attention_backward(*plans.backward, c.inputs(), {outputs.out, outputs.lse, c.dout()}, gradients, context);
   }
-  attention_backward(variant.name, p, c.inputs(), {outputs.out, outputs.lse, c.dout()}, gradients, workers, isa);
   return results;
 }
 
-Oracle ask_oracle(const TypedCase& c, bool backward) {
-  reference::Forward forward = reference::forward(c.problem(), c.inputs());
-  Oracle oracle;
-  oracle.max_abs_score = forward.max_abs_score;
-  oracle.tensors["out"] = std::move(forward.out);
-  oracle.tensors["lse"] = std::move(forward.lse);
-  if (!backward) return oracle;
-  reference::Backward gradients = reference::backward(c.problem(), c.inputs(), c.dout());
-  oracle.tensors["dq"] = std::move(gradients.dq);
-  oracle.tensors["dk"] = std::move(gradients.dk);
-  oracle.tensors["dv"] = std::move(gradients.dv);
-  oracle.tensors["dextra_k"] = std::move(gradients.dextra_k);
-  oracle.tensors["dextra_v"] = std::move(gradients.dextra_v);
-  return oracle;
+verification::Expected ask_oracle(const TypedCase& c, bool backward, Context& context) {
+  return verification::ask_oracle(c.problem(), c.inputs(), backward ? c.dout() : ConstTensorView{}, {},
+                                  context.workers());
 }
 
-std::vector<TensorComparison> compare_tensors(const store::CaseOutputs& computed, const NamedTensors& reference,
-                                              const TypedCase& c, double max_abs_score, double factor) {
-  std::vector<TensorComparison> comparisons;
-  for (const auto& [name, dataset] : computed.datasets) {
-    const bool gradient = is_gradient(name);
-    const Tolerance bound =
-        tolerance(c.problem().type, gradient ? TensorKind::gradient : TensorKind::output, max_abs_score);
-    comparisons.push_back(
-        {name, compare(dataset.data, reference.at(name), {factor * bound.frobenius, factor * bound.max_abs},
-                       gradient ? max_abs(reference.at("dv")) : c.max_abs_v())});
-  }
-  return comparisons;
+verification::VerificationResult compare_outputs(const Problem& problem, bool backward,
+                                                 const store::CaseOutputs& computed,
+                                                 const verification::Expected& expected, double factor) {
+  return verification::compare_tensors(
+      problem, backward, expected,
+      [&](const TensorInfo& info, const auto&) { return computed.datasets.at(std::string(info.name)).data; }, factor);
 }
 
 std::vector<std::string> matching(const std::vector<std::string>& names, const std::string& regex,

@@ -1,17 +1,15 @@
-// What attend and verify share: a case in one element type, the results of a variant and of the oracle, and how the two
-// compare.
+// What attend and verify share: a case in one element type, how it is to be computed, and the results of a variant.
 #pragma once
 
-#include <map>
+#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "core/compare.h"
-#include "core/kernels/attention.h"
+#include "core/attention.h"
 #include "core/kernels/registry.h"
-#include "core/tensor/tensor.h"
+#include "core/tensor_set.h"
+#include "experiments/verification/compare_tensors.h"
 #include "store/cases.h"
 
 namespace nalab::cli {
@@ -22,45 +20,57 @@ class TypedCase {
   TypedCase(const store::Case& c, ElementType type);
 
   const Problem& problem() const { return problem_; }
-  Inputs inputs() const;
-  bool has_dout() const { return dout_.elements() > 0; }
-  ConstTensorView dout() const { return dout_.view(); }
-  /// Greatest finite |v|, extra tokens included: what out is made of.
-  double max_abs_v() const { return max_abs_v_; }
+  Inputs inputs() const { return tensors_.inputs(); }
+  /// Absent if the case has none.
+  ConstTensorView dout() const { return tensors_.saved().dout; }
 
  private:
   Problem problem_;
-  Tensor q_, k_, v_, extra_k_, extra_v_, dout_;
-  double max_abs_v_ = 0;
+  TensorSet tensors_;
 };
+
+/// How results are to be computed, as the options say it.
+struct Choices {
+  std::string isa;                      ///< empty: NALAB_ISA, else the best
+  std::string arithmetic;               ///< empty: NALAB_ARITHMETIC, else by preference
+  std::string tiling, backward_tiling;  ///< empty: the best
+
+  /// Adds the options to a command.
+  void add_options(CLI::App& command);
+  /// Throws Error if an option, or the variable that it goes before, names nothing that exists.
+  void check() const;
+  /// The options of the plan for a pass. They refer to the choices.
+  PlanOptions plan_options(std::string_view variant, Pass pass) const;
+
+ private:
+  Isa chosen_isa() const;
+};
+
+/// The calls that compute a case.
+struct CasePlans {
+  Plan forward;
+  std::optional<Plan> backward;  ///< unset: out and lse only
+};
+
+/// Throws Error as make_plan().
+CasePlans plan_case(const Problem& problem, bool backward, std::string_view variant, const Choices& choices);
 
 /// nullopt if the variant computes the pass of the problem (and, for the backward pass, the forward pass that it
 /// needs), otherwise the reason why not.
 std::optional<std::string> why_not(const Variant& variant, const Problem& problem, Pass pass);
 
-/// out and lse, with `backward` the gradients as well, in float32. Requires why_not() to be nullopt.
-store::CaseOutputs compute(const Variant& variant, const std::string& name, const TypedCase& c, bool backward,
-                           Workers& workers, Isa isa);
+/// The results of the plans in float32. Requires a case with dout for a plan of the backward pass.
+store::CaseOutputs compute(const CasePlans& plans, const std::string& name, const TypedCase& c, Context& context);
 
-/// Tensors by their names in a file.
-using NamedTensors = std::map<std::string, std::vector<double>>;
+/// What the oracle says of a case. The gradients cost about twice as much as the rest: `backward` tells whether they
+/// are needed.
+verification::Expected ask_oracle(const TypedCase& c, bool backward, Context& context);
 
-/// What the oracle computes for a case.
-struct Oracle {
-  NamedTensors tensors;  ///< out and lse, and the gradients if there is dout
-  double max_abs_score = 0;
-};
-/// The gradients cost about twice as much as the rest: `backward` tells whether they are needed.
-Oracle ask_oracle(const TypedCase& c, bool backward);
-
-struct TensorComparison {
-  std::string tensor;
-  Comparison comparison;
-};
-
-/// Compares each computed tensor with the reference. `factor` widens the bounds of the contract.
-std::vector<TensorComparison> compare_tensors(const store::CaseOutputs& computed, const NamedTensors& reference,
-                                              const TypedCase& c, double max_abs_score, double factor = 1);
+/// Compares the results computed for a problem, with `backward` the gradients too, with what is expected. `factor`
+/// widens the bounds of the contract.
+verification::VerificationResult compare_outputs(const Problem& problem, bool backward,
+                                                 const store::CaseOutputs& computed,
+                                                 const verification::Expected& expected, double factor = 1);
 
 /// The names in which a regular expression has a match. Throws Error if it is not a regular expression, or if it
 /// matches none of the names, which are those in the file `path`.

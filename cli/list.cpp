@@ -8,6 +8,8 @@
 #include "cli/terminal_table.h"
 #include "core/error.h"
 #include "core/kernels/registry.h"
+#include "core/plan.h"
+#include "core/simd/arithmetic.h"
 #include "core/simd/isa.h"
 #include "experiments/config/config.h"
 
@@ -34,6 +36,33 @@ void list_isas() {
   fmt::print("{}", table.to_string());
 }
 
+void list_arithmetics() {
+  const Isa isa = choose_isa();
+  TerminalTable table({{}, {}});
+  for (const Arithmetic& arithmetic : arithmetics()) {
+    const bool here = available(arithmetic, isa);
+    table.add({std::string(arithmetic.name), std::string(arithmetic.summary)});
+    table.add({"", here ? arithmetic.preferred() ? "available" : "available, but not the faster choice on this CPU"
+                        : "not available with this CPU or NALAB_ISA"});
+  }
+  fmt::print("{}", table.to_string());
+}
+
+void list_tilings() {
+  TerminalTable table({{}, {}});
+  table.add({std::string(kBestTiling), "the first choice of the cost model"});
+  table.add({std::string(kStaticTiling), "its first choice with KV tiles on a fixed grid (static KV tiling)"});
+  table.add({Tiling{.query = {1, 4, 8}, .super = {2, 2, 1}}.to_string(), "a tiling as rows of results store it:"});
+  table.add({"", "q query tile, s query tiles of a super tile, kv KV tile (1x1x1: dynamic), l lanes,"});
+  table.add({"", "h query heads of a super tile, b keys of a block; flat_ before it: the layout as one axis"});
+  fmt::print("{}", table.to_string());
+  std::string tiled;
+  for (const Variant& variant : variants()) {
+    if (variant.candidates != nullptr) tiled += (tiled.empty() ? "" : ", ") + std::string(variant.name);
+  }
+  fmt::print("Variants with tiles: {}. nalab run --dry-run shows the tiling of each row.\n", tiled);
+}
+
 void list_configs() {
   std::string broken;
   TerminalTable table({{}, {}});
@@ -53,11 +82,15 @@ void list_configs() {
 }  // namespace
 
 void add_list(CLI::App& app, int&) {
-  CLI::App* command = app.add_subcommand("list", "List the available variants, isas or configs.");
+  CLI::App* command =
+      app.add_subcommand("list", "List what can be chosen: variants, isas, arithmetics, tilings or configs.");
   command->require_subcommand(1);
   command->add_subcommand("variants", "Ways to compute attention, with the papers' terms")->callback(list_variants);
   command->add_subcommand("isas", "Instruction sets: which ones this CPU supports, which one is in use")
       ->callback(list_isas);
+  command->add_subcommand("arithmetics", "Ways to multiply: what each computes, which ones this CPU prefers")
+      ->callback(list_arithmetics);
+  command->add_subcommand("tilings", "Tilings by name, and how one is written")->callback(list_tilings);
   command->add_subcommand("configs", "Experiments, with the table that each reproduces")->callback(list_configs);
 }
 

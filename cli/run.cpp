@@ -12,6 +12,8 @@
 #include "cli/commands.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/plan.h"
+#include "core/simd/arithmetic.h"
 #include "core/simd/isa.h"
 #include "experiments/config/config.h"
 #include "experiments/environment/environment.h"
@@ -38,16 +40,31 @@ struct RunOptions {
   bool quick = false, full = false;
   bool dry_run = false;
   bool resume = false;
-  int threads = 0;  ///< 0: NALAB_THREADS, else the hardware's
-  std::string isa;  ///< empty: NALAB_ISA, else the best
+  int threads = 0;                      ///< 0: NALAB_THREADS, else the hardware's
+  std::string isa;                      ///< empty: NALAB_ISA, else the best
+  std::string arithmetic;               ///< empty: NALAB_ARITHMETIC, else by preference
+  std::string tiling, backward_tiling;  ///< empty: those of the configurations
 };
+
+/// Puts a tiling in the place of those of the settings and of all runs, unless it is empty.
+void replace_tiling(const std::string& tiling, config::Settings& settings, std::string config::Settings::*of_settings,
+                    std::optional<std::string> config::Run::*of_run) {
+  if (tiling.empty()) return;
+  if (tiling != kBestTiling && tiling != kStaticTiling) parse_tiling(tiling);
+  settings.*of_settings = tiling;
+  for (config::Run& run : settings.runs) run.*of_run = std::nullopt;
+}
 
 std::vector<config::Config> load(const RunOptions& options) {
   for (const std::string& variant : options.variants) find_variant(variant);
   std::vector<config::Config> configs;
   for (const std::string& path : options.configs) {
     configs.push_back(config::load(path, options.quick ? config::Form::quick : config::Form::full));
-    if (!options.variants.empty()) configs.back().settings.variants = options.variants;
+    config::Settings& settings = configs.back().settings;
+    if (!options.variants.empty()) settings.variants = options.variants;
+    replace_tiling(options.tiling, settings, &config::Settings::tiling, &config::Run::tiling);
+    replace_tiling(options.backward_tiling, settings, &config::Settings::backward_tiling,
+                   &config::Run::backward_tiling);
   }
   return configs;
 }
@@ -60,7 +77,7 @@ std::string default_output(const std::vector<config::Config>& configs, const std
 }
 
 /// The requested shard of the plan; the rest is removed from the plan.
-std::optional<store::Shard> choose_shard(const RunOptions& options, plan::Plan& plan) {
+std::optional<store::Shard> choose_shard(const RunOptions& options, plan::RunPlan& plan) {
   if (!options.shard) return std::nullopt;
   store::Shard shard = plan::parse_shard(*options.shard);
   const int64_t all = plan.rows() + std::ssize(plan.simulations);
@@ -71,7 +88,7 @@ std::optional<store::Shard> choose_shard(const RunOptions& options, plan::Plan& 
   return shard;
 }
 
-void announce(const plan::Plan& plan, const RunOptions& options, double peak_seconds) {
+void announce(const plan::RunPlan& plan, const RunOptions& options, double peak_seconds) {
   fmt::print("{}{}", options.dry_run ? plan::listing(plan) : "", plan::summary(plan, peak_seconds));
   std::fflush(stdout);
 }
@@ -96,7 +113,7 @@ void make_folder_of(const std::string& path) {
 std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const RunOptions& options,
                                                 const std::vector<config::Config>& configs,
                                                 const store::Environment& environment,
-                                                const std::optional<store::Shard>& shard, plan::Plan& plan) {
+                                                const std::optional<store::Shard>& shard, plan::RunPlan& plan) {
   std::vector<store::StoredConfig> stored;
   for (const config::Config& config : configs) stored.push_back(config::stored(config));
   if (!options.resume) return store::create_results(path, environment, stored, shard);
@@ -121,7 +138,9 @@ int run(const RunOptions& options) {
 
   const std::vector<config::Config> configs = load(options);
   const store::Environment machine = environment::describe(isa, threads);
-  plan::Plan plan = plan::make_plan(configs, options.filter, {machine.memory_bytes, threads});
+  if (!options.arithmetic.empty()) find_arithmetic(options.arithmetic);
+  plan::RunPlan plan =
+      plan::make_run_plan(configs, options.filter, {machine.memory_bytes, threads, isa, options.arithmetic});
   const std::optional<store::Shard> shard = choose_shard(options, plan);
   const std::string path = options.output.empty() ? default_output(configs, shard) : options.output;
   refuse_directory(path);
@@ -132,6 +151,7 @@ int run(const RunOptions& options) {
   announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
   if (options.dry_run) return 0;
 
+  const ProcessThreadLimit limit(threads);
   Workers workers(threads);
   runner::SteadyClock clock;
   const double start = clock.seconds();
@@ -139,7 +159,7 @@ int run(const RunOptions& options) {
   const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
   const auto sink = open_output(path, options, configs, environment, shard, plan);
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
-  const runner::Totals totals = runner::run(plan, isa, workers, clock, *sink, progress);
+  const runner::Totals totals = runner::run(plan, workers, clock, *sink, progress);
 
   const std::string simulated = totals.simulated > 0 ? fmt::format("{} simulated, ", totals.simulated) : "";
   fmt::print("{}: {}{} done, {} failed, {} refused in {}\n", path, simulated, totals.done, totals.failed,
@@ -171,6 +191,12 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--threads", options->threads, "Threads (default: NALAB_THREADS, else all)")
       ->check(CLI::Range(1, 1024));
   command->add_option("--isa", options->isa, "Instruction set (default: NALAB_ISA, else the best of this CPU)");
+  command->add_option("--arithmetic", options->arithmetic,
+                      "Arithmetic to use wherever it computes a row (default: NALAB_ARITHMETIC, else by preference)");
+  command->add_option("--tiling", options->tiling,
+                      "Tiling of the forward pass instead of the configurations': best, static, or one as rows store "
+                      "it; see nalab list tilings");
+  command->add_option("--backward-tiling", options->backward_tiling, "The same for the backward pass");
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

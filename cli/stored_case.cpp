@@ -1,5 +1,6 @@
 #include "cli/stored_case.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -9,6 +10,12 @@
 
 namespace nalab::cli {
 
+namespace {
+
+constexpr std::string_view kFormerStaticVariant = "fused_static";
+
+}  // namespace
+
 StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors) {
   StoredCase stored;
   store::Case& inputs = stored.inputs;
@@ -16,33 +23,42 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
   inputs.problem = store::problem_of(row);
   stored.outputs.name = row.id;
 
-  std::map<std::string, store::StoredTensor> by_name;
+  std::map<std::string, store::StoredTensor, std::less<>> by_name;
   for (store::StoredTensor& tensor : tensors) by_name[tensor.name] = std::move(tensor);
-  const auto take = [&](const std::string& name) {
+  inputs.backward = std::ranges::any_of(tensors_of(inputs.problem, /*backward=*/true), [&](const TensorInfo& info) {
+    return info.role == Role::gradient && by_name.contains(info.name);
+  });
+  for (const TensorInfo& info : tensors_of(inputs.problem, inputs.backward)) {
+    const std::string name(info.name);
     auto node = by_name.extract(name);
     if (node.empty()) throw Error("tensor " + name + " is not stored");
-    if (node.mapped().shape != store::tensor_extents(inputs.problem, name)) {
+    store::StoredTensor& tensor = node.mapped();
+    if (tensor.shape != info.extents(inputs.problem)) {
       throw Error("tensor " + name + " does not have the shape of its problem");
     }
-    return std::move(node.mapped());
-  };
-  const auto take_output = [&](const std::string& name) {
-    store::StoredTensor tensor = take(name);
-    stored.outputs.datasets[name] = {std::move(tensor.shape), std::move(tensor.data)};
-  };
-  const bool extra = inputs.problem.extra_tokens > 0;
-  stored.gradients = by_name.contains("dq");
-  inputs.q = take("q").data;
-  inputs.k = take("k").data;
-  inputs.v = take("v").data;
-  if (extra) inputs.extra_k = take("extra_k").data;
-  if (extra) inputs.extra_v = take("extra_v").data;
-  if (stored.gradients) inputs.dout = take("dout").data;
-  std::vector<const char*> outputs{"out", "lse"};
-  if (stored.gradients) outputs.insert(outputs.end(), {"dq", "dk", "dv"});
-  if (stored.gradients && extra) outputs.insert(outputs.end(), {"dextra_k", "dextra_v"});
-  for (const char* name : outputs) take_output(name);
+    if (info.is_result()) {
+      stored.outputs.datasets[name] = {std::move(tensor.shape), std::move(tensor.data)};
+    } else {
+      inputs.tensors[name] = std::move(tensor.data);
+    }
+  }
   return stored;
+}
+
+std::string_view variant_of(const store::Row& row) {
+  return row.variant == kFormerStaticVariant ? "fused" : std::string_view(row.variant);
+}
+
+CasePlans plan_row(const store::Row& row, const Problem& problem, bool backward, const Choices& choices) {
+  const auto plan = [&](Pass pass) {
+    PlanOptions options = choices.plan_options(variant_of(row), pass);
+    const bool forward = pass == Pass::forward;
+    if (options.arithmetic.empty()) options.arithmetic = forward ? row.arithmetic : row.backward_arithmetic;
+    if (options.tiling.empty()) options.tiling = forward ? row.tiling : row.backward_tiling;
+    if (options.tiling.empty() && row.variant == kFormerStaticVariant) options.tiling = kStaticTiling;
+    return make_plan(problem, pass, options);
+  };
+  return {plan(Pass::forward), backward ? std::optional(plan(Pass::backward)) : std::nullopt};
 }
 
 }  // namespace nalab::cli

@@ -27,16 +27,38 @@ struct VerifyOptions {
   std::string file;
   std::string variant = "all";
   std::string type;   ///< empty: f32 for cases, all for results
-  std::string isa;    ///< empty: NALAB_ISA, else the best
   std::string cases;  ///< regular expression
-  int threads = 0;    ///< 0: NALAB_THREADS, else the hardware's
+  Choices choices;
+  int threads = 0;  ///< 0: NALAB_THREADS, else the hardware's
 };
 
-std::vector<const Variant*> chosen_variants(const std::string& option) {
-  if (option != "all") return {&find_variant(option)};
-  std::vector<const Variant*> all;
-  for (const Variant& variant : variants()) all.push_back(&variant);
-  return all;
+/// A way to compute a case.
+struct Way {
+  std::string label;  ///< the variant, and the tiling if it is compared with another one
+  const Variant* variant;
+  Choices choices;
+};
+
+bool has_static_tiling(const Variant& variant, const Problem& problem) {
+  if (variant.candidates == nullptr || why_not(variant, problem, Pass::forward)) return false;
+  return std::ranges::any_of(variant.candidates(problem, Pass::forward, host_machine(), kAllCandidates),
+                             &Tiling::has_static_kv);
+}
+
+/// The variant that the options ask for, or all: then with static KV tiling as well, where there is one and no tiling
+/// is asked for.
+std::vector<Way> ways_to_compute(const Problem& problem, const VerifyOptions& options) {
+  if (options.variant != "all") return {{options.variant, &find_variant(options.variant), options.choices}};
+  std::vector<Way> ways;
+  for (const Variant& variant : variants()) {
+    ways.push_back({std::string(variant.name), &variant, options.choices});
+    const Choices& choices = options.choices;
+    if (!choices.tiling.empty() || !choices.backward_tiling.empty() || !has_static_tiling(variant, problem)) continue;
+    Way way{fmt::format("{} {}", variant.name, kStaticTiling), &variant, choices};
+    way.choices.tiling = way.choices.backward_tiling = kStaticTiling;
+    ways.push_back(way);
+  }
+  return ways;
 }
 
 std::vector<ElementType> chosen_types(const std::string& option) {
@@ -44,61 +66,99 @@ std::vector<ElementType> chosen_types(const std::string& option) {
   return {parse_element_type(option)};
 }
 
-int verify_cases(const VerifyOptions& options, Isa isa, Workers& workers) {
-  const auto chosen = chosen_variants(options.variant);
+/// The expected results of a file with what the oracle says beside them.
+verification::Expected expected_of(const store::Case& c, const verification::Expected& oracle) {
+  verification::Expected expected = oracle;
+  for (const auto& [name, values] : c.expected) expected.set(name, {.values = values});
+  return expected;
+}
+
+/// Computes a case in every way and compares.
+void verify_case(const store::Case& c, ElementType type, const VerifyOptions& options, VerifyTable& table,
+                 Context& context) {
+  const TypedCase typed(c, type);
+  // The file's expected results hold for its float32 inputs, not for rounded ones.
+  const bool as_in_file = type == ElementType::f32;
+  std::optional<verification::Expected> expected;
+  for (const auto& [label, variant, choices] : ways_to_compute(typed.problem(), options)) {
+    if (const auto reason = why_not(*variant, typed.problem(), Pass::forward)) {
+      table.skip(c.name, label, type, *reason);
+      continue;
+    }
+    const auto no_gradients = why_not(*variant, typed.problem(), Pass::backward);
+    std::optional<CasePlans> plans;
+    try {
+      plans = plan_case(typed.problem(), c.backward && !no_gradients, variant->name, choices);
+    } catch (const Error& error) {
+      table.skip(c.name, label, type, error.what());
+      continue;
+    }
+    if (!expected) {
+      expected = ask_oracle(typed, c.backward && !as_in_file, context);
+      if (as_in_file) expected = expected_of(c, *expected);
+    }
+    const auto computed = compute(*plans, c.name, typed, context);
+    table.add({c.name, label, type, as_in_file ? "new, expected" : "new, oracle"}, computed,
+              compare_outputs(typed.problem(), plans->backward.has_value(), computed, *expected),
+              c.backward && no_gradients ? " (out and lse only: " + *no_gradients + ")" : "");
+  }
+}
+
+int verify_cases(const VerifyOptions& options, Context& context) {
   const auto types = chosen_types(options.type.empty() ? "f32" : options.type);
+  if (options.variant != "all") find_variant(options.variant);
   const auto names = matching(store::case_names(options.file), options.cases, options.file);
   VerifyTable table(names);
   for (const std::string& name : names) {
     const store::Case c = store::read_case(options.file, name);
     for (const ElementType type : types) {
-      if (c.expected.empty()) {
+      if (c.has_expected) {
+        verify_case(c, type, options, table, context);
+      } else {
         table.skip(name, "", type, "the group has no expected tensors");
-        continue;
-      }
-      const TypedCase typed(c, type);
-      // The file's expected results hold for its float32 inputs, not for rounded ones.
-      const bool as_in_file = type == ElementType::f32;
-      std::optional<Oracle> oracle;
-      for (const Variant* variant : chosen) {
-        if (const auto reason = why_not(*variant, typed.problem(), Pass::forward)) {
-          table.skip(name, variant->name, type, *reason);
-          continue;
-        }
-        const auto no_gradients = why_not(*variant, typed.problem(), Pass::backward);
-        if (!oracle) oracle = ask_oracle(typed, typed.has_dout() && !as_in_file);
-        const auto computed = compute(*variant, name, typed, typed.has_dout() && !no_gradients, workers, isa);
-        table.add({name, variant->name, type, as_in_file ? "new, expected" : "new, oracle"}, computed,
-                  compare_tensors(computed, as_in_file ? c.expected : oracle->tensors, typed, oracle->max_abs_score),
-                  typed.has_dout() && no_gradients ? " (out and lse only: " + *no_gradients + ")" : "");
       }
     }
   }
   return table.finish(options.file);
 }
 
-/// Compares the stored results of a row with the oracle, and what its variant recomputes with the stored results.
-void verify_row(const store::Row& row, const StoredCase& stored, VerifyTable& table, Isa isa, Workers& workers) {
-  const Variant& variant = find_variant(row.variant);
-  const ElementType type = stored.inputs.problem.type;
-  const TypedCase typed(stored.inputs, type);
-  const Oracle oracle = ask_oracle(typed, stored.gradients);
-  table.add({row.id, row.variant, type, "stored, oracle"}, stored.outputs,
-            compare_tensors(stored.outputs, oracle.tensors, typed, oracle.max_abs_score));
-
-  if (const auto reason = why_not(variant, typed.problem(), stored.gradients ? Pass::backward : Pass::forward)) {
-    table.skip(row.id, row.variant, type, *reason);
-    return;
+/// What is stored, as what is expected; with the magnitudes of the oracle.
+verification::Expected expected_of(const store::CaseOutputs& stored, const verification::Expected& oracle) {
+  verification::Expected expected = oracle;
+  for (const auto& [name, dataset] : stored.datasets) {
+    expected.set(name, {.values = {dataset.data.begin(), dataset.data.end()}});
   }
-  NamedTensors kept;
-  for (const auto& [name, dataset] : stored.outputs.datasets)
-    kept[name].assign(dataset.data.begin(), dataset.data.end());
-  const auto computed = compute(variant, row.id, typed, stored.gradients, workers, isa);
-  table.add({row.id, row.variant, type, "new, stored"}, computed,
-            compare_tensors(computed, kept, typed, oracle.max_abs_score, kBothSides));
+  return expected;
 }
 
-int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
+/// Compares the stored results of a row with the oracle, and what its variant recomputes with the stored results.
+void verify_row(const store::Row& row, const StoredCase& stored, const Choices& choices, VerifyTable& table,
+                Context& context) {
+  const Variant& variant = find_variant(variant_of(row));
+  const bool backward = stored.inputs.backward;
+  const TypedCase typed(stored.inputs, stored.inputs.problem.type);
+  const Problem& problem = typed.problem();
+  const verification::Expected oracle = ask_oracle(typed, backward, context);
+  table.add({row.id, row.variant, problem.type, "stored, oracle"}, stored.outputs,
+            compare_outputs(problem, backward, stored.outputs, oracle));
+
+  if (const auto reason = why_not(variant, problem, backward ? Pass::backward : Pass::forward)) {
+    table.skip(row.id, row.variant, problem.type, *reason);
+    return;
+  }
+  std::optional<CasePlans> plans;
+  try {
+    plans = plan_row(row, problem, backward, choices);
+  } catch (const Error& error) {
+    table.skip(row.id, row.variant, problem.type, error.what());
+    return;
+  }
+  const auto computed = compute(*plans, row.id, typed, context);
+  table.add({row.id, row.variant, problem.type, "new, stored"}, computed,
+            compare_outputs(problem, backward, computed, expected_of(stored.outputs, oracle), kBothSides));
+}
+
+int verify_results(const VerifyOptions& options, Context& context) {
   if (options.variant != "all") find_variant(options.variant);
   const auto types = chosen_types(options.type.empty() ? "all" : options.type);
   const store::Results results = store::read_results(options.file);
@@ -119,7 +179,7 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
     const ElementType type = within_row(row, [&] { return parse_element_type(row.type); });
     const bool chosen = std::find(ids.begin(), ids.end(), row.id) != ids.end() &&
                         std::find(types.begin(), types.end(), type) != types.end() &&
-                        (options.variant == "all" || options.variant == row.variant);
+                        (options.variant == "all" || options.variant == variant_of(row));
     if (!chosen) continue;
     auto tensors = store::read_tensors(options.file, row.id);
     if (tensors.empty()) {
@@ -127,7 +187,7 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
       ++not_stored;
     } else {
       ++stored;
-      within_row(row, [&] { verify_row(row, stored_case(row, std::move(tensors)), table, isa, workers); });
+      within_row(row, [&] { verify_row(row, stored_case(row, std::move(tensors)), options.choices, table, context); });
     }
   }
   if (stored == 0 && not_stored > 0) {
@@ -141,11 +201,13 @@ int verify_results(const VerifyOptions& options, Isa isa, Workers& workers) {
 }
 
 int verify(const VerifyOptions& options) {
-  const Isa isa = options.isa.empty() ? choose_isa() : parse_isa(options.isa);
-  Workers workers(choose_threads(options.threads));
+  options.choices.check();
+  const int threads = choose_threads(options.threads);
+  const ProcessThreadLimit limit(threads);
+  Context context(threads);
   const std::string schema = store::read_schema(options.file);
-  if (schema == store::kCasesSchema) return verify_cases(options, isa, workers);
-  if (schema == store::kResultsSchema) return verify_results(options, isa, workers);
+  if (schema == store::kCasesSchema) return verify_cases(options, context);
+  if (schema == store::kResultsSchema) return verify_results(options, context);
   throw Error(options.file + ": attribute schema is '" + schema + "', must be '" + store::kCasesSchema + "' or '" +
               store::kResultsSchema + "'");
 }
@@ -157,12 +219,14 @@ void add_verify(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("verify", "Recompute what a file expects or has stored, and compare");
   command->add_option("file", options->file, "Case file (nalab.cases/1) or results file with tensors (nalab.results/1)")
       ->required();
-  command->add_option("--variant", options->variant, "Variant, or all; selects rows of a results file")
+  command
+      ->add_option("--variant", options->variant,
+                   "Variant, or all, each also with static KV tiling if it has one; selects rows of a results file")
       ->capture_default_str();
   command->add_option("--dtype", options->type,
                       "f32, bf16, f16 or all; default: f32 for cases, all for results. The oracle takes the place of "
                       "what a case file expects in bf16 and f16");
-  command->add_option("--isa", options->isa, "Instruction set; default: NALAB_ISA, else the best of this CPU");
+  options->choices.add_options(*command);
   command->add_option("--cases", options->cases, "Only cases or rows that match this regular expression");
   command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
       ->check(CLI::Range(1, 1024));

@@ -7,19 +7,15 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "core/kernels/registry.h"
 
 namespace nalab::cli {
 
 namespace {
 
-/// "dk 3.1e-07 / 1.0e-05": the tensor whose error is greatest relative to its bound.
-std::string worst(const std::vector<TensorComparison>& comparisons, double Comparison::*error,
-                  double Tolerance::*bound) {
-  const auto share = [&](const TensorComparison& t) { return t.comparison.*error / (t.comparison.bound.*bound); };
-  const auto greatest = std::max_element(comparisons.begin(), comparisons.end(),
-                                         [&](const auto& a, const auto& b) { return share(a) < share(b); });
-  return fmt::format("{} {:.1e} / {:.1e}", greatest->tensor, greatest->comparison.*error,
-                     greatest->comparison.bound.*bound);
+/// "dk 3.1e-07 / 1.0e-05"
+std::string text(const verification::WorstError& worst) {
+  return fmt::format("{} {:.1e} / {:.1e}", worst.tensor, worst.error, worst.bound);
 }
 
 /// "[0, 3, 1, 5]" of a flat index.
@@ -32,14 +28,23 @@ std::string element_text(int64_t index, const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(element, ", "));
 }
 
+/// Of the longest name in the list of tensors.
+std::size_t tensor_name_width() {
+  std::size_t width = 0;
+  for (const TensorEntry& entry : tensor_list::kInputs) width = std::max(width, text_width(entry.gradient_name));
+  return width;
+}
+
 /// Wide enough for every possible row, because rows are printed one by one.
 std::vector<TerminalTable::Column> columns(const std::vector<std::string>& names) {
   using enum TerminalTable::Align;
   std::size_t name_width = 0, variant_width = 0;
   for (const std::string& name : names) name_width = std::max(name_width, text_width(name));
-  for (const Variant& variant : variants()) variant_width = std::max(variant_width, text_width(variant.name));
+  for (const Variant& variant : variants()) {
+    variant_width = std::max(variant_width, text_width(fmt::format("{} {}", variant.name, kStaticTiling)));
+  }
   const std::size_t compared_width = text_width("stored, oracle");
-  const std::size_t errors_width = text_width("dextra_k 1.0e-07 / 1.0e-05");
+  const std::size_t errors_width = tensor_name_width() + text_width(" 1.0e-07 / 1.0e-05");
   return {{"case", left, name_width},
           {"variant", left, variant_width},
           {"type", left, text_width("bf16")},
@@ -61,24 +66,22 @@ VerifyTable::VerifyTable(const std::vector<std::string>& names) : table_(columns
 }
 
 void VerifyTable::add(const Line& line, const store::CaseOutputs& outputs,
-                      const std::vector<TensorComparison>& comparisons, const std::string& remark) {
-  const bool ok = std::all_of(comparisons.begin(), comparisons.end(), [](const auto& t) { return t.comparison.ok; });
-  ++(ok ? agreeing_ : failed_);
+                      const verification::VerificationResult& result, const std::string& remark) {
+  ++(result.ok() ? agreeing_ : failed_);
   print_now(
-      table_.line({line.name, std::string(line.variant), std::string(nalab::name(line.type)), line.compared,
-                   worst(comparisons, &Comparison::frobenius, &Tolerance::frobenius),
-                   worst(comparisons, &Comparison::max_abs, &Tolerance::max_abs), (ok ? "ok" : "FAIL") + remark}));
-  for (const auto& [tensor, comparison] : comparisons) {
+      table_.line({line.name, line.variant, std::string(nalab::name(line.type)), line.compared,
+                   text(result.worst_frobenius()), text(result.worst_max()), (result.ok() ? "ok" : "FAIL") + remark}));
+  for (const auto& [tensor, comparison] : result.tensors) {
     if (comparison.ok) continue;
     fmt::print("  {}: {}, element {}\n", tensor, comparison.to_string(),
                element_text(comparison.worst_index, outputs.datasets.at(tensor).shape));
   }
 }
 
-void VerifyTable::skip(const std::string& name, std::string_view variant, ElementType type, const std::string& reason) {
+void VerifyTable::skip(const std::string& name, const std::string& variant, ElementType type,
+                       const std::string& reason) {
   ++skipped_;
-  print_now(
-      table_.line({name, std::string(variant), std::string(nalab::name(type)), "", "", "", "skipped: " + reason}));
+  print_now(table_.line({name, variant, std::string(nalab::name(type)), "", "", "", "skipped: " + reason}));
 }
 
 int VerifyTable::finish(const std::string& path) const {

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "cli/compute_case.h"
 #include "cli/terminal_table.h"
+#include "core/tensor/element.h"
+#include "experiments/verification/compare_tensors.h"
+#include "store/cases.h"
 
 namespace nalab::cli {
 
@@ -14,8 +15,8 @@ class VerifyTable {
  public:
   /// What a line is about.
   struct Line {
-    std::string name;  ///< of the case or row
-    std::string_view variant;
+    std::string name;     ///< of the case or row
+    std::string variant;  ///< with its tiling if several are compared
     ElementType type;
     const char* compared;  ///< what is compared with what
   };
@@ -25,9 +26,9 @@ class VerifyTable {
 
   /// One line with the errors that are greatest relative to their bounds, and one more for each tensor that does not
   /// agree.
-  void add(const Line& line, const store::CaseOutputs& outputs, const std::vector<TensorComparison>& comparisons,
+  void add(const Line& line, const store::CaseOutputs& outputs, const verification::VerificationResult& result,
            const std::string& remark = "");
-  void skip(const std::string& name, std::string_view variant, ElementType type, const std::string& reason);
+  void skip(const std::string& name, const std::string& variant, ElementType type, const std::string& reason);
 
   /// Prints the totals. Returns the exit code: 1 if anything did not agree. Throws Error if nothing was compared.
   int finish(const std::string& path) const;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/tensors.h"
 #include "store/hdf5.h"
 #include "store/new_file.h"
 
@@ -50,8 +51,12 @@ void require_shape(const std::string& name, const Extents& shape, const Extents&
   if (!fits) throw Error("tensor " + name + " has shape " + shape_text(shape) + ", must be [" + text + "]");
 }
 
+Extents extents_of(const Problem& problem, std::string_view tensor) {
+  return find_tensor(problem, tensor)->extents(problem);
+}
+
 void require_tensor(hid_t group, const Problem& problem, const std::string& name) {
-  require_shape(name, tensor_shape(group, name), tensor_extents(problem, name), "");
+  require_shape(name, tensor_shape(group, name), extents_of(problem, name), "");
 }
 
 std::vector<int64_t> read_integers(hid_t group, const std::string& name, int rank) {
@@ -86,7 +91,7 @@ Problem read_problem(hid_t group) {
   // Reads the one extent of a tensor's shape that is still open, and requires the others.
   const auto take = [&](const std::string& tensor, int64_t& extent, const std::string& extent_name) {
     extent = kAny;
-    const Extents must = tensor_extents(problem, tensor);
+    const Extents must = extents_of(problem, tensor);
     const Extents shape = tensor_shape(group, tensor);
     require_shape(tensor, shape, must, extent_name);
     extent = shape[static_cast<std::size_t>(std::find(must.begin(), must.end(), kAny) - must.begin())];
@@ -102,7 +107,6 @@ Problem read_problem(hid_t group) {
     take("extra_k", problem.extra_tokens, "extra_tokens");
     require_tensor(group, problem, "extra_v");
   }
-  if (hdf5::has_link(group, "dout")) require_tensor(group, problem, "dout");
 
   const auto window = read_integers(group, "window", rank);
   const auto stride = read_integers(group, "stride", rank);
@@ -132,39 +136,44 @@ std::vector<T> read_tensor(hid_t group, const std::string& name) {
   return hdf5::within("tensor " + name, [&] { return hdf5::read_values<T>(hdf5::open_dataset(group, name)); });
 }
 
-std::optional<std::vector<float>> read_optional_tensor(hid_t group, const std::string& name) {
-  if (!hdf5::has_link(group, name)) return std::nullopt;
-  return read_tensor<float>(group, name);
+/// The tensors that a case has, inputs and results.
+std::vector<TensorInfo> tensors_of(const CaseHeader& header) {
+  return nalab::tensors_of(header.problem, header.backward);
 }
 
-void read_expected(hid_t group, Case& c) {
-  std::vector<std::string> names{"out", "lse"};
-  if (c.dout) names.insert(names.end(), {"dq", "dk", "dv"});
-  if (c.dout && c.extra_k) names.insert(names.end(), {"dextra_k", "dextra_v"});
-  for (const std::string& name : names) {
+void check_expected(hid_t group, const CaseHeader& header) {
+  for (const TensorInfo& info : tensors_of(header)) {
+    if (!info.is_result()) continue;
+    const std::string name(info.name);
     const Extents shape = tensor_shape(group, name, /*float64_too=*/true);
-    require_shape(name, shape, tensor_extents(c.problem, name), "");
-    c.expected[name] = read_tensor<double>(group, name);
+    require_shape(name, shape, info.extents(header.problem), "");
   }
+}
+
+CaseHeader read_header(hid_t group, const std::string& name) {
+  CaseHeader header{.name = name, .problem = read_problem(group)};
+  header.backward = hdf5::has_link(group, "dout");
+  for (const TensorInfo& info : tensors_of(header)) {
+    if (!info.is_result()) require_tensor(group, header.problem, std::string(info.name));
+  }
+  header.has_expected = hdf5::has_link(group, "expected");
+  if (header.has_expected) {
+    hdf5::within("expected", [&] { check_expected(hdf5::open_group(group, "expected"), header); });
+  }
+  return header;
+}
+
+/// What body(group) returns for the group of a case; errors of it name the file and the group.
+template <class Body>
+auto within_case(const std::string& path, const std::string& name, const Body& body) {
+  const hdf5::Handle file = open_cases(path);
+  return hdf5::within(path, [&] {
+    const hdf5::Handle group = hdf5::open_group(file, name);
+    return hdf5::within("group " + name, [&] { return body(group); });
+  });
 }
 
 }  // namespace
-
-Extents tensor_extents(const Problem& problem, std::string_view tensor) {
-  // A gradient is shaped as what it is the gradient of.
-  if (tensor.starts_with('d')) tensor.remove_prefix(1);
-  const bool extra = tensor == "extra_k" || tensor == "extra_v";
-  const bool keys = tensor == "k" || tensor == "v" || extra;
-  Extents shape{problem.batch};
-  if (extra) shape.push_back(problem.extra_tokens);
-  if (!extra) {
-    for (const Axis& axis : problem.axes) shape.push_back(axis.extent);
-  }
-  shape.push_back(keys ? problem.heads_kv : problem.heads);
-  if (tensor == "lse") return shape;
-  shape.push_back(tensor == "q" || tensor == "k" || tensor == "extra_k" ? problem.head_dim : problem.head_dim_v);
-  return shape;
-}
 
 std::vector<std::string> case_names(const std::string& path) {
   const hdf5::Handle file = open_cases(path);
@@ -172,25 +181,23 @@ std::vector<std::string> case_names(const std::string& path) {
 }
 
 Case read_case(const std::string& path, const std::string& name) {
-  const hdf5::Handle file = open_cases(path);
-  return hdf5::within(path, [&] {
-    const hdf5::Handle group = hdf5::open_group(file, name);
-    return hdf5::within("group " + name, [&] {
-      Case c;
-      c.name = name;
-      c.problem = read_problem(group);
-      c.q = read_tensor<float>(group, "q");
-      c.k = read_tensor<float>(group, "k");
-      c.v = read_tensor<float>(group, "v");
-      c.extra_k = read_optional_tensor(group, "extra_k");
-      c.extra_v = read_optional_tensor(group, "extra_v");
-      c.dout = read_optional_tensor(group, "dout");
-      if (hdf5::has_link(group, "expected")) {
-        hdf5::within("expected", [&] { read_expected(hdf5::open_group(group, "expected"), c); });
+  return within_case(path, name, [&](hid_t group) {
+    Case c{read_header(group, name), {}, {}};
+    for (const TensorInfo& info : tensors_of(c)) {
+      const std::string tensor(info.name);
+      if (!info.is_result()) {
+        c.tensors[tensor] = read_tensor<float>(group, tensor);
+      } else if (c.has_expected) {
+        c.expected[tensor] =
+            hdf5::within("expected", [&] { return read_tensor<double>(hdf5::open_group(group, "expected"), tensor); });
       }
-      return c;
-    });
+    }
+    return c;
   });
+}
+
+CaseHeader read_case_header(const std::string& path, const std::string& name) {
+  return within_case(path, name, [&](hid_t group) { return read_header(group, name); });
 }
 
 std::string read_schema(const std::string& path) {

@@ -3,12 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
-#include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/problem.h"
@@ -16,14 +14,18 @@
 
 namespace nalab::store {
 
-/// One case. Tensors are contiguous; their shapes follow from the problem, whose element type is f32.
-struct Case {
+/// What a case is about, tensors aside.
+struct CaseHeader {
   std::string name;
-  Problem problem;
-  std::vector<float> q, k, v;
-  std::optional<std::vector<float>> extra_k, extra_v, dout;
-  /// By name: out, lse, dq, dk, dv, dextra_k, dextra_v. Empty if the group has no `expected`.
-  std::map<std::string, std::vector<double>> expected;
+  Problem problem;            ///< of element type f32
+  bool backward = false;      ///< whether there is dout, so that the case has gradients
+  bool has_expected = false;  ///< whether the group has `expected`
+};
+
+/// One case. Tensors are contiguous, and named and shaped by the list of tensors (core/tensors.h).
+struct Case : CaseHeader {
+  std::map<std::string, std::vector<float>, std::less<>> tensors;    ///< the inputs, and dout if there is one
+  std::map<std::string, std::vector<double>, std::less<>> expected;  ///< results; empty without `expected`
 };
 
 /// What a variant computed for a case, by dataset name; float32 in the file.
@@ -36,10 +38,6 @@ struct CaseOutputs {
   std::map<std::string, Dataset> datasets;
 };
 
-/// Shape of a tensor in a file: q, k, v, extra_k, extra_v, out, lse, dout or a gradient of one of them. Unlike a
-/// TokenShape it has no extents of one for axes that the layout lacks, and lse has no dim.
-std::vector<int64_t> tensor_extents(const Problem& problem, std::string_view tensor);
-
 /// Names of the case groups, in the file's order. Throws Error as read_case() does.
 std::vector<std::string> case_names(const std::string& path);
 
@@ -47,6 +45,8 @@ std::vector<std::string> case_names(const std::string& path);
 /// parameter, its value and the rule: a missing or misshapen tensor, an attribute of another type or length, an invalid
 /// problem, a truncated file.
 Case read_case(const std::string& path, const std::string& name);
+/// Checks a case as read_case() does, without reading its tensors. Throws Error likewise.
+CaseHeader read_case_header(const std::string& path, const std::string& name);
 
 /// Schema attribute of an HDF5 file ("" if there is none). Throws Error if it is not an HDF5 file.
 std::string read_schema(const std::string& path);

@@ -221,7 +221,7 @@ struct SimulationRow {
 
 /// A tensor kept on request, float32, in /tensors/<row id>/<name>.
 struct StoredTensor {
-  std::string name;  ///< q, k, v, extra_k, extra_v, dout, out, lse, dq, dk, dv, dextra_k, dextra_v
+  std::string name;  ///< by the list of tensors (core/tensors.h)
   std::vector<int64_t> shape;
   std::vector<float> data;
 };

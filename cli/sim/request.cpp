@@ -11,8 +11,8 @@
 
 namespace nalab::cli {
 
-using simulator::KvTiling;
-using simulator::Tiling;
+using geometry::KvTiling;
+using simulator::TileRank;
 
 namespace {
 
@@ -84,7 +84,7 @@ SimRequest read_request(const SimOptions& options) {
   };
   request.tiles = {tile("--q-tile", options.q_tile, true), tile("--kv-tile", options.kv_tile, false),
                    options.kv_tiling == "dynamic" ? KvTiling::dynamic_tiles : KvTiling::static_tiles,
-                   options.tiling == "single" ? Tiling::single_dimensional : Tiling::multi_dimensional};
+                   options.tiling == "single" ? TileRank::single_dimensional : TileRank::multi_dimensional};
   request.tiles.validate(request.problem);
   options.application.validate();
   if (options.bandwidth && !(*options.bandwidth > 0 && std::isfinite(*options.bandwidth))) {

@@ -30,7 +30,7 @@ struct SimOptions {
 struct SimRequest {
   SimOptions options;
   Problem problem;
-  simulator::Tiles tiles;
+  simulator::TileShapes tiles;
 
   /// Speedup of the application if attention is faster by the factor `speedup`.
   double end_to_end(double speedup) const;

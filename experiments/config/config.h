@@ -41,9 +41,9 @@ struct Names<ElementType> {
 };
 
 template <>
-struct Names<simulator::KvTiling> {
-  static constexpr std::array<std::pair<simulator::KvTiling, const char*>, 2> list{
-      {{simulator::KvTiling::static_tiles, "static"}, {simulator::KvTiling::dynamic_tiles, "dynamic"}}};
+struct Names<geometry::KvTiling> {
+  static constexpr std::array<std::pair<geometry::KvTiling, const char*>, 2> list{
+      {{geometry::KvTiling::static_tiles, "static"}, {geometry::KvTiling::dynamic_tiles, "dynamic"}}};
 };
 
 /// "forward", "none", "f32", ...
@@ -117,15 +117,18 @@ void read(const Field& field, Stratified& sample, Anything);
 
 /// Which types and passes the problems run with, or a sample of them.
 struct Run {
-  std::vector<ElementType> types;    ///< empty: those of the settings
-  std::vector<RowPass> passes;       ///< empty: those of the settings
-  std::optional<Stratified> sample;  ///< unset: all problems
+  std::vector<ElementType> types;                      ///< empty: those of the settings
+  std::vector<RowPass> passes;                         ///< empty: those of the settings
+  std::optional<Stratified> sample;                    ///< unset: all problems
+  std::optional<std::string> tiling, backward_tiling;  ///< unset: those of the settings
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
     visitor("types", self.types, Anything{});
     visitor("passes", self.passes, Anything{});
     visitor("sample", self.sample, Anything{});
+    visitor("tiling", self.tiling, TilingName{});
+    visitor("backward_tiling", self.backward_tiling, TilingName{});
   }
 };
 
@@ -144,6 +147,10 @@ struct Settings {
   std::vector<RowPass> passes{RowPass::forward};
   std::vector<Run> runs{Run{}};    ///< one after the other
   std::string baseline = "dense";  ///< the variant that the report compares with
+  /// best, static or the text of a tiling, for the variants that have tiles; self attention keeps its best one, since
+  /// it is what others are compared with.
+  std::string tiling{kBestTiling};
+  std::string backward_tiling{kBestTiling};  ///< the same for the backward pass
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
@@ -156,6 +163,8 @@ struct Settings {
     visitor("passes", self.passes, Anything{});
     visitor("runs", self.runs, Anything{});
     visitor("baseline", self.baseline, OneOf{variant_names()});
+    visitor("tiling", self.tiling, TilingName{});
+    visitor("backward_tiling", self.backward_tiling, TilingName{});
   }
 };
 
@@ -213,14 +222,14 @@ struct SimulationSettings {
   std::string table;        ///< which published table it is a row of; empty: that of the configuration
   ProblemSettings problem;  ///< its mask: fields without a key in a simulation keep their defaults
   std::vector<int64_t> q_tile, kv_tile;
-  simulator::KvTiling kv_tiling = simulator::KvTiling::static_tiles;
+  geometry::KvTiling kv_tiling = geometry::KvTiling::static_tiles;
   std::string tiles_note;              ///< a sentence on where the tiles come from
   simulator::Application application;  ///< the share of its time spent in attention
   bool round_speedup = false;          ///< round the speedup of attention to one decimal before Amdahl's law
   Published published;
   std::string exception;  ///< a sentence on why the published figures may not be met
 
-  simulator::Tiles tiles() const { return {q_tile, kv_tile, kv_tiling}; }
+  simulator::TileShapes tiles() const { return {q_tile, kv_tile, kv_tiling}; }
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/plan.h"
 
 namespace nalab::config {
 
@@ -163,6 +164,18 @@ void read(const Field& field, std::string& value, Identifier) {
   const std::string text = field.node().IsScalar() ? field.node().Scalar() : "";
   if (text.empty() || text[0] == '.' || !std::all_of(text.begin(), text.end(), allowed)) {
     field.refuse("a name of letters, digits, '_', '-' and '.'");
+  }
+  value = text;
+}
+
+void read(const Field& field, std::string& value, TilingName) {
+  const std::string text = field.node().IsScalar() ? field.node().Scalar() : "";
+  if (text != kBestTiling && text != kStaticTiling) {
+    try {
+      parse_tiling(text);
+    } catch (const Error&) {
+      field.refuse("best, static or a tiling such as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256");
+    }
   }
   value = text;
 }

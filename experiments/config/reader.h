@@ -26,6 +26,8 @@ struct OneOf {
 };
 /// Letters, digits, '_', '-' and '.': fit for a file or group name.
 struct Identifier {};
+/// A tiling by name or as text (core/plan.h).
+struct TilingName {};
 
 /// What the enumerators of E are called in YAML: specialise with a static `list` of (value, name) pairs.
 template <class E>
@@ -75,6 +77,7 @@ void read(const Field& field, double& value, AtLeast rule);
 void read(const Field& field, bool& value, Anything);
 void read(const Field& field, std::string& value, Anything);
 void read(const Field& field, std::string& value, Identifier);
+void read(const Field& field, std::string& value, TilingName);
 void read(const Field& field, std::string& value, const OneOf& rule);
 
 template <class E>

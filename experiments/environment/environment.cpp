@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "build_info.h"
+#include "core/machine.h"
+#include "core/simd/arithmetic.h"
 #include "core/simd/peak.h"
 #include "revision.h"
 
@@ -39,26 +41,6 @@ Cpu describe_cpu() {
   }
   cpu.cores = cores.empty() ? sysconf(_SC_NPROCESSORS_ONLN) : static_cast<int64_t>(cores.size());
   return cpu;
-}
-
-/// The first word of a file; empty if there is none.
-std::string word_of(const std::string& path) {
-  std::string word;
-  std::ifstream(path) >> word;
-  return word;
-}
-
-/// Bytes of the data cache of a level that the first CPU sees; 0 if there is none.
-int64_t cache_bytes(const std::string& level) {
-  for (int i = 0; i < 8; ++i) {
-    const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
-    if (word_of(folder + "level") != level || word_of(folder + "type") == "Instruction") continue;
-    int64_t size = 0;
-    char unit = ' ';
-    std::ifstream(folder + "size") >> size >> unit;
-    return unit == 'K' ? size << 10 : unit == 'M' ? size << 20 : size;
-  }
-  return 0;
 }
 
 /// Physical memory, or the limit that a container puts on it.
@@ -95,9 +77,9 @@ store::Environment describe(Isa isa, int threads) {
   e.isa = name(isa);
   e.cores = cpu.cores;
   e.threads = threads;
-  e.l1d_bytes = cache_bytes("1");
-  e.l2_bytes = cache_bytes("2");
-  e.l3_bytes = cache_bytes("3");
+  e.l1d_bytes = host_machine().l1d_bytes;
+  e.l2_bytes = host_machine().l2_bytes;
+  e.l3_bytes = host_machine().l3_bytes;
   e.memory_bytes = memory_bytes();
   e.os = operating_system();
   e.compiler = kCompiler;
@@ -111,12 +93,11 @@ store::Environment describe(Isa isa, int threads) {
 
 store::Environment measure(Isa isa, Workers& workers) {
   store::Environment e = describe(isa, workers.threads());
-  const auto add = [&e](const char* arithmetic, const PeakRate& rate) {
-    if (rate.all_threads > 0) e.peaks.push_back({arithmetic, rate.one_thread, rate.all_threads});
-  };
-  add("f32_fma", measure_fma_f32(isa, workers));
-  // The best instruction set is not always the one with dot products (best_isa() says why): show both rates.
-  add("bf16_dot", measure_dot_bf16(cpu_supports(Isa::avx512bf16) ? Isa::avx512bf16 : isa, workers));
+  for (const Arithmetic& arithmetic : arithmetics()) {
+    if (arithmetic.measure_peak == nullptr || !available(arithmetic, isa)) continue;
+    const PeakRate rate = arithmetic.measure_peak(isa, workers);
+    e.peaks.push_back({std::string(arithmetic.name), rate.one_thread, rate.all_threads});
+  }
   e.copy_bandwidth = measure_copy_bandwidth(workers, std::max(e.l2_bytes, e.l3_bytes));
   return e;
 }

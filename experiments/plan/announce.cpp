@@ -22,9 +22,21 @@ std::string verification_text(const PlannedRow& row) {
   return text;
 }
 
+/// "f32_fma q1x4x8_..., backward f32_fma q1x2x8_..., "
+std::string plan_text(const PlannedRow& row) {
+  std::string text;
+  for (const auto* plan : {&row.forward, &row.backward}) {
+    if (!*plan) continue;
+    const bool is_tiled = (*plan)->has_tiling();
+    text += fmt::format("{}{}{}{}, ", plan == &row.backward ? "backward " : "", (*plan)->arithmetic_name(),
+                        is_tiled ? " " : "", (*plan)->tiling_text());
+  }
+  return text;
+}
+
 }  // namespace
 
-std::string summary(const Plan& plan, double peak_seconds) {
+std::string summary(const RunPlan& plan, double peak_seconds) {
   int64_t run = 0, sampled = 0, refused = 0, flops = 0, held = 0, workspace = 0, memory = 0;
   double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
@@ -64,7 +76,7 @@ std::string summary(const Plan& plan, double peak_seconds) {
   return text;
 }
 
-std::string listing(const Plan& plan) {
+std::string listing(const RunPlan& plan) {
   std::string text;
   auto out = std::back_inserter(text);
   for (const Group& group : plan.groups) {
@@ -73,9 +85,9 @@ std::string listing(const Plan& plan) {
       if (row.refusal) {
         fmt::format_to(out, "refused: {}\n", *row.refusal);
       } else {
-        fmt::format_to(out, "{}, memory {} with workspace {}, verify {}, about {}\n", flops_text(row.useful_flops),
-                       bytes_text(row.memory_bytes), bytes_text(row.workspace_bytes), verification_text(row),
-                       seconds_text(row.seconds));
+        fmt::format_to(out, "{}{}, memory {} with workspace {}, verify {}, about {}\n", plan_text(row),
+                       flops_text(row.useful_flops), bytes_text(row.memory_bytes), bytes_text(row.workspace_bytes),
+                       verification_text(row), seconds_text(row.seconds));
       }
     }
   }

@@ -14,9 +14,6 @@ constexpr double kOracleSecondsPerKey = 50e-9;
 constexpr double kOracleSecondsPerKeyAndChannel = 0.6e-9;
 /// Its backward pass computes five products instead of two, and scatters.
 constexpr double kOracleBackward = 3.0;
-/// Rates per thread, query by query and in tiles; the ETA replaces them with measured ones.
-constexpr double kNaiveFlopsPerSecond = 10e9;
-constexpr double kTileFlopsPerSecond = 50e9;
 
 /// Seconds to find `tokens` tokens for a row and to compute with them.
 double row_seconds(const Problem& problem, int64_t tokens) {
@@ -45,15 +42,12 @@ double gradient_sample_seconds(const Problem& problem, int64_t queries, int64_t 
                             static_cast<double>(extra_tokens) * row_seconds(problem, problem.tokens() * group));
 }
 
-double call_seconds(const Variant& variant, const Problem& problem, config::RowPass pass, int threads) {
-  const bool both = pass == config::RowPass::forward_backward;
-  if (variant.name == "reference") {
-    const double forward = oracle_seconds(problem, problem.batch * problem.tokens() * problem.heads);
-    return forward + (both ? gradient_oracle_seconds(problem) : 0.0);
+double call_seconds(const PlannedRow& row, int threads) {
+  if (row.variant->is_oracle) {
+    const double forward = oracle_seconds(row.problem, row.total_queries);
+    return forward + (row.backward ? gradient_oracle_seconds(row.problem) : 0.0);
   }
-  double flops = static_cast<double>(variant.executed_flops(problem, Pass::forward));
-  if (both) flops += static_cast<double>(variant.executed_flops(problem, Pass::backward));
-  return flops / ((variant.name == "naive" ? kNaiveFlopsPerSecond : kTileFlopsPerSecond) * threads);
+  return static_cast<double>(row.executed_flops) / (row.variant->expected_flops_per_second * threads);
 }
 
 double timing_seconds(const config::Timing& timing, double call) {

@@ -7,6 +7,7 @@
 #include "core/kernels/registry.h"
 #include "core/problem.h"
 #include "experiments/config/config.h"
+#include "experiments/plan/plan.h"
 
 namespace nalab::plan {
 
@@ -16,12 +17,11 @@ double oracle_seconds(const Problem& problem, int64_t queries);
 /// Seconds that the oracle takes for all gradients; it computes them on one thread.
 double gradient_oracle_seconds(const Problem& problem);
 
-/// Seconds that the oracle takes on one thread for the gradients of so many rows of dq, of dk and dv, and of dextra_k
-/// and dextra_v.
+/// Seconds that the oracle takes on one thread for the gradients of so many queries, keys and extra tokens.
 double gradient_sample_seconds(const Problem& problem, int64_t queries, int64_t keys, int64_t extra_tokens);
 
-/// Seconds of one call of a variant.
-double call_seconds(const Variant& variant, const Problem& problem, config::RowPass pass, int threads);
+/// Seconds of one call of a row that has its plans.
+double call_seconds(const PlannedRow& row, int threads);
 
 /// Seconds of the warm-ups and samples of a row whose call takes `call` seconds.
 double timing_seconds(const config::Timing& timing, double call);

@@ -22,18 +22,40 @@ std::vector<Pass> passes_of(config::RowPass pass) {
 /// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
 int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   const Problem& p = row.problem;
-  const int64_t element = size_of(p.type);
-  const int64_t out = out_shape(p).elements();
-  int64_t inputs = q_shape(p).elements() + k_shape(p).elements() + v_shape(p).elements();
-  if (p.extra_tokens > 0) inputs += extra_k_shape(p).elements() + extra_v_shape(p).elements();
-  int64_t bytes = element * (inputs + out) + 4 * lse_shape(p).elements();
-  bytes += 12 * row.verified_queries * (p.head_dim_v + 1);
-  if (row.pass == config::RowPass::forward) return bytes;
-  int64_t compared = inputs;
-  if (const auto& sample = row.gradient_sample) {
-    compared = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v);
+  const bool backward = row.pass == config::RowPass::forward_backward;
+  int64_t bytes = 12 * row.verified_queries * (p.head_dim_v + 1);
+  int64_t gradients = 0;
+  for (const TensorInfo& info : tensors_of(p, backward)) {
+    bytes += size_of(info.type) * info.shape.elements();
+    if (info.role == Role::gradient) gradients += info.shape.elements();
   }
-  return bytes + element * (inputs + out) + 12 * compared;
+  if (const auto& sample = row.gradient_sample) {
+    gradients = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v);
+  }
+  return bytes + 12 * gradients;
+}
+
+/// The tiling that the settings ask of a variant. One without tiles has no choice, and self attention keeps its best:
+/// it is what others are compared with.
+std::string_view tiling_for(const Variant& variant, Pass pass, const config::Settings& settings) {
+  if (variant.candidates == nullptr || variant.self_attention_only) return kBestTiling;
+  return pass == Pass::forward ? settings.tiling : settings.backward_tiling;
+}
+
+/// Makes the plans of a row. Returns why one cannot be made; nullopt if all are.
+std::optional<std::string> add_plans(PlannedRow& row, const config::Settings& settings, const Resources& resources) {
+  for (const Pass pass : passes_of(row.pass)) {
+    try {
+      (pass == Pass::forward ? row.forward : row.backward) =
+          make_plan(*row.variant, row.problem, pass,
+                    {.arithmetic = resources.arithmetic,
+                     .tiling = tiling_for(*row.variant, pass, settings),
+                     .isa = resources.isa});
+    } catch (const Error& error) {
+      return error.what();
+    }
+  }
+  return std::nullopt;
 }
 
 /// The rules that a problem breaks. Self attention of a valid problem may have too many pairs to count.
@@ -53,19 +75,20 @@ std::optional<std::string> unsupported(const PlannedRow& row) {
   return std::nullopt;
 }
 
-std::optional<std::string> too_much_memory(const PlannedRow& row, const Machine& machine) {
-  if (row.memory_bytes <= machine.memory_bytes) return std::nullopt;
+std::optional<std::string> too_much_memory(const PlannedRow& row, const Resources& resources) {
+  if (row.memory_bytes <= resources.memory_bytes) return std::nullopt;
   const std::string workspace =
       row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
   return fmt::format("needs {} of memory ({}), the machine has {}", bytes_text(row.memory_bytes), workspace,
-                     bytes_text(machine.memory_bytes));
+                     bytes_text(resources.memory_bytes));
 }
 
 /// nullopt if all gradients are to be compared.
-std::optional<GradientSample> choose_gradient_sample(const PlannedRow& row, const config::Verify& verify, int threads) {
+std::optional<verification::GradientSample> choose_gradient_sample(const PlannedRow& row, const config::Verify& verify,
+                                                                   int threads) {
   const Problem& p = row.problem;
   if (row.pass == config::RowPass::forward || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
-  GradientSample sample;
+  verification::GradientSample sample;
   sample.queries = std::min(row.total_queries, verify.sampled_queries);
   sample.keys = std::min(p.batch * p.tokens() * p.heads_kv, verify.sampled_queries);
   if (p.extra_tokens > 0) {
@@ -105,15 +128,17 @@ std::string simulation_id(const config::SimulationSettings& s) {
 /// Collects the groups and simulations that the filter lets through, each id once.
 class Planner {
  public:
-  Planner(const std::string& filter, const Machine& machine)
-      : filter_(filter), pattern_(parse_filter(filter)), machine_(machine) {}
+  Planner(const std::string& filter, const Resources& resources)
+      : filter_(filter), pattern_(parse_filter(filter)), resources_(resources) {}
 
-  void add_group(const config::Config& config, const config::ProblemSettings& given, ElementType type,
-                 config::RowPass pass) {
+  void add_group(const config::Config& config, const config::Run& run, const config::ProblemSettings& given,
+                 ElementType type, config::RowPass pass) {
     const Problem problem = given.problem(type);
     Group group{{}, config.settings};
+    group.settings.tiling = run.tiling.value_or(config.settings.tiling);
+    group.settings.backward_tiling = run.backward_tiling.value_or(config.settings.backward_tiling);
     for (const std::string& variant : config.settings.variants) {
-      PlannedRow row = make_row(problem, find_variant(variant), pass, config.settings, machine_);
+      PlannedRow row = make_row(problem, find_variant(variant), pass, group.settings, resources_);
       row.config = config.title.name;
       row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
       row.position = offered_;
@@ -128,7 +153,7 @@ class Planner {
     plan_.simulations.push_back({std::move(id), config.title.name, settings});
   }
 
-  Plan take() {
+  RunPlan take() {
     if (plan_.groups.empty() && plan_.simulations.empty()) {
       throw Error("filter '" + filter_ + "' matches none of " + std::to_string(offered_) + " rows");
     }
@@ -147,41 +172,48 @@ class Planner {
 
   const std::string& filter_;
   std::regex pattern_;
-  const Machine& machine_;
-  Plan plan_;
+  const Resources& resources_;
+  RunPlan plan_;
   std::set<std::string> ids_;
   int64_t offered_ = 0;
 };
 
 }  // namespace
 
-int64_t Plan::rows() const {
+int64_t RunPlan::rows() const {
   int64_t count = 0;
   for (const Group& group : groups) count += static_cast<int64_t>(group.rows.size());
   return count;
 }
 
-std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass) {
-  return fmt::format("{}.{}.{}", problem.id(), variant.name, config::name(pass));
+std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass,
+                   const config::Settings& settings) {
+  std::string id = fmt::format("{}.{}.{}", problem.id(), variant.name, config::name(pass));
+  for (const Pass each : passes_of(pass)) {
+    if (const auto tiling = tiling_for(variant, each, settings); tiling != kBestTiling) {
+      id += fmt::format(".{}{}", each == Pass::backward ? "backward_" : "", tiling);
+    }
+  }
+  return id;
 }
 
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
-                    const config::Settings& settings, const Machine& machine) {
+                    const config::Settings& settings, const Resources& resources) {
   PlannedRow row;
   const Problem self_attention = problem.self_attention();
   row.problem = variant.self_attention_only ? self_attention : problem;
   row.variant = &variant;
   row.pass = pass;
-  row.id = row_id(row.problem, variant, pass);
+  row.id = row_id(row.problem, variant, pass, settings);
   row.baseline = self_attention.id();
   row.total_queries = problem.batch * problem.tokens() * problem.heads;
   row.refusal = invalid(row.problem);
   if (row.refusal) return row;
 
   const bool affordable =
-      oracle_seconds(row.problem, row.total_queries) / machine.threads <= settings.verify.budget_seconds;
+      oracle_seconds(row.problem, row.total_queries) / resources.threads <= settings.verify.budget_seconds;
   row.verified_queries = affordable ? row.total_queries : std::min(row.total_queries, settings.verify.sampled_queries);
-  row.gradient_sample = choose_gradient_sample(row, settings.verify, machine.threads);
+  row.gradient_sample = choose_gradient_sample(row, settings.verify, resources.threads);
   row.attended_pairs = row.problem.attended_pairs();
   for (Pass each : passes_of(pass)) {
     row.useful_flops += row.problem.useful_flops(each);
@@ -192,37 +224,41 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
 
   // The tensors alone first: what a variant says about problems beyond any machine's memory need not fit in 64 bits.
   row.memory_bytes = tensors_and_oracle_bytes(row);
-  row.refusal = too_much_memory(row, machine);
+  row.refusal = too_much_memory(row, resources);
   if (row.refusal) return row;
 
-  for (Pass each : passes_of(pass)) {
-    row.executed_flops += variant.executed_flops(row.problem, each);
-    row.workspace_bytes = std::max(row.workspace_bytes, variant.workspace_bytes(row.problem, each, machine.threads));
+  row.refusal = add_plans(row, settings, resources);
+  if (row.refusal) return row;
+  for (const auto* plan : {&row.forward, &row.backward}) {
+    if (!*plan) continue;
+    row.executed_flops += (*plan)->executed_flops();
+    row.workspace_bytes = std::max(row.workspace_bytes, (*plan)->workspace_bytes(resources.threads));
   }
   row.memory_bytes += row.workspace_bytes;
-  row.refusal = too_much_memory(row, machine);
+  row.refusal = too_much_memory(row, resources);
   if (row.refusal) return row;
 
-  row.seconds = oracle_seconds(row.problem, row.verified_queries) / machine.threads +
-                timing_seconds(settings.timing, call_seconds(variant, row.problem, pass, machine.threads));
+  row.seconds = oracle_seconds(row.problem, row.verified_queries) / resources.threads +
+                timing_seconds(settings.timing, call_seconds(row, resources.threads));
   if (const auto& sample = row.gradient_sample) {
     row.seconds +=
-        gradient_sample_seconds(row.problem, sample->queries, sample->keys, sample->extra_tokens) / machine.threads;
+        gradient_sample_seconds(row.problem, sample->queries, sample->keys, sample->extra_tokens) / resources.threads;
   } else if (pass == config::RowPass::forward_backward) {
     row.seconds += gradient_oracle_seconds(row.problem);
   }
   return row;
 }
 
-Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine) {
+RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::string& filter,
+                      const Resources& resources) {
   require_different_names(configs);
-  Planner planner(filter, machine);
+  Planner planner(filter, resources);
   for (const config::Config& config : configs) {
     for (const config::Run& run : config.settings.runs) {
       const config::Selection selection = config::select(config, run);
       for (const config::ProblemSettings* problem : selection.problems) {
         for (const ElementType type : selection.types) {
-          for (const config::RowPass pass : selection.passes) planner.add_group(config, *problem, type, pass);
+          for (const config::RowPass pass : selection.passes) planner.add_group(config, run, *problem, type, pass);
         }
       }
     }
@@ -231,7 +267,7 @@ Plan make_plan(const std::vector<config::Config>& configs, const std::string& fi
   return planner.take();
 }
 
-void skip_finished(Plan& plan, const std::vector<std::string>& finished) {
+void skip_finished(RunPlan& plan, const std::vector<std::string>& finished) {
   const std::set<std::string> done(finished.begin(), finished.end());
   for (Group& group : plan.groups) {
     std::erase_if(group.rows, [&done](const PlannedRow& row) { return done.contains(row.id); });

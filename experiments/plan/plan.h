@@ -7,21 +7,16 @@
 #include <vector>
 
 #include "core/kernels/registry.h"
+#include "core/plan.h"
 #include "core/problem.h"
 #include "experiments/config/config.h"
+#include "experiments/verification/sample.h"
 
 namespace nalab::plan {
 
-/// Rows of the gradients that are compared with the oracle if comparing all would take too long.
-struct GradientSample {
-  int64_t queries = 0;       ///< rows of dq
-  int64_t keys = 0;          ///< rows of dk, and of dv
-  int64_t extra_tokens = 0;  ///< rows of dextra_k, and of dextra_v
-};
-
 /// One (problem, variant, type, pass).
 struct PlannedRow {
-  std::string id;        ///< stable: problem id, variant and pass; no '/'
+  std::string id;        ///< stable: problem id, variant, pass, and tilings other than the best; no '/'
   int64_t position = 0;  ///< among all that the configurations request, filtered or not, counted from 0
   std::string config;    ///< name of the configuration that asked for it first
   std::string label;     ///< of the problem; kSelfAttention for a baseline row that was added to it
@@ -29,11 +24,13 @@ struct PlannedRow {
   Problem problem;       ///< what is computed
   const Variant* variant = nullptr;
   config::RowPass pass = config::RowPass::forward;
-  std::optional<std::string> refusal;  ///< why the row is not run; unset if it is
+  std::optional<std::string> refusal;   ///< why the row is not run; unset if it is
+  std::optional<nalab::Plan> forward;   ///< what is called; unset for a refused row
+  std::optional<nalab::Plan> backward;  ///< the same; unset for a row of the forward pass
 
   int64_t total_queries = 0;     ///< rows of out
   int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle; 0 for an invalid problem
-  std::optional<GradientSample> gradient_sample;  ///< set if not all gradients are to be compared
+  std::optional<verification::GradientSample> gradient_sample;  ///< set if not all gradients are to be compared
   int64_t attended_pairs =
       0;  ///< of one head of one batch entry; 0 for an invalid problem, like the fields that follow
   int64_t useful_flops = 0;
@@ -57,7 +54,7 @@ struct Simulation {
   config::SimulationSettings settings;
 };
 
-struct Plan {
+struct RunPlan {
   std::vector<Group> groups;
   std::vector<Simulation> simulations;
   int64_t repeated = 0;  ///< rows and simulations asked for again; they run once
@@ -65,29 +62,33 @@ struct Plan {
   int64_t rows() const;
 };
 
-/// What a plan must know about the machine.
-struct Machine {
+/// What rows may use.
+struct Resources {
   int64_t memory_bytes = 0;
   int threads = 1;
+  Isa isa = choose_isa();
+  std::string arithmetic = {};  ///< where it computes the row; empty: by preference
 };
 
 inline constexpr const char* kSelfAttention = "self attention";
 
-/// "56x56_w7x7_..._f32.naive.forward"
-std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass);
+/// "56x56_w7x7_..._f32.naive.forward", and ".static" or the text of a tiling after it unless the best one is meant.
+std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass,
+                   const config::Settings& settings);
 
 /// The row of a valid problem and a variant, refused if the variant does not support it or if the machine has too
 /// little memory for it. A variant of self attention gets the problem's counterpart, which may break rules of its own:
 /// then the row is refused for them.
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
-                    const config::Settings& settings, const Machine& machine);
+                    const config::Settings& settings, const Resources& resources);
 
 /// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
 /// problem's label, contains a match of the regular expression `filter`. Throws Error if the filter is not a valid
 /// regular expression or matches nothing, or if two configurations have the same name.
-Plan make_plan(const std::vector<config::Config>& configs, const std::string& filter, const Machine& machine);
+RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::string& filter,
+                      const Resources& resources);
 
 /// Removes the rows and simulations with these ids.
-void skip_finished(Plan& plan, const std::vector<std::string>& finished);
+void skip_finished(RunPlan& plan, const std::vector<std::string>& finished);
 
 }  // namespace nalab::plan

@@ -27,8 +27,7 @@ double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
   if (both && row.variant->supports(row.problem, Pass::backward)) return 0;
   double oracle = oracle_seconds(row.problem, row.total_queries);
   if (both) oracle += gradient_oracle_seconds(row.problem);
-  const double call =
-      row.variant->name == "reference" ? oracle : static_cast<double>(row.useful_flops) / kFlopsPerSecond;
+  const double call = row.variant->is_oracle ? oracle : static_cast<double>(row.useful_flops) / kFlopsPerSecond;
   return std::min(oracle, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
 }
 
@@ -72,7 +71,7 @@ store::Shard parse_shard(const std::string& text) {
   return shard;
 }
 
-void take_shard(Plan& plan, const store::Shard& shard) {
+void take_shard(RunPlan& plan, const store::Shard& shard) {
   const auto mine = static_cast<std::size_t>(shard.index - 1);
   const std::vector<std::size_t> shards = shards_of(plan.groups, static_cast<std::size_t>(shard.count));
   std::vector<Group> kept;

@@ -18,6 +18,6 @@ store::Shard parse_shard(const std::string& text);
 /// cost depends on the configuration alone, never on the machine or on measurements, so that every machine gets the
 /// same shards. A shard may be empty. A baseline that several groups share is run once, in one shard: the speedups of
 /// one shard may lack it, those of the merged file have it.
-void take_shard(Plan& plan, const store::Shard& shard);
+void take_shard(RunPlan& plan, const store::Shard& shard);
 
 }  // namespace nalab::plan

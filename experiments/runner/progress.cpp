@@ -23,7 +23,7 @@ std::string outcome(const store::Row& row) {
 
 }  // namespace
 
-ProgressLines::ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* out, bool terminal)
+ProgressLines::ProgressLines(const plan::RunPlan& plan, Clock& clock, std::FILE* out, bool terminal)
     : clock_(clock), out_(out), terminal_(terminal), groups_(plan.groups.size()), start_(clock.seconds()) {
   for (const plan::Group& group : plan.groups) expected_ += expected_seconds(group);
 }

@@ -14,7 +14,7 @@ namespace nalab::runner {
 class ProgressLines : public Progress {
  public:
   /// `out` gets the lines. The line in progress is printed as well if `terminal` says that it can be erased.
-  ProgressLines(const plan::Plan& plan, Clock& clock, std::FILE* out, bool terminal);
+  ProgressLines(const plan::RunPlan& plan, Clock& clock, std::FILE* out, bool terminal);
 
   void started(const plan::Group& group) override;
   void finished(std::span<const store::FinishedRow> rows) override;

@@ -10,7 +10,7 @@
 #include "core/tensor/buffer.h"
 #include "experiments/runner/simulation.h"
 #include "experiments/runner/tensors.h"
-#include "experiments/runner/verification.h"
+#include "experiments/verification/verifier.h"
 #include "store/rows.h"
 #include "store/samples.h"
 
@@ -26,7 +26,7 @@ constexpr int64_t kPackingSamples = 5;
 constexpr int64_t kSampleBytes = 1 << 20;
 
 /// What is known about a row before it runs; refused if the plan says so.
-store::FinishedRow planned(const plan::PlannedRow& row, Isa isa, int threads) {
+store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   store::Row r;
   r.id = row.id;
   r.position = row.position;
@@ -36,8 +36,15 @@ store::FinishedRow planned(const plan::PlannedRow& row, Isa isa, int threads) {
   store::describe(row.problem, r);
   r.variant = row.variant->name;
   r.pass = config::name(row.pass);
-  r.isa = name(isa);
-  store::infer_arithmetic(r);
+  if (row.forward) {
+    r.isa = name(row.forward->isa());
+    r.arithmetic = row.forward->arithmetic_name();
+    r.tiling = row.forward->tiling_text();
+  }
+  if (row.backward) {
+    r.backward_arithmetic = row.backward->arithmetic_name();
+    r.backward_tiling = row.backward->tiling_text();
+  }
   r.threads = threads;
   r.status = row.refusal ? kRefused : kDone;
   r.reason = row.refusal.value_or("");
@@ -53,9 +60,9 @@ store::FinishedRow planned(const plan::PlannedRow& row, Isa isa, int threads) {
 /// One group while it runs.
 class GroupRun {
  public:
-  GroupRun(const plan::Group& group, Isa isa, Workers& workers, Clock& clock)
-      : group_(group), workers_(workers), clock_(clock), execution_{isa, workers, {}} {
-    for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, isa, workers.threads()));
+  GroupRun(const plan::Group& group, Workers& workers, Clock& clock)
+      : group_(group), workers_(workers), clock_(clock), execution_{workers, {}} {
+    for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, workers.threads()));
   }
 
   std::vector<store::FinishedRow> run() {
@@ -94,19 +101,19 @@ class GroupRun {
     for (const std::size_t i : still_good()) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
     const plan::PlannedRow& any = group_.rows.front();
     tensors_ = std::make_unique<GroupTensors>(any.problem, any.pass, group_.settings.seed, workers_);
-    verifier_ = std::make_unique<Verifier>(*tensors_, group_.settings, workers_);
+    verifier_ = std::make_unique<verification::Verifier>(tensors_->all(), workers_);
     workspace_ = AlignedBuffer<std::byte>(workspace);
     execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
 
   void compute(const plan::PlannedRow& row) {
-    row.variant->forward(row.problem, tensors_->inputs(), tensors_->outputs(), execution_);
-    if (row.pass == config::RowPass::forward) return;
-    row.variant->backward(row.problem, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
+    row.variant->forward(*row.forward, tensors_->inputs(), tensors_->outputs(), execution_);
+    if (!row.backward) return;
+    row.variant->backward(*row.backward, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
   }
 
   /// The packing of a row's forward call.
-  void pack(const plan::PlannedRow& row) { row.variant->pack(row.problem, tensors_->inputs(), execution_); }
+  void pack(const plan::PlannedRow& row) { row.variant->pack(*row.forward, tensors_->inputs(), execution_); }
 
   /// Makes the row's call, or a part of it. Returns false if it threw; the row then has its final status.
   bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
@@ -127,19 +134,20 @@ class GroupRun {
     store::FinishedRow& finished = finished_[i];
     tensors_->poison(workers_);
     if (!call(i)) return;
-    const Verdict verdict = verifier_->verify(row);
-    finished.row.verified_queries = verdict.verified_queries;
-    finished.row.error_frobenius = verdict.error_frobenius;
-    finished.row.error_max = verdict.error_max;
-    finished.row.bound_frobenius = verdict.bound_frobenius;
-    finished.row.bound_max = verdict.bound_max;
-    finished.row.reason = verdict.not_verified;
+    const auto result =
+        verifier_->verify(row.problem, {row.verified_queries, row.gradient_sample, group_.settings.seed});
+    finished.row.verified_queries = result.verified_queries;
+    finished.row.error_frobenius = result.worst_frobenius().error;
+    finished.row.bound_frobenius = result.worst_frobenius().bound;
+    finished.row.error_max = result.worst_max().error;
+    finished.row.bound_max = result.worst_max().bound;
+    finished.row.reason = verification::not_verified(result);
     const config::TensorStorage storage = group_.settings.store.tensors;
     if (storage == config::TensorStorage::all ||
         (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes)) {
       finished.tensors = tensors_->stored();
     }
-    if (!verdict.failure.empty()) end(i, kFailed, verdict.failure);
+    if (!result.ok()) end(i, kFailed, result.failure());
   }
 
   void warm_up(std::size_t i) {
@@ -192,7 +200,7 @@ class GroupRun {
   Execution execution_;
   AlignedBuffer<std::byte> workspace_;
   std::unique_ptr<GroupTensors> tensors_;
-  std::unique_ptr<Verifier> verifier_;
+  std::unique_ptr<verification::Verifier> verifier_;
   std::vector<store::FinishedRow> finished_;
 };
 
@@ -205,8 +213,7 @@ void count(std::span<const store::FinishedRow> rows, Totals& totals) {
 
 }  // namespace
 
-Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
-           Progress& progress) {
+Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, store::ResultsSink& sink, Progress& progress) {
   Totals totals;
   if (!plan.simulations.empty()) {
     std::vector<store::SimulationRow> rows;
@@ -216,7 +223,7 @@ Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, stor
   }
   for (const plan::Group& group : plan.groups) {
     progress.started(group);
-    const std::vector<store::FinishedRow> rows = GroupRun(group, isa, workers, clock).run();
+    const std::vector<store::FinishedRow> rows = GroupRun(group, workers, clock).run();
     sink.append(rows);
     count(rows, totals);
     progress.finished(rows);

@@ -30,7 +30,6 @@ struct Totals {
 /// Runs a plan: its simulations, which take hardly any time, then all groups in order. A row whose result is
 /// wrong, or that throws, gets the status failed and no samples; if allocation fails, the row is refused.
 /// Throws what the sink throws.
-Totals run(const plan::Plan& plan, Isa isa, Workers& workers, Clock& clock, store::ResultsSink& sink,
-           Progress& progress);
+Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, store::ResultsSink& sink, Progress& progress);
 
 }  // namespace nalab::runner

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/kernels/attention.h"
 #include "core/parallel.h"
 #include "core/problem.h"
+#include "core/tensor_set.h"
 #include "experiments/config/config.h"
 #include "store/schema.h"
 
@@ -20,10 +20,11 @@ class GroupTensors {
   /// Throws std::bad_alloc if allocation fails.
   GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers);
 
-  Inputs inputs() const;
-  Outputs outputs();
-  SavedForBackward saved() const;
-  Gradients gradients();
+  Inputs inputs() const { return tensors_.inputs(); }
+  Outputs outputs() { return tensors_.outputs(); }
+  SavedForBackward saved() const { return tensors_.saved(); }
+  Gradients gradients() { return tensors_.gradients(); }
+  const TensorSet& all() const { return tensors_; }
 
   /// Fills all results with NaN, so that elements that a variant does not write are found.
   void poison(Workers& workers);
@@ -31,27 +32,9 @@ class GroupTensors {
   /// Inputs and results as float32, as a results file stores them.
   std::vector<store::StoredTensor> stored() const;
 
-  const Tensor& out() const { return out_; }
-  const Tensor& lse() const { return lse_; }
-  const Tensor& v() const { return v_; }
-  const Tensor& dout() const { return dout_; }
-
-  struct Named {
-    const char* name;
-    const Tensor* tensor;
-  };
-  /// The gradients by name, including those of extra tokens if there are any; empty for a forward pass.
-  std::vector<Named> named_gradients() const;
-
  private:
-  std::vector<int64_t> layout_;  ///< extents of the problem's own axes
-  bool backward_ = false;
-  bool extra_ = false;
-  Tensor q_, k_, v_, extra_k_, extra_v_, dout_;
-  Tensor out_, lse_, dq_, dk_, dv_, dextra_k_, dextra_v_;
+  Problem problem_;
+  TensorSet tensors_;
 };
-
-/// The elements of a contiguous tensor, in order, as float.
-std::vector<float> to_floats(const Tensor& tensor);
 
 }  // namespace nalab::runner

@@ -10,6 +10,7 @@
 
 #include "core/compare.h"
 #include "core/simd/isa.h"
+#include "core/tensors.h"
 #include "store/cases.h"
 #include "store/hdf5.h"
 #include "tests/cli/run_nalab.h"
@@ -59,7 +60,7 @@ TEST_P(AttendVariant, WritesWhatIsExpected) {
     EXPECT_EQ(std::set<std::string>(tensors.begin(), tensors.end()).size(), c.expected.size());
     for (const auto& [tensor, expected] : c.expected) {
       const auto dataset = open_dataset(group, tensor);
-      EXPECT_EQ(shape_of(dataset), store::tensor_extents(c.problem, tensor)) << name << ' ' << tensor;
+      EXPECT_EQ(shape_of(dataset), find_tensor(c.problem, tensor)->extents(c.problem)) << name << ' ' << tensor;
       const TensorKind kind = tensor.front() == 'd' ? TensorKind::gradient : TensorKind::output;
       // 100: more than any score of these cases.
       const auto comparison = compare(read_values<float>(dataset), expected, tolerance(ElementType::f32, kind, 100),
@@ -83,6 +84,21 @@ TEST(Attend, BackwardGivesTheSameBytesForEveryThreadCount) {
       }
     }
   }
+}
+
+TEST(Attend, TilingDecidesTheBits) {
+  const TemporaryFolder folder;
+  const auto out = [&](const std::string& file, const std::vector<std::string>& options) {
+    std::vector<std::string> arguments{"attend", kSmallCases, folder.file(file), "--cases", "3d_gqa_extra_kv"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    const Outcome run = run_nalab(folder, arguments);
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    return output(folder.file(file), "3d_gqa_extra_kv", "out");
+  };
+  const auto best = out("best", {});
+  EXPECT_EQ(out("same", {"--tiling", "best", "--arithmetic", "f32_fma"}), best);
+  EXPECT_NE(out("other", {"--tiling", "q1x4x4_s1x1x1_kv1x1x1_l16_h1_b8"}), best);
+  EXPECT_EQ(out("static", {"--tiling", "static"}).size(), best.size());
 }
 
 TEST(Attend, ForwardAloneWritesNoGradients) {
@@ -132,6 +148,8 @@ TEST(Attend, InstructionSetIsHonoured) {
   const Outcome unknown = run_nalab(folder, {"attend", kSmallCases, path}, "NALAB_ISA=sse9");
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_EQ(unknown.err, "nalab: instruction set 'sse9' is none of baseline, avx2, avx512, avx512bf16\n");
+  EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, path}, "NALAB_ARITHMETIC=f8_fma").err,
+            "nalab: arithmetic 'f8_fma' is none of bf16_dot, f32_fma, f64_scalar\n");
 }
 
 TEST(Attend, RefusesToOverwriteItsInput) {
@@ -205,6 +223,17 @@ TEST(Attend, BackwardNeedsDout) {
   EXPECT_EQ(run_nalab(folder, {"attend", in, folder.file("out.h5")}).exit_code, 0);
 }
 
+TEST(Attend, EveryPlanIsMadeBeforeAnyWork) {
+  const TemporaryFolder folder;
+  const std::string& in = kSmallCases;
+  // The first of the cases has four query heads for a kv head, the second one.
+  const std::string tiling = "q1x4x4_s1x1x1_kv1x1x1_l16_h2_b8";
+  expect_refusal(folder, {"--tiling", tiling, "--cases", "3d_(gqa|rect)"}, in,
+                 in + ": group 3d_rect_even: tiling " + tiling + ": h must divide the 1 query heads of a kv head");
+  expect_refusal(folder, {"--variant", "naive", "--tiling", "static", "--cases", "1d_one"}, in,
+                 in + ": group 1d_one_token: tiling 'static': variant naive has no tiles");
+}
+
 TEST(Attend, BadRequests) {
   const TemporaryFolder folder;
   const std::string& in = kSmallCases;
@@ -220,7 +249,8 @@ TEST(Attend, BadRequests) {
                       "out");
   const Outcome unknown = run_nalab(folder, {"attend", in, folder.file("out.h5"), "--variant", "magic"});
   EXPECT_EQ(unknown.exit_code, 2);
-  EXPECT_THAT(unknown.err, testing::StartsWith("nalab: variant 'magic' is none of reference, dense, naive"));
+  EXPECT_THAT(unknown.err,
+              testing::StartsWith("nalab: variant 'magic' is none of fused, dense, gemm, naive, reference"));
 }
 
 TEST(Attend, OutputThatCannotBeWritten) {

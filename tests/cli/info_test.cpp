@@ -22,10 +22,13 @@ TEST(Info, JsonHasEveryFieldInBaseUnits) {
   EXPECT_THAT(json.at("isas").get<std::string>(), HasSubstr("baseline"));
   EXPECT_GT(json.at("cores"), 0);
   EXPECT_GT(json.at("memory_bytes"), int64_t{64} << 20);
-  const auto& peak = json.at("peaks").at(0);
-  EXPECT_EQ(peak.at("name"), "f32_fma");
-  EXPECT_GT(peak.at("one_thread"), 1e9);
-  EXPECT_GT(peak.at("all_threads"), 1e9);
+  // Those of the arithmetics that are available here, in order of preference.
+  ASSERT_EQ(json.at("peaks").size(), cpu_supports(Isa::avx512bf16) ? 2u : 1u);
+  EXPECT_EQ(json.at("peaks").back().at("name"), "f32_fma");
+  for (const auto& peak : json.at("peaks")) {
+    EXPECT_GT(peak.at("one_thread"), 1e9);
+    EXPECT_GT(peak.at("all_threads"), 1e9);
+  }
   EXPECT_GT(json.at("copy_bandwidth"), 1e8);
   for (const char* field : {"cpu", "os", "compiler", "flags", "libraries", "revision"}) {
     EXPECT_NE(json.at(field).get<std::string>(), "") << field;
@@ -44,10 +47,8 @@ TEST(Info, TheEnvironmentForcesInstructionSetAndThreads) {
   const auto json = nlohmann::json::parse(outcome.out);
   EXPECT_EQ(json.at("isa"), "baseline");
   EXPECT_EQ(json.at("threads"), 1);
-  // A rate of the CPU, whatever the instruction set in use.
-  const auto& peaks = json.at("peaks");
-  ASSERT_EQ(peaks.size(), cpu_supports(Isa::avx512bf16) ? 2u : 1u);
-  EXPECT_EQ(peaks.back().at("name"), peaks.size() == 2 ? "bf16_dot" : "f32_fma");
+  ASSERT_EQ(json.at("peaks").size(), 1u) << "what may not be used has no peak";
+  EXPECT_EQ(json.at("peaks").at(0).at("name"), "f32_fma");
 }
 
 TEST(Info, PrintsALineForEachField) {
@@ -56,7 +57,7 @@ TEST(Info, PrintsALineForEachField) {
   EXPECT_THAT(outcome.out, testing::ContainsRegex("\nisa +baseline\n"));
   EXPECT_THAT(outcome.out,
               testing::ContainsRegex("\npeak f32_fma +[0-9.]+ GFLOP/s on one thread, [0-9.]+ GFLOP/s on all\n"));
-  EXPECT_EQ(outcome.out.find("\npeak bf16_dot ") != std::string::npos, cpu_supports(Isa::avx512bf16));
+  EXPECT_EQ(outcome.out.find("\npeak bf16_dot "), std::string::npos);
 }
 
 TEST(Info, RefusesInOneLine) {

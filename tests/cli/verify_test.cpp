@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/tensors.h"
 #include "store/cases.h"
 #include "store/hdf5.h"
 #include "store/results.h"
@@ -26,6 +27,21 @@ TEST(VerifyCases, AllVariantsAndTypesAgree) {
   EXPECT_THAT(run.out, AllOf(HasSubstr(" 0 failed; "), Not(HasSubstr("FAIL"))));
   EXPECT_THAT(run.out, HasSubstr("skipped: dense computes self attention only"));
   EXPECT_THAT(run.out, AllOf(HasSubstr("  f16   new, oracle"), HasSubstr("  bf16  new, oracle")));
+}
+
+TEST(VerifyCases, AllIncludesStaticKvTiling) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> one_case{"verify", kSmallCases, "--cases", "3d_gqa"};
+  const auto lines = [&](const std::vector<std::string>& options) {
+    std::vector<std::string> arguments = one_case;
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    return run_nalab(folder, arguments).out;
+  };
+  EXPECT_THAT(lines({}), HasSubstr("  fused static "));
+  EXPECT_THAT(lines({"--tiling", "best"}), Not(HasSubstr(" static ")));
+  EXPECT_THAT(lines({"--variant", "fused"}), Not(HasSubstr(" static ")));
+  EXPECT_THAT(lines({"--tiling", "static"}),
+              AllOf(HasSubstr("skipped: tiling 'static': variant naive has no tiles\n"), HasSubstr(" 0 failed; ")));
 }
 
 TEST(VerifyCases, OneVariantOneTypeSomeCases) {
@@ -111,6 +127,8 @@ TEST(Verify, BadRequests) {
        std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt: is not an HDF5 file"},
       {{out}, out + ": attribute schema is 'nalab.outputs/1', must be 'nalab.cases/1' or 'nalab.results/1'"},
       {{kSmallCases, "--dtype", "int8"}, "element type 'int8' is none of f32, bf16, f16"},
+      {{kSmallCases, "--arithmetic", "f8_fma"}, "arithmetic 'f8_fma' is none of bf16_dot, f32_fma, f64_scalar"},
+      {{kSmallCases, "--tiling", "q1"}, "tiling 'q1' must be written as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256"},
       {{kSmallCases, "--cases", "["}, "--cases '[' is not a regular expression"},
       {{kSmallCases, "--cases", "4d"}, kSmallCases + ": --cases '4d' matches none of 14"},
   };
@@ -146,16 +164,15 @@ class VerifyResults : public testing::Test {
     row_.variant = "reference";
     row_.type = "f32";
     row_.pass = "forward_backward";
-    for (const auto& [name, data] : {std::pair{"q", &c.q},
-                                     {"k", &c.k},
-                                     {"v", &c.v},
-                                     {"extra_k", &*c.extra_k},
-                                     {"extra_v", &*c.extra_v},
-                                     {"dout", &*c.dout}}) {
-      tensors_.push_back({name, store::tensor_extents(problem_, name), *data});
-    }
-    for (const auto& [name, data] : c.expected) {
-      tensors_.push_back({name, store::tensor_extents(problem_, name), {data.begin(), data.end()}});
+    for (const TensorInfo& info : tensors_of(problem_, true)) {
+      const std::string name(info.name);
+      std::vector<float> data;
+      if (info.is_result()) {
+        data.assign(c.expected.at(name).begin(), c.expected.at(name).end());
+      } else {
+        data = c.tensors.at(name);
+      }
+      tensors_.push_back({name, info.extents(problem_), data});
     }
   }
 
@@ -215,6 +232,26 @@ TEST_F(VerifyResults, OptionsChooseRows) {
   EXPECT_EQ(verify({{row_, tensors_}}, {"--dtype", "bf16"}).err,
             "nalab: " + path_ + ": nothing was compared, 0 skipped\n");
   EXPECT_EQ(verify({{row_, tensors_}}, {"--variant", "naive"}).exit_code, 2);
+}
+
+TEST_F(VerifyResults, AreComputedAgainWithTheStoredTiling) {
+  row_.variant = "fused";
+  row_.tiling = "q1x4x8_s1x1x1_kv1x1x1_l32_h1_b64";
+  row_.backward_tiling = "q2x2x4_s1x1x1_kv1x1x1_l16_h1_b64";
+  row_.arithmetic = row_.backward_arithmetic = "f32_fma";
+  EXPECT_THAT(verify({{row_, tensors_}}).out, HasSubstr("\n2 compared: 2 ok, 0 failed; 0 skipped\n"));
+  row_.tiling = "q1x4x8_s1x1x1_kv1x1x1_l32_h3_b64";
+  EXPECT_THAT(verify({{row_, tensors_}}).out,
+              AllOf(HasSubstr("skipped: tiling q1x4x8_s1x1x1_kv1x1x1_l32_h3_b64: h must divide the 4 query heads"),
+                    HasSubstr("\n1 compared: 1 ok, 0 failed; 1 skipped\n")));
+  EXPECT_THAT(verify({{row_, tensors_}}, {"--tiling", "best"}).out, HasSubstr("\n2 compared: 2 ok"))
+      << "an option goes before what is stored";
+}
+
+TEST_F(VerifyResults, TheFormerStaticVariantIsFused) {
+  row_.variant = "fused_static";
+  EXPECT_THAT(verify({{row_, tensors_}}, {"--variant", "fused"}).out,
+              AllOf(HasSubstr("  fused_static "), HasSubstr("\n2 compared: 2 ok, 0 failed; 0 skipped\n")));
 }
 
 TEST_F(VerifyResults, WithoutTensorsThereIsNothingToCompare) {

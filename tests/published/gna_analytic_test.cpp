@@ -63,7 +63,7 @@ void expect_row(const SimulationSettings& s, const PublishedTable& table, const 
   const YAML::Node tiles = gna["tiles_blackwell"][window];
   EXPECT_EQ(s.q_tile, tiles["q"].as<Extents>());
   EXPECT_EQ(s.kv_tile, tiles["kv"].as<Extents>());
-  EXPECT_EQ(s.kv_tiling, simulator::KvTiling::static_tiles);
+  EXPECT_EQ(s.kv_tiling, geometry::KvTiling::static_tiles);
   EXPECT_EQ(s.tiles_note != "published", tiles["inferred"].as<bool>()) << s.tiles_note;
   const bool excused = window == "Cosmos-7B 16x32x48" && text_of(s.problem.stride) == "1x1x1";
   EXPECT_EQ(!s.exception.empty(), excused) << s.exception;
@@ -87,7 +87,7 @@ TEST(GnaAnalytic, ConfigurationHoldsThePublishedRowsInTheirOrder) {
 }
 
 TEST(GnaAnalytic, ReportSaysReproducedButOfTheTwoKnownExceptions) {
-  const plan::Plan plan = plan::make_plan({gna_analytic()}, "", {});
+  const plan::RunPlan plan = plan::make_run_plan({gna_analytic()}, "", {});
   store::Results results;
   for (const plan::Simulation& simulation : plan.simulations) {
     results.simulations.push_back(runner::simulate(simulation));

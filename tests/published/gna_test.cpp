@@ -24,7 +24,7 @@ Problem problem_of(const Extents& layout, const Extents& window, const Extents& 
   return problem;
 }
 
-Tiles tiles_of(const YAML::Node& node) { return {node["q"].as<Extents>(), node["kv"].as<Extents>()}; }
+TileShapes tiles_of(const YAML::Node& node) { return {node["q"].as<Extents>(), node["kv"].as<Extents>()}; }
 
 /// "18x24x24"
 std::string text_of(const Extents& extents) {

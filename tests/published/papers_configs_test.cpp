@@ -131,10 +131,10 @@ TEST(PapersConfigs, QuickFormsTakeEnoughSamplesForTheirClaims) {
     EXPECT_GE(timing.min_samples, needed) << name;
     EXPECT_GE(timing.max_samples, needed) << name;
     // No sample is taken once the earlier ones add up to max_seconds.
-    const plan::Plan plan = plan::make_plan({quick}, "", {int64_t{1} << 40, 2});
+    const plan::RunPlan plan = plan::make_run_plan({quick}, "", {int64_t{1} << 40, 2});
     for (const plan::Group& group : plan.groups) {
       for (const plan::PlannedRow& row : group.rows) {
-        const double call = plan::call_seconds(*row.variant, row.problem, row.pass, 2);
+        const double call = plan::call_seconds(row, 2);
         EXPECT_LT(static_cast<double>(needed - 1) * call, timing.max_seconds) << row.id;
       }
     }

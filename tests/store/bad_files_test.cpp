@@ -80,9 +80,11 @@ void write(const std::string& path, const Draft& draft) {
 }
 
 /// What reading all of a file is refused with.
-std::string refusal(const std::string& path) {
+template <class Result = Case>
+std::string refusal(const std::string& path,
+                    Result (*read)(const std::string& path, const std::string& name) = &read_case) {
   try {
-    for (const std::string& name : case_names(path)) read_case(path, name);
+    for (const std::string& name : case_names(path)) read(path, name);
   } catch (const Error& error) {
     return error.what();
   }
@@ -223,6 +225,7 @@ TEST_P(BadCaseFiles, IsRefusedInOneLine) {
   GetParam().breaks(draft);
   write(path, draft);
   EXPECT_EQ(refusal(path), path + ": " + GetParam().line);
+  EXPECT_EQ(refusal(path, &read_case_header), refusal(path)) << "a header is checked no less";
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, BadCaseFiles, testing::ValuesIn(kBadCases),

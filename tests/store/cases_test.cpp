@@ -28,9 +28,10 @@ TEST(Cases, ReadsEveryCaseOfTheSmallFile) {
     const Case c = read_case(kSmallCases, name);
     EXPECT_EQ(c.name, name);
     EXPECT_THAT(c.problem.violations(), IsEmpty());
-    EXPECT_TRUE(c.dout.has_value());
-    EXPECT_EQ(c.problem.extra_tokens > 0, c.extra_k.has_value());
-    EXPECT_EQ(c.expected.size(), c.extra_k ? 7u : 5u) << name;
+    EXPECT_TRUE(c.backward && c.has_expected);
+    const bool extra = c.problem.extra_tokens > 0;
+    EXPECT_EQ(c.tensors.size(), extra ? 6u : 4u) << name;
+    EXPECT_EQ(c.expected.size(), extra ? 7u : 5u) << name;
     EXPECT_EQ(static_cast<int64_t>(c.expected.at("lse").size()),
               c.problem.batch * c.problem.tokens() * c.problem.heads);
   }
@@ -39,11 +40,11 @@ TEST(Cases, ReadsEveryCaseOfTheSmallFile) {
 TEST(Cases, ReadsTheProblemOfACase) {
   const Case c = read_case(kSmallCases, "3d_batch_2_causal_all");
   EXPECT_EQ(c.problem.id(), "5x7x6_w3x4x2_s2x1x2_d1x1x3_c1x1x1_b2_h2_kv1_dk16_dv24_e0_scale0.25_f32");
-  EXPECT_THAT(c.q, SizeIs(2 * 5 * 7 * 6 * 2 * 16));
-  EXPECT_THAT(c.v, SizeIs(2 * 5 * 7 * 6 * 1 * 24));
+  EXPECT_THAT(c.tensors.at("q"), SizeIs(2 * 5 * 7 * 6 * 2 * 16));
+  EXPECT_THAT(c.tensors.at("v"), SizeIs(2 * 5 * 7 * 6 * 1 * 24));
   const Case extra = read_case(kSmallCases, "1d_extra_kv");
   EXPECT_EQ(extra.problem.extra_tokens, 17);
-  EXPECT_THAT(*extra.extra_v, SizeIs(17 * 2 * 32));
+  EXPECT_THAT(extra.tensors.at("extra_v"), SizeIs(17 * 2 * 32));
 }
 
 TEST(Cases, LseOfOneTokenIsItsScore) {
@@ -55,29 +56,23 @@ TEST(Cases, LseOfOneTokenIsItsScore) {
     for (int64_t h = 0; h < p.heads; ++h) {
       double score = 0;
       for (int64_t d = 0; d < p.head_dim; ++d) {
-        score += double(c.q[(b * p.heads + h) * p.head_dim + d]) *
-                 c.k[(b * p.heads_kv + h / (p.heads / p.heads_kv)) * p.head_dim + d];
+        score += double(c.tensors.at("q")[(b * p.heads + h) * p.head_dim + d]) *
+                 c.tensors.at("k")[(b * p.heads_kv + h / (p.heads / p.heads_kv)) * p.head_dim + d];
       }
       EXPECT_NEAR(c.expected.at("lse")[b * p.heads + h], score * p.effective_scale(), 1e-12);
     }
   }
 }
 
-TEST(Cases, TensorExtents) {
-  const Problem p{.axes = {{.extent = 4}, {.extent = 5}},
-                  .batch = 2,
-                  .heads = 6,
-                  .heads_kv = 3,
-                  .head_dim = 7,
-                  .head_dim_v = 8,
-                  .extra_tokens = 9};
-  EXPECT_THAT(tensor_extents(p, "q"), ElementsAre(2, 4, 5, 6, 7));
-  EXPECT_THAT(tensor_extents(p, "k"), ElementsAre(2, 4, 5, 3, 7));
-  EXPECT_THAT(tensor_extents(p, "dv"), ElementsAre(2, 4, 5, 3, 8));
-  EXPECT_THAT(tensor_extents(p, "extra_k"), ElementsAre(2, 9, 3, 7));
-  EXPECT_THAT(tensor_extents(p, "dextra_v"), ElementsAre(2, 9, 3, 8));
-  EXPECT_THAT(tensor_extents(p, "dout"), ElementsAre(2, 4, 5, 6, 8));
-  EXPECT_THAT(tensor_extents(p, "lse"), ElementsAre(2, 4, 5, 6));
+TEST(Cases, TheHeaderIsThatOfTheCase) {
+  for (const std::string& name : case_names(kSmallCases)) {
+    const Case c = read_case(kSmallCases, name);
+    const CaseHeader header = read_case_header(kSmallCases, name);
+    EXPECT_EQ(header.name, name);
+    EXPECT_EQ(header.problem, c.problem);
+    EXPECT_EQ(header.backward, c.backward);
+    EXPECT_EQ(header.has_expected, c.has_expected);
+  }
 }
 
 /// A file written with the plain HDF5 API in ways that a case file may be written.
@@ -129,9 +124,9 @@ TEST(Cases, ReadsWhatTheFormatLeavesOpen) {
   const Case c = read_case(path, "c");
   EXPECT_EQ(c.problem.id(), "6_w3_s2_d2_c1_b1_h1_kv1_dk2_dv2_e0_f32");
   EXPECT_FALSE(c.problem.scale.has_value());
-  EXPECT_FLOAT_EQ(c.q[11], 11.0f / 8);
-  EXPECT_THAT(*c.extra_k, IsEmpty());
-  EXPECT_FALSE(c.dout.has_value());
+  EXPECT_FLOAT_EQ(c.tensors.at("q")[11], 11.0f / 8);
+  EXPECT_THAT(c.tensors, SizeIs(3)) << "without extra tokens there are no tensors of them";
+  EXPECT_FALSE(c.backward);
   EXPECT_THAT(c.expected.at("lse"), ElementsAre(0.5, 0.5, 0.5, 0.5, 0.5, 0.5));
 }
 

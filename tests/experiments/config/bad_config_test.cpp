@@ -24,8 +24,8 @@ std::string problem(const std::string& keys) { return std::string(kHead) + "prob
 std::string grid(const std::string& keys) { return std::string(kHead) + "grids:\n  - {" + keys + "}\n"; }
 
 const std::string kTopKeys =
-    "name, table, about, timing, verify, store, seed, variants, types, passes, runs, baseline, quick, problems, grids, "
-    "simulations";
+    "name, table, about, timing, verify, store, seed, variants, types, passes, runs, baseline, tiling, "
+    "backward_tiling, quick, problems, grids, simulations";
 const std::string kProblemKeys =
     "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
     "scale";
@@ -87,6 +87,11 @@ const Bad kBad[] = {
      "x.yaml:2:11: variants: expected at least one value, got an empty list"},
     {"unknown baseline", top("baseline: all"),
      "x.yaml:3:11: baseline: expected one of " + variants_text("") + ", got 'all'"},
+    {"unknown tiling", top("tiling: fast"),
+     "x.yaml:3:9: tiling: expected best, static or a tiling such as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256, got 'fast'"},
+    {"tiling of a run that lacks a part", top("runs: [{backward_tiling: q1x4x8}]"),
+     "x.yaml:3:26: backward_tiling: expected best, static or a tiling such as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256, got "
+     "'q1x4x8'"},
     {"unknown type", top("types: [f32, f64]"), "x.yaml:3:14: types: expected one of f32, bf16, f16, got 'f64'"},
     {"unknown pass", top("passes: backward"),
      "x.yaml:3:9: passes: expected one of forward, forward_backward, got 'backward'"},
@@ -117,12 +122,13 @@ const Bad kBad[] = {
      "x.yaml:4:17: timing: max_samples 3 must be at least 9, min_samples"},
     {"problems under quick", top("quick: {problems: []}"),
      "x.yaml:3:19: problems: expected one of the keys timing, verify, store, seed, variants, types, passes, runs, "
-     "baseline, got an unknown key"},
+     "baseline, tiling, backward_tiling, got an unknown key"},
     {"mistake in the form not asked for", top("quick: {types: f64}"),
      "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
     // Runs.
     {"unknown key of a run", top("runs: [{type: f32}]"),
-     "x.yaml:3:15: type: expected one of the keys types, passes, sample, got an unknown key"},
+     "x.yaml:3:15: type: expected one of the keys types, passes, sample, tiling, backward_tiling, got "
+     "an unknown key"},
     {"runs that are no mappings", top("runs: [f32]"),
      "x.yaml:3:8: runs: expected a mapping of keys to values, got 'f32'"},
     {"no runs", top("runs: []"), "x.yaml:3:7: runs: expected at least one value, got an empty list"},

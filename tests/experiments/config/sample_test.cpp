@@ -59,7 +59,7 @@ quick: {runs: {types: f16}}
 problems: [{layout: 8, window: 3}]
 )";
   const auto rows = [&](Form form) {
-    const plan::Plan plan = plan::make_plan({load_text(text, form)}, "", {int64_t{1} << 40, 1});
+    const plan::RunPlan plan = plan::make_run_plan({load_text(text, form)}, "", {int64_t{1} << 40, 1});
     std::vector<std::string> ids;
     for (const plan::Group& group : plan.groups) {
       for (const plan::PlannedRow& row : group.rows) {

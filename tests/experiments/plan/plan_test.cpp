@@ -14,15 +14,15 @@ namespace nalab {
 namespace {
 
 using experiments_test::load_text;
-using plan::Machine;
-using plan::make_plan;
-using plan::Plan;
+using plan::make_run_plan;
+using plan::Resources;
+using plan::RunPlan;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr Machine kLarge{int64_t{1} << 40, 2};
+const Resources kLarge{int64_t{1} << 40, 2};
 
-std::vector<std::string> ids(const Plan& plan) {
+std::vector<std::string> ids(const RunPlan& plan) {
   std::vector<std::string> list;
   for (const plan::Group& group : plan.groups) {
     for (const plan::PlannedRow& row : group.rows) list.push_back(row.id);
@@ -30,7 +30,7 @@ std::vector<std::string> ids(const Plan& plan) {
   return list;
 }
 
-const plan::PlannedRow& row_of(const Plan& plan, const std::string& id) {
+const plan::PlannedRow& row_of(const RunPlan& plan, const std::string& id) {
   for (const plan::Group& group : plan.groups) {
     for (const plan::PlannedRow& row : group.rows) {
       if (row.id == id) return row;
@@ -41,7 +41,7 @@ const plan::PlannedRow& row_of(const Plan& plan, const std::string& id) {
 
 std::string complaint(const std::vector<config::Config>& configs, const std::string& filter) {
   try {
-    make_plan(configs, filter, kLarge);
+    make_run_plan(configs, filter, kLarge);
   } catch (const Error& error) {
     return error.what();
   }
@@ -60,7 +60,7 @@ const std::string kFirst = "9x8_w3x3_s1x1_d1x1_c0x0_b1_h1_kv1_dk4_dv4_e0_f32.nai
 const std::string kSecond = "9x8_w5x5_s1x1_d1x1_c1x1_b1_h1_kv1_dk4_dv4_e0_f32.naive.forward";
 
 TEST(Plan, ProblemsShareTheRowOfTheirSelfAttention) {
-  const Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  const RunPlan plan = make_run_plan({load_text(kTwoProblems)}, "", kLarge);
   EXPECT_THAT(ids(plan), ElementsAre(kDense, kFirst, kSecond));
   EXPECT_EQ(plan.groups.size(), 2u);
   EXPECT_EQ(plan.rows(), 3);
@@ -75,15 +75,15 @@ TEST(Plan, ProblemsShareTheRowOfTheirSelfAttention) {
 }
 
 TEST(Plan, SelfAttentionKeepsItsOwnLabel) {
-  const Plan plan =
-      make_plan({load_text("name: x\nvariants: dense\nproblems: [{label: own, layout: 8, window: 8}]\n")}, "", kLarge);
+  const RunPlan plan = make_run_plan(
+      {load_text("name: x\nvariants: dense\nproblems: [{label: own, layout: 8, window: 8}]\n")}, "", kLarge);
   EXPECT_EQ(plan.groups.at(0).rows.at(0).label, "own");
 }
 
 TEST(Plan, ConfigurationsShareRows) {
   config::Config again = load_text(kTwoProblems);
   again.title.name = "again";
-  const Plan plan = make_plan({load_text(kTwoProblems), again}, "", kLarge);
+  const RunPlan plan = make_run_plan({load_text(kTwoProblems), again}, "", kLarge);
   EXPECT_EQ(plan.rows(), 3);
   EXPECT_EQ(plan.repeated, 5);
   for (const std::string& id : ids(plan)) EXPECT_EQ(row_of(plan, id).config, "two");
@@ -100,16 +100,17 @@ TEST(Plan, IdsAreUniqueAndFitForGroupNames) {
   for (const char* name : {"smoke", "nat_layers", "use_cases"}) {
     const config::Config config =
         config::load(std::string(NALAB_SOURCE_DIR) + "/configs/" + name + ".yaml", config::Form::full);
-    const std::vector<std::string> list = ids(make_plan({config}, "", kLarge));
+    const std::vector<std::string> list = ids(make_run_plan({config}, "", kLarge));
     EXPECT_EQ(std::set<std::string>(list.begin(), list.end()).size(), list.size());
     for (const std::string& id : list) EXPECT_EQ(id.find('/'), std::string::npos) << id;
   }
 }
 
 TEST(Plan, OrderIsProblemThenTypeThenPassThenVariant) {
-  const Plan plan = make_plan({load_text("name: x\nvariants: [naive, reference]\ntypes: [f16, f32]\n"
-                                         "passes: [forward, forward_backward]\nproblems: [{layout: 8, window: 3}]\n")},
-                              "", kLarge);
+  const RunPlan plan =
+      make_run_plan({load_text("name: x\nvariants: [naive, reference]\ntypes: [f16, f32]\n"
+                               "passes: [forward, forward_backward]\nproblems: [{layout: 8, window: 3}]\n")},
+                    "", kLarge);
   const std::string problem = "8_w3_s1_d1_c0_b1_h1_kv1_dk64_dv64_e0_";
   EXPECT_THAT(ids(plan),
               ElementsAre(problem + "f16.naive.forward", problem + "f16.reference.forward",
@@ -120,9 +121,9 @@ TEST(Plan, OrderIsProblemThenTypeThenPassThenVariant) {
 
 TEST(Plan, FilterMatchesIdsAndLabels) {
   const config::Config config = load_text(kTwoProblems);
-  EXPECT_THAT(ids(make_plan({config}, "second", kLarge)), ElementsAre(kDense, kSecond));
-  EXPECT_THAT(ids(make_plan({config}, "_w3x3_.*naive", kLarge)), ElementsAre(kFirst));
-  EXPECT_THAT(ids(make_plan({config}, "^9x8.*dense", kLarge)), ElementsAre(kDense));
+  EXPECT_THAT(ids(make_run_plan({config}, "second", kLarge)), ElementsAre(kDense, kSecond));
+  EXPECT_THAT(ids(make_run_plan({config}, "_w3x3_.*naive", kLarge)), ElementsAre(kFirst));
+  EXPECT_THAT(ids(make_run_plan({config}, "^9x8.*dense", kLarge)), ElementsAre(kDense));
   EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
   EXPECT_EQ(complaint({config}, "["), "filter '[' must be a regular expression");
 }
@@ -130,12 +131,12 @@ TEST(Plan, FilterMatchesIdsAndLabels) {
 TEST(Plan, RefusesWhatDoesNotFitTheMemory) {
   const config::Config config =
       load_text("name: x\nvariants: naive\nproblems: [{layout: 1000000, window: 9, head_dim: 250}]\n");
-  const plan::PlannedRow row = make_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
+  const plan::PlannedRow row = make_run_plan({config}, "", {int64_t{1} << 30, 2}).groups.at(0).rows.at(0);
   ASSERT_TRUE(row.refusal.has_value());
   // q, k, v, out: 1 GB each; lse: 4 MB; the oracle's sample: 12 bytes for each of 251 numbers.
   EXPECT_THAT(*row.refusal, HasSubstr("needs 4."));
   EXPECT_THAT(*row.refusal, HasSubstr("of memory (without workspace), the machine has 1.07 GB"));
-  EXPECT_FALSE(make_plan({config}, "", kLarge).groups.at(0).rows.at(0).refusal.has_value());
+  EXPECT_FALSE(make_run_plan({config}, "", kLarge).groups.at(0).rows.at(0).refusal.has_value());
 }
 
 TEST(Plan, AsksAVariantForNothingBeyondTheMemoryOfTheTensors) {
@@ -144,8 +145,12 @@ TEST(Plan, AsksAVariantForNothingBeyondTheMemoryOfTheTensors) {
   Variant greedy;
   greedy.name = "greedy";
   greedy.supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; };
-  greedy.workspace_bytes = [](const Problem&, Pass, int) -> int64_t { return ++asked, 999'000; };
-  greedy.executed_flops = [](const Problem&, Pass) -> int64_t { return ++asked, 7; };
+  greedy.takes = [](const Arithmetic&, Pass) { return true; };
+  greedy.expected_flops_per_second = 1e9;
+  greedy.cost = [](const PlanChoice&) -> PlanCost {
+    ++asked;
+    return {.shared_bytes = 999'000, .executed_flops = 7};
+  };
   Problem p;
   p.axes = {{.extent = 100, .window = 3}};
   const auto refusal = [&](int64_t memory) {
@@ -161,7 +166,7 @@ TEST(Plan, RefusesSelfAttentionWithMorePairsThanCanBeCounted) {
   const config::Config config = load_text(
       "name: x\nvariants: [dense, naive]\npasses: [forward, forward_backward]\n"
       "problems: [{layout: [65536, 65536], window: 3, head_dim: 8}]\n");
-  for (const plan::Group& group : make_plan({config}, "", kLarge).groups) {
+  for (const plan::Group& group : make_run_plan({config}, "", kLarge).groups) {
     const plan::PlannedRow& dense = group.rows.at(0);
     EXPECT_EQ(dense.refusal,
               "problem 65536x65536 must be small enough for its FLOPs and bytes to be counted in 64 bits");
@@ -175,7 +180,7 @@ TEST(Plan, RefusesSelfAttentionWithMorePairsThanCanBeCounted) {
 }
 
 TEST(Plan, MemoryCountsTensorsWorkspaceAndOracle) {
-  const plan::PlannedRow row = row_of(make_plan({load_text(kTwoProblems)}, "", kLarge), kFirst);
+  const plan::PlannedRow row = row_of(make_run_plan({load_text(kTwoProblems)}, "", kLarge), kFirst);
   // q, k, v, out: 288 elements each; lse: 72; oracle: 72 * 5 numbers in double and float.
   EXPECT_EQ(row.memory_bytes, 4 * (4 * 288 + 72) + 12 * 72 * 5 + row.workspace_bytes);
 }
@@ -188,8 +193,9 @@ TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
     if (p.rank() == 1) return "no single axis";
     return std::nullopt;
   };
-  picky.workspace_bytes = [](const Problem&, Pass, int threads) -> int64_t { return 100 * threads; };
-  picky.executed_flops = [](const Problem&, Pass) -> int64_t { return 7; };
+  picky.takes = [](const Arithmetic&, Pass) { return true; };
+  picky.expected_flops_per_second = 1e9;
+  picky.cost = [](const PlanChoice&) -> PlanCost { return {.bytes_per_worker = 100, .executed_flops = 7}; };
   const config::Settings settings;
   Problem p;
   p.axes = {{.extent = 8, .window = 3}};
@@ -202,13 +208,49 @@ TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
   EXPECT_EQ(row.executed_flops, 7);
 }
 
+/// The plans of one problem with every variant but the reference.
+RunPlan with_tilings(const std::string& keys) {
+  return make_run_plan({load_text("name: x\nvariants: [dense, naive, gemm, fused]\n" + keys +
+                                  "problems: [{layout: [20, 30], window: 5, head_dim: 8}]\n")},
+                       "", kLarge);
+}
+
+TEST(Plan, ATilingIsForVariantsThatHaveTilesAndStandsInTheId) {
+  const std::string id = "20x30_w5x5_s1x1_d1x1_c0x0_b1_h1_kv1_dk8_dv8_e0_f32.";
+  const std::string dense = "20x30_w20x30_s1x1_d1x1_c0x0_b1_h1_kv1_dk8_dv8_e0_f32.dense.forward";
+  const RunPlan best = with_tilings("");
+  EXPECT_THAT(ids(best), ElementsAre(dense, id + "naive.forward", id + "gemm.forward", id + "fused.forward"));
+  EXPECT_TRUE(row_of(best, dense).forward->tiling().flat);
+
+  const RunPlan fixed = with_tilings("tiling: static\n");
+  EXPECT_THAT(ids(fixed),
+              ElementsAre(dense, id + "naive.forward", id + "gemm.forward.static", id + "fused.forward.static"));
+  EXPECT_EQ(row_of(fixed, dense).forward, row_of(best, dense).forward) << "the baseline keeps its best";
+  EXPECT_EQ(row_of(fixed, id + "gemm.forward.static").refusal, "variant gemm has no static KV tiling");
+  EXPECT_TRUE(row_of(fixed, id + "fused.forward.static").forward->tiling().has_static_kv());
+
+  // A stored tiling is replayed to the letter.
+  const std::string text = "q2x2x8_s1x1x2_kv1x1x1_l32_h1_b64";
+  const RunPlan replayed = with_tilings("tiling: " + text + "\n");
+  EXPECT_EQ(row_of(replayed, id + "fused.forward." + text).forward->tiling_text(), text);
+  const RunPlan bad = with_tilings("tiling: q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64\n");
+  EXPECT_EQ(row_of(bad, id + "fused.forward.q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64").refusal,
+            "tiling q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64: h must divide the 1 query heads of a kv head");
+}
+
+TEST(Plan, ARunMayHaveATilingOfItsOwn) {
+  const RunPlan both = with_tilings("runs: [{}, {tiling: static}]\n");
+  EXPECT_EQ(both.rows(), 6) << "dense and naive once";
+  EXPECT_EQ(both.repeated, 2);
+}
+
 TEST(Plan, SamplesGradientsBeyondTheBudget) {
   const config::Config config = load_text(
       "name: x\nvariants: reference\npasses: [forward, forward_backward]\n"
       "verify: {budget_seconds: 1, sampled_queries: 10}\n"
       "problems: [{layout: 40, window: 9}, {layout: [90, 90], window: 9, heads: 4, heads_kv: 2, extra_tokens: 3},\n"
       "  {layout: [1000, 1000], window: 9, extra_tokens: 300}, {layout: [1000, 1000], window: 3, head_dim: 8}]\n");
-  const Plan plan = make_plan({config}, "", kLarge);
+  const RunPlan plan = make_run_plan({config}, "", kLarge);
   const auto sample = [&](std::size_t group) { return plan.groups.at(group).rows.at(0).gradient_sample; };
   for (const std::size_t forward : {0, 2, 4, 6}) EXPECT_FALSE(sample(forward).has_value());
   EXPECT_FALSE(sample(1).has_value()) << "small enough to be compared as a whole";
@@ -243,7 +285,7 @@ TEST(Plan, AGradientSampleTakesLessTimeAndMemoryThanAllGradients) {
 TEST(Plan, BothPassesAddUp) {
   const config::Config config =
       load_text("name: x\nvariants: reference\npasses: forward_backward\nproblems: [{layout: 8, window: 3}]\n");
-  const plan::PlannedRow row = make_plan({config}, "", kLarge).groups.at(0).rows.at(0);
+  const plan::PlannedRow row = make_run_plan({config}, "", kLarge).groups.at(0).rows.at(0);
   EXPECT_EQ(row.useful_flops, row.problem.useful_flops(Pass::forward) + row.problem.useful_flops(Pass::backward));
   EXPECT_EQ(row.tensor_bytes, row.problem.tensor_bytes(Pass::forward) + row.problem.tensor_bytes(Pass::backward));
 }
@@ -252,11 +294,11 @@ TEST(Plan, SamplesQueriesBeyondTheBudget) {
   const config::Config config = load_text(
       "name: x\nvariants: naive\nverify: {budget_seconds: 0, sampled_queries: 10}\nproblems: [{layout: 64, window: "
       "3}]\n");
-  EXPECT_EQ(make_plan({config}, "", kLarge).groups.at(0).rows.at(0).verified_queries, 10);
+  EXPECT_EQ(make_run_plan({config}, "", kLarge).groups.at(0).rows.at(0).verified_queries, 10);
 }
 
 TEST(Plan, FinishedRowsAreSkipped) {
-  Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  RunPlan plan = make_run_plan({load_text(kTwoProblems)}, "", kLarge);
   plan::skip_finished(plan, {kDense, kFirst, "another"});
   EXPECT_THAT(ids(plan), ElementsAre(kSecond));
   EXPECT_EQ(plan.groups.size(), 1u);
@@ -270,7 +312,7 @@ simulations:
   - {table: u, layout: [9, 8], window: 3, q_tile: 4, kv_tile: [2, 4], steps: 8, dense_steps: 3, round_speedup: true}
 )";
 
-std::vector<std::string> simulation_ids(const Plan& plan) {
+std::vector<std::string> simulation_ids(const RunPlan& plan) {
   std::vector<std::string> list;
   for (const plan::Simulation& simulation : plan.simulations) list.push_back(simulation.id);
   return list;
@@ -282,7 +324,7 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
   const std::string second = "t.9x8_w3x3_s2x2" + problem.substr(13) + "share1_dense0of1";
   const std::string third = "u." + problem + "share1_dense3of8_rounded";
   const config::Config config = load_text(kSimulated);
-  Plan plan = make_plan({config}, "", kLarge);
+  RunPlan plan = make_run_plan({config}, "", kLarge);
   EXPECT_THAT(simulation_ids(plan), ElementsAre(first, second, third));
   EXPECT_EQ(plan.simulations[1].config, "simulated");
   EXPECT_EQ(plan.rows(), 0);
@@ -290,21 +332,21 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
   EXPECT_EQ(plan::summary(plan, 2), "plan: 3 simulations, 1 requested more than once\n");
   EXPECT_THAT(plan::listing(plan), HasSubstr(second + "  [one] simulation\n"));
 
-  EXPECT_THAT(simulation_ids(make_plan({config}, "^u", kLarge)), ElementsAre(third));
-  EXPECT_THAT(simulation_ids(make_plan({config}, "^one$", kLarge)), ElementsAre(first, second));
+  EXPECT_THAT(simulation_ids(make_run_plan({config}, "^u", kLarge)), ElementsAre(third));
+  EXPECT_THAT(simulation_ids(make_run_plan({config}, "^one$", kLarge)), ElementsAre(first, second));
   EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
   plan::skip_finished(plan, {first, third});
   EXPECT_THAT(simulation_ids(plan), ElementsAre(second));
 
-  const Plan both = make_plan({config, load_text(kTwoProblems)}, "", kLarge);
+  const RunPlan both = make_run_plan({config, load_text(kTwoProblems)}, "", kLarge);
   EXPECT_EQ(both.simulations.size(), 3u);
   EXPECT_THAT(plan::summary(both, 2), testing::StartsWith("plan: 3 simulations\nplan: 3 rows in 2 groups, 0 refused"));
 }
 
 TEST(Plan, AnnouncedMemoryIsWhatIsHeld) {
-  Plan plan = make_plan({load_text("name: x\nvariants: reference\npasses: forward_backward\n"
-                                   "problems: [{layout: 8, window: 3}]\n")},
-                        "", kLarge);
+  RunPlan plan = make_run_plan({load_text("name: x\nvariants: reference\npasses: forward_backward\n"
+                                          "problems: [{layout: 8, window: 3}]\n")},
+                               "", kLarge);
   plan::PlannedRow& row = plan.groups.at(0).rows.at(0);
   row.tensor_bytes = 9'000'000;
   row.workspace_bytes = 2'000'000;
@@ -319,14 +361,14 @@ TEST(Plan, SummaryGroupsRefusals) {
   const config::Config config = load_text(
       "name: x\nvariants: [reference]\npasses: forward_backward\n"
       "problems: [{layout: 8, window: 3}, {layout: 8, window: 3, stride: 2}]\n");
-  const Plan plan = make_plan({config}, "", {1000, 1});
+  const RunPlan plan = make_run_plan({config}, "", {1000, 1});
   EXPECT_THAT(plan::summary(plan, 2), HasSubstr("plan: 2 rows in 2 groups, 2 refused, 0 requested more than once\n"));
   EXPECT_THAT(plan::summary(plan, 2), HasSubstr("  refused 2 rows: reference: needs "));
   EXPECT_THAT(plan::listing(plan), HasSubstr("refused: needs "));
 }
 
 TEST(Plan, SummaryCountsTheTimeOfThePeaks) {
-  Plan plan = make_plan({load_text(kTwoProblems)}, "", kLarge);
+  RunPlan plan = make_run_plan({load_text(kTwoProblems)}, "", kLarge);
   for (plan::Group& group : plan.groups) {
     for (plan::PlannedRow& row : group.rows) row.seconds = 0.5;
   }

@@ -12,10 +12,10 @@ namespace nalab {
 namespace {
 
 using experiments_test::load_text;
-using plan::Machine;
-using plan::Plan;
+using plan::Resources;
+using plan::RunPlan;
 
-constexpr Machine kLarge{int64_t{1} << 40, 2};
+const Resources kLarge{int64_t{1} << 40, 2};
 
 /// Problems of very different cost, baselines that several problems share, both passes, two simulations.
 const char* const kConfig =
@@ -30,18 +30,18 @@ const char* const kConfig =
     "simulations:\n- {table: t, layout: [12, 16], q_tile: 4, kv_tile: 4, window: 6, attention_share: 0.5, steps: 1,\n"
     "   rows: [{stride: 1}, {stride: 2}]}\n";
 
-Plan whole(const Machine& machine = kLarge, const std::string& filter = "") {
-  return plan::make_plan({load_text(kConfig)}, filter, machine);
+RunPlan whole(const Resources& resources = kLarge, const std::string& filter = "") {
+  return plan::make_run_plan({load_text(kConfig)}, filter, resources);
 }
 
-Plan share(int64_t index, int64_t count, const Machine& machine = kLarge) {
-  Plan plan = whole(machine);
+RunPlan share(int64_t index, int64_t count, const Resources& resources = kLarge) {
+  RunPlan plan = whole(resources);
   plan::take_shard(plan, {.index = index, .count = count});
   return plan;
 }
 
 /// The ids of each group.
-std::vector<std::vector<std::string>> groups_of(const Plan& plan) {
+std::vector<std::vector<std::string>> groups_of(const RunPlan& plan) {
   std::vector<std::vector<std::string>> groups;
   for (const plan::Group& group : plan.groups) {
     std::vector<std::string>& ids = groups.emplace_back();
@@ -57,7 +57,7 @@ TEST(Shards, AreDisjointAndTogetherTheWholePlan) {
     std::vector<std::vector<std::string>> together;
     int64_t simulations = 0;
     for (int64_t index = 1; index <= count; ++index) {
-      const Plan plan = share(index, count);
+      const RunPlan plan = share(index, count);
       const auto groups = groups_of(plan);
       // Whole groups, in the order of the plan.
       auto next = all.begin();
@@ -75,8 +75,8 @@ TEST(Shards, AreDisjointAndTogetherTheWholePlan) {
 
 TEST(Shards, AreTheSameOnEveryMachine) {
   // Many threads verify more, little memory refuses rows: neither moves a row.
-  for (const Machine& machine : {Machine{int64_t{1} << 40, 64}, Machine{int64_t{1} << 21, 1}}) {
-    const auto outcomes = [](const Plan& plan) {
+  for (const Resources& resources : {Resources{int64_t{1} << 40, 64}, Resources{int64_t{1} << 21, 1}}) {
+    const auto outcomes = [](const RunPlan& plan) {
       std::vector<std::tuple<int64_t, double, bool>> list;
       for (const plan::Group& group : plan.groups) {
         for (const plan::PlannedRow& row : group.rows) {
@@ -85,9 +85,9 @@ TEST(Shards, AreTheSameOnEveryMachine) {
       }
       return list;
     };
-    ASSERT_NE(outcomes(whole(machine)), outcomes(whole()));
+    ASSERT_NE(outcomes(whole(resources)), outcomes(whole()));
     for (int64_t index = 1; index <= 3; ++index) {
-      EXPECT_EQ(groups_of(share(index, 3, machine)), groups_of(share(index, 3)));
+      EXPECT_EQ(groups_of(share(index, 3, resources)), groups_of(share(index, 3)));
     }
   }
 }
@@ -95,7 +95,7 @@ TEST(Shards, AreTheSameOnEveryMachine) {
 TEST(Shards, TheCostliestGroupsAreSpread) {
   // The large problem has four groups, each far costlier than all the small ones together.
   for (int64_t index = 1; index <= 4; ++index) {
-    const Plan plan = share(index, 4);
+    const RunPlan plan = share(index, 4);
     const auto large = std::ranges::count_if(plan.groups, [](const plan::Group& group) {
       return std::ranges::any_of(group.rows,
                                  [](const plan::PlannedRow& row) { return row.id.starts_with("64x64_w63x63"); });
@@ -105,7 +105,7 @@ TEST(Shards, TheCostliestGroupsAreSpread) {
 }
 
 TEST(Shards, PositionsCountWhatIsAskedForWhateverTheFilter) {
-  const Plan all = whole();
+  const RunPlan all = whole();
   int64_t last = -1;
   for (const plan::Group& group : all.groups) {
     for (const plan::PlannedRow& row : group.rows) {

@@ -43,27 +43,27 @@ struct Script {
 Script script;
 
 /// The right result, by the reference.
-void compute(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-  find_variant("reference").forward(problem, inputs, outputs, execution);
+void compute(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+  find_variant("reference").forward(plan, inputs, outputs, execution);
 }
 
-void forward_a(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+void forward_a(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
   script.calls += 'a';
   script.clock.now += script.seconds_of_a;
   EXPECT_GE(execution.workspace.size(), 64u);
   const float* q = static_cast<const float*>(inputs.q.data);
   script.first_q.assign(q, q + 4);
-  compute(problem, inputs, outputs, execution);
+  compute(plan, inputs, outputs, execution);
 }
 
-void backward_a(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+void backward_a(const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
                 const Execution& execution) {
   script.calls += 'g';
   script.clock.now += 10;
-  find_variant("reference").backward(problem, inputs, saved, gradients, execution);
+  find_variant("reference").backward(plan, inputs, saved, gradients, execution);
 }
 
-void pack_a(const Problem&, const Inputs& inputs, const Execution& execution) {
+void pack_a(const Plan&, const Inputs& inputs, const Execution& execution) {
   script.calls += 'p';
   script.clock.now += script.seconds_of_packing += 0.25;
   if (script.packing_throws) throw std::runtime_error("broken box");
@@ -71,14 +71,14 @@ void pack_a(const Problem&, const Inputs& inputs, const Execution& execution) {
   EXPECT_NE(inputs.k.data, nullptr);
 }
 
-void forward_b(const Problem& problem, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+void forward_b(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
   script.calls += 'b';
   script.clock.now += script.seconds_of_b;
   ++script.calls_of_b;
   if (script.b_throws == 1 && script.calls_of_b == script.b_throws_at_call) throw std::bad_alloc();
   if (script.b_throws == 2 && script.calls_of_b == script.b_throws_at_call) throw std::runtime_error("broken pipe");
   if (script.b_writes) {
-    compute(problem, inputs, outputs, execution);
+    compute(plan, inputs, outputs, execution);
     static_cast<float*>(outputs.out.data)[0] += script.error_of_b;
   }
 }
@@ -87,8 +87,9 @@ Variant fake(std::string_view name) {
   Variant variant;
   variant.name = name;
   variant.supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; };
-  variant.workspace_bytes = [](const Problem&, Pass, int) -> int64_t { return 64; };
-  variant.executed_flops = [](const Problem&, Pass) -> int64_t { return 1000; };
+  variant.takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; };
+  variant.expected_flops_per_second = 1e9;
+  variant.cost = [](const PlanChoice&) -> PlanCost { return {.shared_bytes = 64, .executed_flops = 1000}; };
   variant.forward = name == "a" ? forward_a : forward_b;
   variant.backward = name == "a" ? backward_a : nullptr;
   return variant;
@@ -119,12 +120,12 @@ class RunnerTest : public testing::Test {
   }
 
   plan::PlannedRow row(const Variant& variant, RowPass pass = RowPass::forward) const {
-    return plan::make_row(problem_, variant, pass, settings_, {int64_t{1} << 40, 1});
+    return plan::make_row(problem_, variant, pass, settings_, {int64_t{1} << 40, 1, Isa::baseline});
   }
 
   /// Runs one group and returns what the sink got, by variant.
   std::map<std::string, store::FinishedRow> run(std::vector<plan::PlannedRow> rows) {
-    plan::Plan plan;
+    plan::RunPlan plan;
     plan.groups.push_back({std::move(rows), settings_});
     std::map<std::string, store::FinishedRow> got;
     EXPECT_CALL(sink_, append).WillOnce([&got](std::span<const store::FinishedRow> finished) {
@@ -133,7 +134,7 @@ class RunnerTest : public testing::Test {
     EXPECT_CALL(progress_, started);
     EXPECT_CALL(progress_, finished);
     Workers workers(1);
-    totals_ = runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_);
+    totals_ = runner::run(plan, workers, script.clock, sink_, progress_);
     return got;
   }
 
@@ -171,12 +172,28 @@ TEST_F(RunnerTest, DescribesTheRow) {
   EXPECT_EQ(r.causal, "0x0");
   EXPECT_EQ(r.scale, 0.5);
   EXPECT_EQ(r.isa, "baseline");
+  EXPECT_EQ(r.arithmetic, "f32_fma");
+  EXPECT_EQ(r.tiling, "") << "no tiles";
+  EXPECT_EQ(r.backward_arithmetic, "") << "the forward pass alone";
   EXPECT_EQ(r.threads, 1);
   EXPECT_EQ(r.pass, "forward");
   EXPECT_EQ(r.attended_pairs, 7 * 5 * 3 * 2);
   EXPECT_EQ(r.useful_flops, 2 * 2 * 7 * 5 * 3 * 2 * 8);
   EXPECT_EQ(r.executed_flops, 1000);
   EXPECT_EQ(r.workspace_bytes, 64);
+}
+
+TEST_F(RunnerTest, RowsStoreTheTilingsThatTheyRanWith) {
+  problem_.axes = {{.extent = 70, .window = 30}};
+  settings_.backward_tiling = kStaticTiling;
+  const plan::PlannedRow planned = row(find_variant("fused"), RowPass::forward_backward);
+  const store::Row r = run({planned}).at("fused").row;
+  EXPECT_EQ(r.status, "done") << r.reason;
+  EXPECT_EQ(r.id, problem_.id() + ".fused.forward_backward.backward_static");
+  EXPECT_EQ(r.tiling, planned.forward->tiling_text());
+  EXPECT_EQ(r.backward_tiling, planned.backward->tiling_text());
+  EXPECT_FALSE(parse_tiling(r.tiling).has_static_kv());
+  EXPECT_TRUE(parse_tiling(r.backward_tiling).has_static_kv());
 }
 
 TEST_F(RunnerTest, TheVerifiedCallIsTheFirstWarmUp) {
@@ -357,13 +374,13 @@ TEST_F(RunnerTest, KeptTensorsHaveTheirShapes) {
 }
 
 TEST_F(RunnerTest, AFullDiskEndsTheRun) {
-  plan::Plan plan;
+  plan::RunPlan plan;
   plan.groups.push_back({{row(kA)}, settings_});
   plan.groups.push_back({{row(kB)}, settings_});
   EXPECT_CALL(sink_, append).WillOnce(testing::Throw(Error("x.h5: no space")));
   EXPECT_CALL(progress_, started);
   Workers workers(1);
-  EXPECT_THROW(runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_), Error);
+  EXPECT_THROW(runner::run(plan, workers, script.clock, sink_, progress_), Error);
   EXPECT_EQ(script.calls.find('b'), std::string::npos);
 }
 
@@ -374,13 +391,13 @@ TEST_F(RunnerTest, SimulationsAreStoredInOneBatchBesideTheirPublishedFigures) {
       "   steps: 4, dense_steps: 1, rows: [\n"
       "   {round_speedup: true, published: {flops: 1.5, simulated: 1.25, actual: 1.125}, exception: c},\n"
       "   {stride: [6, 8], causal: false, extra_tokens: 0, kv_tiling: static}]}\n");
-  plan::Plan plan = plan::make_plan({config}, "", {int64_t{1} << 40, 1});
+  plan::RunPlan plan = plan::make_run_plan({config}, "", {int64_t{1} << 40, 1});
   std::vector<store::SimulationRow> rows;
   EXPECT_CALL(sink_, append_simulations).WillOnce([&](std::span<const store::SimulationRow> simulations) {
     rows.assign(simulations.begin(), simulations.end());
   });
   Workers workers(1);
-  EXPECT_EQ(runner::run(plan, Isa::baseline, workers, script.clock, sink_, progress_).simulated, 2);
+  EXPECT_EQ(runner::run(plan, workers, script.clock, sink_, progress_).simulated, 2);
   ASSERT_EQ(rows.size(), 2u);
   const store::SimulationRow& row = rows[0];
   EXPECT_EQ(row.id, plan.simulations[0].id);
@@ -427,7 +444,7 @@ TEST_F(RunnerTest, SimulationsAreStoredInOneBatchBesideTheirPublishedFigures) {
 }
 
 TEST_F(RunnerTest, ProgressHasALinePerGroupAndNoneOverwrittenOffATerminal) {
-  plan::Plan plan;
+  plan::RunPlan plan;
   plan.groups.push_back({{row(kA), row(kB)}, settings_});
   std::FILE* file = std::tmpfile();
   ASSERT_NE(file, nullptr);

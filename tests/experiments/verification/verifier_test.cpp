@@ -1,14 +1,15 @@
 // Gradients compared with the oracle, as a whole and in a sample: right ones pass, and one wrong row is found.
-#include "experiments/runner/verification.h"
+#include "experiments/verification/verifier.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
-#include <set>
 #include <string>
 
+#include "core/attention.h"
 #include "experiments/plan/plan.h"
+#include "experiments/runner/tensors.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"
 
@@ -34,27 +35,33 @@ Problem small_problem() {
 class Computed {
  public:
   Computed(const Problem& problem, const std::string& variant, double budget_seconds)
-      : tensors_(problem, config::RowPass::forward_backward, 1, workers_) {
+      : tensors_(problem, config::RowPass::forward_backward, 1, context_.workers()) {
     settings_.verify = {.budget_seconds = budget_seconds, .sampled_queries = 20};
     row = plan::make_row(problem, find_variant(variant), config::RowPass::forward_backward, settings_,
                          {int64_t{1} << 40, 1});
-    attention_forward(variant, problem, tensors_.inputs(), tensors_.outputs(), workers_);
-    attention_backward(variant, problem, tensors_.inputs(), tensors_.saved(), tensors_.gradients(), workers_);
+    attention_forward(*row.forward, tensors_.inputs(), tensors_.outputs(), context_);
+    attention_backward(*row.backward, tensors_.inputs(), tensors_.saved(), tensors_.gradients(), context_);
   }
 
-  runner::Verdict verify() { return runner::Verifier(tensors_, settings_, workers_).verify(row); }
+  verification::VerificationResult verify() {
+    return verification::Verifier(tensors_.all(), context_.workers())
+        .verify(row.problem, {row.verified_queries, row.gradient_sample, settings_.seed});
+  }
   GroupTensors& tensors() { return tensors_; }
 
   plan::PlannedRow row;
 
  private:
-  Workers workers_{2};
+  Context context_{2};
   config::Settings settings_;
   GroupTensors tensors_;
 };
 
-std::map<std::string, TensorView> by_name(const Gradients& g) {
-  return {{"dq", g.dq}, {"dk", g.dk}, {"dv", g.dv}, {"dextra_k", g.dextra_k}, {"dextra_v", g.dextra_v}};
+std::map<std::string, TensorView> by_name(const Problem& problem, Gradients gradients) {
+  std::map<std::string, TensorView> named;
+  visit_tensors(problem, gradients,
+                [&](const TensorInfo& info, const TensorView& view) { named[std::string(info.name)] = view; });
+  return named;
 }
 
 // All of the small problem; a sample of it with and without extra tokens.
@@ -68,9 +75,10 @@ TEST(Verification, RightGradientsPassInEveryVariantAndType) {
         problem.type = type;
         Computed c(problem, std::string(variant.name), budget);
         EXPECT_EQ(c.row.gradient_sample.has_value(), budget < 1);
-        const auto verdict = c.verify();
-        EXPECT_EQ(verdict.failure, "") << variant.name << " " << budget;
-        EXPECT_GT(verdict.error_frobenius, 0);
+        const auto result = c.verify();
+        EXPECT_TRUE(result.ok());
+        EXPECT_EQ(result.failure(), "") << variant.name << " " << budget;
+        EXPECT_GT(result.worst_frobenius().error, 0);
       }
     }
   }
@@ -81,13 +89,13 @@ TEST(Verification, AWrongRowAtACornerFails) {
     for (const bool last : {false, true}) {
       Computed c(small_problem(), "naive", budget);
       ASSERT_EQ(c.row.gradient_sample.has_value(), budget < 1);
-      for (const auto& [name, view] : by_name(c.tensors().gradients())) {
+      for (const auto& [name, view] : by_name(c.row.problem, c.tensors().gradients())) {
         float& element = static_cast<float*>(view.data)[last ? view.shape.elements() - 1 : 0];
         const float right = element;
         element += 1;
-        EXPECT_THAT(c.verify().failure, StartsWith(name + ": frobenius ")) << budget;
+        EXPECT_THAT(c.verify().failure(), StartsWith(name + ": frobenius ")) << budget;
         element = right;
-        EXPECT_EQ(c.verify().failure, "");
+        EXPECT_EQ(c.verify().failure(), "");
       }
     }
   }
@@ -96,11 +104,11 @@ TEST(Verification, AWrongRowAtACornerFails) {
 TEST(Verification, AnUnwrittenGradientFails) {
   for (const double budget : {1000.0, 0.001}) {
     Computed c(small_problem(), "naive", budget);
-    for (const auto& [name, view] : by_name(c.tensors().gradients())) {
+    for (const auto& [name, view] : by_name(c.row.problem, c.tensors().gradients())) {
       auto* data = static_cast<float*>(view.data);
       const std::vector<float> right(data, data + view.shape.elements());
       std::fill(data, data + view.shape.elements(), std::numeric_limits<float>::quiet_NaN());
-      EXPECT_THAT(c.verify().failure, StartsWith(name + ": ")) << budget;
+      EXPECT_THAT(c.verify().failure(), StartsWith(name + ": ")) << budget;
       std::copy(right.begin(), right.end(), data);
     }
   }
@@ -109,12 +117,12 @@ TEST(Verification, AnUnwrittenGradientFails) {
 TEST(Verification, WhatTheBudgetDoesNotBearIsNamed) {
   Computed c(small_problem(), "naive", 0);
   EXPECT_EQ(c.row.gradient_sample->extra_tokens, 0);
-  EXPECT_EQ(c.verify().not_verified,
+  EXPECT_EQ(not_verified(c.verify()),
             "dextra_k and dextra_v were not verified: their oracle would take longer than the budget");
-  EXPECT_EQ(Computed(small_problem(), "naive", 0.001).verify().not_verified, "");
+  EXPECT_EQ(not_verified(Computed(small_problem(), "naive", 0.001).verify()), "");
   Problem without = small_problem();
   without.extra_tokens = 0;
-  EXPECT_EQ(Computed(without, "naive", 0).verify().not_verified, "");
+  EXPECT_EQ(not_verified(Computed(without, "naive", 0).verify()), "");
 }
 
 TEST(Verification, AScoreWithoutGradientIsNotGivenOneByTheRoundingOfWhatWasSaved) {
@@ -123,30 +131,8 @@ TEST(Verification, AScoreWithoutGradientIsNotGivenOneByTheRoundingOfWhatWasSaved
     for (Axis& axis : problem.axes) axis.window = axis.stride = 1;
     problem.extra_tokens = 0;
     problem.type = type;
-    EXPECT_EQ(Computed(problem, "naive", 0).verify().failure, "");
+    EXPECT_EQ(Computed(problem, "naive", 0).verify().failure(), "");
   }
-}
-
-TEST(ChosenKeys, AreSpreadOverTheTensorWithItsCorners) {
-  const Problem p = small_problem();
-  const auto keys = runner::choose_keys(p, 20, 1);
-  EXPECT_GE(keys.size(), 20u);
-  EXPECT_LE(keys.size(), 36u);
-  std::set<std::array<int64_t, 5>> rows;
-  for (const reference::Key& key : keys) {
-    EXPECT_FALSE(key.extra);
-    EXPECT_LT(key.batch, p.batch);
-    EXPECT_LT(key.head_kv, p.heads_kv);
-    rows.insert({key.batch, key.token[0], key.token[1], key.token[2], key.head_kv});
-  }
-  EXPECT_EQ(rows.size(), keys.size());
-  EXPECT_TRUE(rows.contains({0, 0, 0, 0, 0}));
-  EXPECT_TRUE(rows.contains({1, 0, 8, 6, 1}));
-  EXPECT_EQ(runner::choose_keys(p, 1000, 1).size(), 2u * 9 * 7 * 2) << "all of them";
-  const auto extra = runner::choose_extra_tokens(p, 1000, 1);
-  EXPECT_EQ(extra.size(), 2u * 3 * 2);
-  for (const reference::Key& key : extra) EXPECT_TRUE(key.extra);
-  EXPECT_TRUE(runner::choose_extra_tokens(p, 0, 1).empty());
 }
 
 }  // namespace

@@ -1,0 +1,117 @@
+#include "experiments/verification/oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <utility>
+
+namespace nalab::verification {
+
+namespace {
+
+/// Queries or keys that one task gives to the oracle.
+constexpr std::size_t kRowsPerTask = 8;
+
+/// The results of work(some of the rows) for all rows, in their order.
+template <class Part, class Row, class Work>
+std::vector<Part> in_parts(const std::vector<Row>& rows, Workers& workers, const Work& work) {
+  std::vector<Part> parts((rows.size() + kRowsPerTask - 1) / kRowsPerTask);
+  workers.for_each(std::ssize(parts), [&](int64_t task, int) {
+    const std::size_t begin = static_cast<std::size_t>(task) * kRowsPerTask;
+    const std::size_t size = std::min(kRowsPerTask, rows.size() - begin);
+    parts[static_cast<std::size_t>(task)] = work(std::span(rows).subspan(begin, size));
+  });
+  return parts;
+}
+
+void append(std::vector<double>& values, const std::vector<double>& more) {
+  values.insert(values.end(), more.begin(), more.end());
+}
+
+/// Greatest finite |x| of a contiguous tensor; 0 if it is absent.
+double max_abs(const ConstTensorView& view) {
+  if (!view.present()) return 0;
+  return with_element_type(view.type, [&](auto element) {
+    double greatest = 0;
+    for (const auto x :
+         std::span(static_cast<const decltype(element)*>(view.data), static_cast<std::size_t>(view.shape.elements()))) {
+      const double value = to_float(x);
+      if (std::isfinite(value)) greatest = std::max(greatest, std::abs(value));
+    }
+    return greatest;
+  });
+}
+
+void set_all(reference::NamedResults results, const std::optional<std::vector<TensorRow>>& rows, Expected& expected) {
+  for (auto& [name, values] : results) expected.set(name, {rows, std::move(values)});
+}
+
+}  // namespace
+
+void Expected::set(std::string_view name, ExpectedTensor tensor) {
+  tensors[std::string(name)] = std::make_shared<const ExpectedTensor>(std::move(tensor));
+}
+
+double max_abs(const std::vector<double>& values) {
+  double greatest = 0;
+  for (const double x : values) {
+    if (std::isfinite(x)) greatest = std::max(greatest, std::abs(x));
+  }
+  return greatest;
+}
+
+reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
+                                  const std::vector<reference::Query>& queries, Workers& workers) {
+  reference::Forward all;
+  for (const auto& part : in_parts<reference::Forward>(
+           queries, workers, [&](const auto& some) { return reference::forward(problem, inputs, some); })) {
+    append(all.out, part.out);
+    append(all.lse, part.lse);
+    all.max_abs_score = std::max(all.max_abs_score, part.max_abs_score);
+  }
+  return all;
+}
+
+Expected ask_oracle(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout, const Sample& sample,
+                    Workers& workers) {
+  Expected expected;
+  expected.max_abs_v = std::max(max_abs(inputs.v), max_abs(inputs.extra_v));
+  const auto queries = choose_queries(problem, sample.queries, sample.seed);
+  reference::Forward forward = oracle_forward(problem, inputs, queries, workers);
+  expected.max_abs_score = forward.max_abs_score;
+  expected.queries = std::ssize(queries);
+  const bool all = expected.queries == problem.batch * problem.tokens() * problem.heads;
+  set_all(by_name(std::move(forward)), all ? std::nullopt : std::optional(rows_of(queries)), expected);
+  if (!dout.present()) return expected;
+  if (!sample.gradients) {
+    set_all(by_name(reference::backward(problem, inputs, dout)), std::nullopt, expected);
+    return expected;
+  }
+  const auto gradient_queries = choose_queries(problem, sample.gradients->queries, sample.seed);
+  reference::QueryGradients gradients;
+  for (const auto& part : in_parts<reference::QueryGradients>(gradient_queries, workers, [&](const auto& some) {
+         return reference::backward_queries(problem, inputs, dout, some);
+       })) {
+    append(gradients.dq, part.dq);
+  }
+  set_all(by_name(std::move(gradients)), rows_of(gradient_queries), expected);
+  return expected;
+}
+
+void add_sampled_keys(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Sample& sample,
+                      Workers& workers, Expected& expected) {
+  const auto add = [&](const std::vector<reference::Key>& keys, bool extra) {
+    reference::KeyGradients all;
+    for (const auto& part : in_parts<reference::KeyGradients>(
+             keys, workers, [&](const auto& some) { return reference::backward_keys(problem, inputs, saved, some); })) {
+      append(all.dk, part.dk);
+      append(all.dv, part.dv);
+    }
+    set_all(by_name(std::move(all), extra), rows_of(keys), expected);
+  };
+  add(choose_keys(problem, sample.gradients->keys, sample.seed), false);
+  const auto extra = choose_extra_tokens(problem, sample.gradients->extra_tokens, sample.seed);
+  if (!extra.empty()) add(extra, true);
+}
+
+}  // namespace nalab::verification

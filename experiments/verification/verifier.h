@@ -1,0 +1,35 @@
+// Verifying several computations of the same results.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "core/parallel.h"
+#include "core/tensor_set.h"
+#include "experiments/verification/compare_tensors.h"
+#include "experiments/verification/sample.h"
+
+namespace nalab::verification {
+
+/// The oracle of a set of tensors. Results of the same problem are compared with the same expected ones, computed once;
+/// but sampled keys with what the oracle computes from the out and lse at hand.
+class Verifier {
+ public:
+  /// tensors: inputs and outputs, for the backward pass dout and gradients as well. They must outlive the verifier.
+  Verifier(const TensorSet& tensors, Workers& workers) : tensors_(tensors), workers_(workers) {}
+
+  /// Compares the results that are in the tensors now. The problem has tensors of these shapes; the sample must be the
+  /// same for the same problem.
+  VerificationResult verify(const Problem& problem, const Sample& sample);
+
+ private:
+  const TensorSet& tensors_;
+  Workers& workers_;
+  std::map<std::string, Expected> by_problem_;
+};
+
+/// A sentence on the results that were not compared; empty if all were.
+std::string not_verified(const VerificationResult& result);
+
+}  // namespace nalab::verification
