@@ -9,7 +9,7 @@ namespace nalab {
 
 namespace {
 
-/// Throws Error if a plan is of another pass, or flattens tokens that do not lie at one distance from each other.
+/// Throws Error if a plan is for another pass, or flattens tokens that do not lie at one distance from each other.
 template <class... Bundle>
 void check_plan(const Plan& plan, Pass pass, const Bundle&... bundle) {
   if (plan.pass() != pass) {

@@ -8,7 +8,7 @@ namespace nalab {
 
 namespace {
 
-/// Up to this |score| the contract's bounds hold as they stand.
+/// Up to this |score| the contract's bounds hold unchanged.
 constexpr double kOrdinaryScore = 30.0;
 /// Below this a reference tensor counts as zero, and its relative errors mean nothing.
 constexpr double kZero = 1e-12;

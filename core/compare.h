@@ -18,7 +18,7 @@ struct Tolerance {
 /// What kind of tensor is compared: gradients pass through one more product than out and lse.
 enum class TensorKind : uint8_t { output, gradient };
 
-/// Bounds of the contract for scores of ordinary size, up to 30. Beyond, the rounding of a score, and with it the
+/// Bounds of the contract for scores of ordinary size, up to 30. Beyond that, the rounding of a score, and with it the
 /// relative error of its weight, grows with |score|: so do the bounds.
 Tolerance tolerance(ElementType type, TensorKind kind, double max_abs_score = 0.0);
 
@@ -37,7 +37,7 @@ struct Comparison {
 };
 
 /// Compares in double over the whole tensor. NaN matches NaN and an infinity the same infinity; norms run over the
-/// finite elements. Where max |reference| <= 1e-12 the absolute difference must be at most 1e-6 * value_scale instead,
+/// finite elements. If max |reference| <= 1e-12 the absolute difference must be at most 1e-6 * value_scale instead,
 /// with value_scale = max |v| for out (and max |dv| for gradients).
 Comparison compare(std::span<const float> values, std::span<const double> reference, Tolerance bound,
                    double value_scale);

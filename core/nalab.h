@@ -4,7 +4,7 @@
 //   nalab::Context context;                                    // threads and memory, kept between calls
 //   nalab::attention_forward(problem, inputs, outputs, context);
 //
-// Headers that are installed include each other by relative paths, so that users see no other name than nalab/.
+// Headers that are installed include each other by relative paths, so that users see no name other than nalab/.
 #pragma once
 
 #include "attention.h"

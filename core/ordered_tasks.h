@@ -75,7 +75,7 @@ class OrderedTasks {
   }
 
  private:
-  /// What a worker is at. On a cache line of its own, since its worker writes it often.
+  /// What a worker is working on. On a cache line of its own, since its worker writes it often.
   struct alignas(64) Runner {
     std::atomic<int64_t> task = kEnd;
     std::atomic<int64_t> position = kEnd;
@@ -89,7 +89,7 @@ class OrderedTasks {
 
   Runner& runner(int worker) { return runners_[static_cast<std::size_t>(worker)]; }
 
-  /// The next task, or one past the last. Under the lock, so that who claims a task sees the runners of all earlier
+  /// The next task, or one past the last. Under the lock, so that whoever claims a task sees the runners of all earlier
   /// ones.
   int64_t claim(int worker) {
     const std::lock_guard lock(claiming_);

@@ -15,7 +15,7 @@
 namespace nalab {
 
 /// Tells the thread sanitizer what TBB guarantees and it cannot see, since Debian's TBB is not built for it: what a
-/// caller did comes before the tasks, and the tasks before what it does next. Nothing in other builds.
+/// caller did comes before the tasks, and the tasks before what it does next. Does nothing in other builds.
 class TaskOrder {
  public:
 #ifdef __SANITIZE_THREAD__
@@ -34,8 +34,8 @@ class TaskOrder {
 #endif
 };
 
-/// Lets this process run that many threads at a time, while it lives, whatever the hardware has. TBB has one such limit
-/// for the process, all of its users included: so the library never sets it, and executables and tests may.
+/// While it lives, the process may run `threads` threads at a time, whatever the hardware has. TBB has one such
+/// limit for the process, all of its users included: so the library never sets it, but executables and tests may.
 class ProcessThreadLimit {
  public:
   /// threads >= 1
@@ -49,12 +49,12 @@ class ProcessThreadLimit {
 /// At most a fixed number of threads; several host threads may use them at once. One thread is always the calling one.
 class Workers {
  public:
-  /// threads >= 1, the calling thread included. More than the hardware has need a ProcessThreadLimit.
+  /// threads >= 1, the calling thread included. More threads than the hardware has need a ProcessThreadLimit.
   explicit Workers(int threads) : arena_(threads) {}
 
   int threads() const { return arena_.max_concurrency(); }
 
-  /// Calls body(task, worker) once for each task in [0, tasks), in no order, from several threads. worker is in
+  /// Calls body(task, worker) once for each task in [0, tasks), in any order, from several threads. worker is in
   /// [0, threads()) and no two calls with the same worker overlap: it selects private memory. So that results do not
   /// depend on the thread count, a task must write only what no other task reads or writes.
   /// An exception of the body is passed on to the caller.
@@ -85,8 +85,8 @@ class Workers {
 
 /// The hardware's number of threads.
 int hardware_threads();
-/// Thread count to use: `requested` where positive, else NALAB_THREADS, else the hardware's.
-/// Throws Error where NALAB_THREADS is no number from 1 to 1024.
+/// Thread count to use: `requested` if positive, else NALAB_THREADS, else the hardware's.
+/// Throws Error if NALAB_THREADS is not a number from 1 to 1024.
 int choose_threads(int requested);
 
 }  // namespace nalab

@@ -10,7 +10,7 @@ namespace nalab {
 
 namespace {
 
-/// Whether a variant computes a pass of a problem in an arithmetic here.
+/// Whether the chosen variant computes its pass of the problem in an arithmetic within the limit.
 bool fits(const Arithmetic& arithmetic, const PlanChoice& choice) {
   return choice.variant->takes(arithmetic, choice.pass) && arithmetic.computes(choice.problem.type, choice.pass) &&
          available(arithmetic, choice.isa);
@@ -37,7 +37,7 @@ std::optional<Tiling> first_candidate(const PlanChoice& choice, const Machine& m
   return std::nullopt;
 }
 
-/// Throws Error that says what of a tiling does not fit the kernels, the problem or its variant.
+/// Throws Error that says which part of a tiling does not fit the kernels, the problem or its variant.
 void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& machine) {
   const auto require = [&](bool holds, const std::string& rule) {
     if (!holds) throw Error("tiling " + tiling.to_string() + ": " + rule);
@@ -56,7 +56,7 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
   require(tiling.query_tiles() <= kMaxQueryTiles, "the extents of s and h must multiply to at most " + most_tiles);
   require(tiling.block_keys % 8 == 0 && tiling.block_keys <= kMaxBlockKeys,
           "b must be a multiple of 8 up to " + std::to_string(kMaxBlockKeys));
-  // What a variant offers no tiling of, it does not compute.
+  // A variant does not compute what it offers no tiling for.
   const auto offers = [&](const auto& alike) { return first_candidate(choice, machine, alike).has_value(); };
   const std::string variant = "variant " + std::string(choice.variant->name);
   require(offers([&](const Tiling& t) { return t.flat == tiling.flat; }),

@@ -41,7 +41,7 @@ struct PlanCost {
 };
 
 /// A plan is immutable, and two plans of the same choices are equal. Its tiling, arithmetic and instruction set decide
-/// every bit of the result; the number of threads is no part of it.
+/// every bit of the result; the number of threads is not part of it.
 class Plan {
  public:
   const Variant& variant() const { return *choice_.variant; }
@@ -73,7 +73,7 @@ class Plan {
   PlanCost cost_;
 };
 
-/// The names by which a tiling is asked for, beside the text of one (Tiling::to_string).
+/// The names by which a tiling is asked for, besides the text of one (Tiling::to_string).
 inline constexpr std::string_view kBestTiling = "best";      ///< the cost model's first choice
 inline constexpr std::string_view kStaticTiling = "static";  ///< its first choice with static KV tiling
 
@@ -91,10 +91,10 @@ struct PlanOptions {
 /// Names of all variants, in order of preference.
 std::vector<std::string_view> variant_names();
 
-/// Throws Error if the problem is invalid, the variant does not support the pass of it, the CPU lacks the instruction
-/// set, or a name or tiling does not fit: the sentence says which.
+/// Throws Error if the problem is invalid, the variant does not support it in this pass, the CPU lacks the
+/// instruction set, or a name or tiling does not fit: the sentence says which.
 Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options = {});
-/// The same with a variant that is at hand; options.variant is ignored.
+/// The same for a given variant; options.variant is ignored.
 Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options = {});
 
 }  // namespace nalab

@@ -24,7 +24,7 @@ enum class Pass : uint8_t { forward, backward };
 
 /// One broken rule.
 struct Violation {
-  int axis = 0;           ///< counted from 1; 0 where the rule is not about an axis
+  int axis = 0;           ///< counted from 1; 0 if the rule is not about an axis
   std::string parameter;  ///< "window", "heads_kv", ...
   std::string value;
   std::string rule;  ///< "must be at most 4, the layout 9 div the dilation 2"
@@ -83,7 +83,7 @@ struct Problem {
   Problem self_attention() const;
 
   /// Stable, unique text fit for a file or group name, such as
-  /// "56x56_w7x7_s1x1_d1x1_c0x0_b1_h2_kv2_dk32_dv32_e0_f32" (and "_scale0.5" where the scale is set).
+  /// "56x56_w7x7_s1x1_d1x1_c0x0_b1_h2_kv2_dk32_dv32_e0_f32" (and "_scale0.5" if the scale is set).
   std::string id() const;
 };
 

@@ -31,7 +31,7 @@ struct Outputs {
   TensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores
 };
 
-/// What the backward pass reads beside the inputs.
+/// What the backward pass reads besides the inputs.
 struct SavedForBackward {
   ConstTensorView out;   ///< as the forward pass left it
   ConstTensorView lse;   ///< as the forward pass left it
@@ -69,7 +69,7 @@ struct TensorInfo {
   std::vector<int64_t> extents(const Problem& problem) const;
 };
 
-/// The list as data: what a tensor is called, its shape, and where it stands in the bundles.
+/// The list as data: what a tensor is called, its shape, and where it is in the bundles.
 struct TensorEntry {
   std::string_view name;
   TokenShape (*shape)(const Problem& problem);

@@ -65,10 +65,10 @@ struct AxisMask {
     return {start, start + window};
   }
 
-  /// Positions of the queries that attend to the key at position k: the transpose of keys(). Empty where no query does.
+  /// Positions of the queries that attend to the key at position k: the transpose of keys(). Empty if no query does.
   constexpr Range queries(int64_t k) const {
     if (causal) return {k, end_of_starts_up_to(k)};
-    // The end of a window exceeds k where its start is at least k - window + 1.
+    // The end of a window exceeds k if its start is at least k - window + 1.
     const int64_t least_start = k - window + 1;
     const int64_t begin =
         least_start <= 0 ? 0 : std::max<int64_t>(0, ceil_div(least_start + left() - stride / 2, stride)) * stride;
@@ -99,7 +99,7 @@ struct AxisMask {
 
   /// Sum of keys(first + i * step).begin over i in [0, count), step >= 1, all positions below length.
   constexpr int64_t sum_of_begins(int64_t first, int64_t step, int64_t count) const {
-    // begin = clamp(p div stride * stride + shift, 0, length - window): find where the clamps let go.
+    // begin = clamp(p div stride * stride + shift, 0, length - window): find where the clamps no longer act.
     const int64_t shift = (causal ? stride - 1 : stride / 2) - (causal ? window - 1 : left());
     const auto positions_below = [&](int64_t p) { return std::clamp<int64_t>(ceil_div(p - first, step), 0, count); };
     const int64_t low = shift > 0 ? 0 : positions_below((-shift / stride + 1) * stride);

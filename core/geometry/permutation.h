@@ -59,7 +59,7 @@ class TokenPermutation {
  private:
   constexpr Box layout() const { return {Range{0, axes_[0].extent}, {0, axes_[1].extent}, {0, axes_[2].extent}}; }
 
-  /// Where a dilation group lies along an axis once groups are put one after the other: the first extent mod dilation
+  /// Where a dilation group lies along an axis when groups are put one after the other: the first extent mod dilation
   /// groups are one position longer than the others.
   constexpr Range group_range(int i, int64_t group) const {
     const int64_t begin =
@@ -83,8 +83,8 @@ class TokenPermutation {
     return part[0].begin * box[1].size() * box[2].size() +
            part[0].size() * (part[1].begin * box[2].size() + part[1].size() * part[2].begin);
   }
-  /// The part of a box that holds its n-th token; part_at(axis, position) gives the part's range along an axis. Leaves
-  /// in n which token of the part it is.
+  /// The part of a box that holds its n-th token; part_at(axis, position) gives the part's range along an axis. On
+  /// return n counts from the beginning of the part.
   template <class PartAt>
   static constexpr Box find(const Box& box, int64_t& n, const PartAt& part_at) {
     Box part;

@@ -8,8 +8,8 @@
 
 namespace nalab::geometry {
 
-/// Token layouts have one to three axes. Fewer are embedded in three by leading axes of one token, which change
-/// nothing: so ranks are written once.
+/// Token layouts have one to three axes. Those with fewer are embedded in three by leading axes of one token, which
+/// change nothing: so the code is written once for all ranks.
 inline constexpr int kAxes = 3;
 
 /// One range of positions per axis.
@@ -21,7 +21,7 @@ constexpr int64_t size(const Box& box) { return box[0].size() * box[1].size() * 
 
 /// Where KV tiles lie (Generalized NA, 2504.16922).
 enum class KvTiling : uint8_t {
-  static_tiles,   ///< fixed in advance, counted from the first token: the tiles that hold a key that is attended to
+  static_tiles,   ///< fixed in advance, counted from the first token: the tiles that hold an attended key
   dynamic_tiles,  ///< from the first key that the query tile attends to
 };
 
@@ -40,7 +40,7 @@ struct TileAxis {
     const Range tiles = touching(positions);
     return {range(tiles.begin).begin, range(tiles.end - 1).end};
   }
-  /// The tiles that lie whole inside a range of positions; may be empty. The last tile ends with the axis.
+  /// The tiles that lie wholly inside a range of positions; may be empty. The last tile ends with the axis.
   constexpr Range inside(Range positions) const {
     return {ceil_div(positions.begin, tile), positions.end == length ? count() : positions.end / tile};
   }
@@ -61,7 +61,7 @@ constexpr int64_t keys_of_tiles(const AxisMask& mask, int64_t tile) {
 /// is the view: a KV tile is visited if it is on every axis, and full if it is on every axis.
 struct TileView {
   Range visited;     ///< KV tiles that hold a key some query attends to, counted from the first KV tile
-  Range full;        ///< those of them of which every query attends to every key; may be empty
+  Range full;        ///< those of them in which every query attends to every key; may be empty
   int64_t keys = 0;  ///< in the visited tiles
 };
 

@@ -7,8 +7,8 @@
 // queries that attend to it: no two tasks write to the same row. Rows are used where they lie; a token's neighbors are
 // reached by a list of offsets that all heads share.
 //
-// The backward pass makes the weights from their own scores again rather than from the saved lse: so they add up to one
-// but for a rounding, and a single weight is one exactly.
+// The backward pass computes the weights again from their own scores, not from the saved lse: so they add up to one
+// but for rounding, and a single weight is one exactly.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE

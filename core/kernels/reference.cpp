@@ -249,8 +249,8 @@ KeyGradients backward_keys(const Problem& problem, const Inputs& in, const Saved
       const auto q = row(in.q, query);
       const auto dout = row(saved.dout, query);
       const double p = std::exp(scale * dot(q, k) - row(saved.lse, query).front());
-      // delta = sum p dp over what the query attends to, as dout times out. Where that is one key, the score has no
-      // gradient, and what out and lse were rounded to must not give it one.
+      // delta = sum p dp over what the query attends to, as dout times out. If that is one key, the score has no
+      // gradient, and the rounding of out and lse must not give it one.
       const double delta = problem.keys_per_query() == 1 ? dot(dout, v) : dot(dout, row(saved.out, query));
       add_scaled(dk.data(), scale * p * (dot(dout, v) - delta), q);
       add_scaled(dv.data(), p, dout);

@@ -25,7 +25,7 @@ struct Query {
 /// One row of dk and one of dv: a batch entry, a token, a kv head.
 struct Key {
   int64_t batch = 0;
-  std::array<int64_t, 3> token{0, 0, 0};  ///< as in Query; of an extra token {0, 0, its index}
+  std::array<int64_t, 3> token{0, 0, 0};  ///< as in Query; for an extra token {0, 0, its index}
   int64_t head_kv = 0;
   bool extra = false;
 };
@@ -58,7 +58,7 @@ bool attends(const Axis& axis, int64_t query, int64_t key);
 
 /// All queries of a valid problem.
 Forward forward(const Problem& problem, const Inputs& inputs);
-/// Chosen queries only: a sample, where all would take too long.
+/// Chosen queries only: a sample, if all would take too long.
 Forward forward(const Problem& problem, const Inputs& inputs, std::span<const Query> queries);
 /// dout is shaped as out, of the problem's element type.
 Backward backward(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout);

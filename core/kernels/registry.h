@@ -18,7 +18,7 @@
 
 namespace nalab {
 
-/// "At most as many candidates as there are".
+/// As a limit: all candidates that there are.
 inline constexpr std::size_t kAllCandidates = std::numeric_limits<std::size_t>::max();
 
 /// What executes a call, apart from what is computed: results never depend on the number of workers.
@@ -37,7 +37,7 @@ struct Variant {
   /// The variant computes self attention only: in an experiment it stands for the baseline, and runs
   /// Problem::self_attention() of the problem at hand.
   bool self_attention_only = false;
-  /// What one thread reaches, FLOP/s, roughly: for estimates before anything was timed.
+  /// What one thread reaches, FLOP/s, roughly: for estimates before anything has been timed.
   double expected_flops_per_second = 0;
 
   /// nullopt if the variant computes the pass of a valid problem, otherwise the reason why not, as a sentence.

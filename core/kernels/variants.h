@@ -1,4 +1,4 @@
-// The rows of the registry, one per file or room of this folder.
+// The rows of the registry, one per file or subfolder of this folder.
 #pragma once
 
 #include "core/kernels/registry.h"

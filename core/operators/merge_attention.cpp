@@ -41,7 +41,7 @@ inline float weigh(std::span<const PartialAttention> parts, int64_t b, const Tok
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const float lse = *parts[i].lse.as<float>().row(b, token[0], token[1], token[2], head);
     if (lse == -std::numeric_limits<float>::infinity()) continue;
-    // NaN passes by the maximum, and reaches all shares through the sum.
+    // NaN slips past the maximum, and reaches all shares through the sum.
     max = std::max(max, static_cast<double>(lse));
     shares.push_back({i, lse, 0.0f});
   }

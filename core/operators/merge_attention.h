@@ -24,7 +24,7 @@ struct PartialAttention {
 /// that channel.
 ///
 /// The parts have shapes and element types in common; merged.out has their type or f32. merged may be the very views of
-/// one of the parts, which is then replaced. Throws Error where there is no part, a tensor is missing, or shapes or
+/// one of the parts, which is then replaced. Throws Error if there are no parts, a tensor is missing, or shapes or
 /// types do not fit.
 void merge_attention(std::span<const PartialAttention> parts, const Outputs& merged, Context& context,
                      Isa isa = choose_isa());

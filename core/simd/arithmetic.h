@@ -11,7 +11,7 @@
 
 namespace nalab {
 
-/// One row of the table. Which of them a variant is written for, the variant says (Variant::takes).
+/// One row of the table. Each variant says which of them it is written for (Variant::takes).
 struct Arithmetic {
   std::string_view name;  ///< stored with each row of results, and the key of its peak
   std::string_view summary;
@@ -36,7 +36,7 @@ const Arithmetic& find_arithmetic(std::string_view name);
 /// Whether this CPU and a limit have what the arithmetic needs.
 bool available(const Arithmetic& arithmetic, Isa isa);
 /// The arithmetic that NALAB_ARITHMETIC names, used wherever it is available and computes the problem; null if unset.
-/// Throws Error as find_arithmetic.
+/// Throws Error as find_arithmetic does.
 const Arithmetic* forced_arithmetic();
 
 }  // namespace nalab

@@ -16,7 +16,7 @@ namespace nalab::simd::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Rounds to an integer and gives 2 to its power, for x in [-126, 0]; anything else gives some number.
+/// Rounds to an integer and gives 2 to that power, for x in [-126, 0]; anything else gives some number.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V RoundAndPower(D d, V x, V& power) {
   // Added to 1.5 * 2^23, x is rounded to an integer that stands in the lowest bits; 127 more makes it an exponent
@@ -34,7 +34,7 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Exp2NonPositive(D d, V x) {
   // x = n + r with |r| <= 1/2; the polynomial is the minimax approximation of 2^r, degree 5, exact at 0.
 #if HWY_TARGET == HWY_AVX3
-  // Highway 1.0.3 knows neither instruction: r in one, and the power of 2, the zero below -126 included, in another.
+  // Highway 1.0.3 has neither instruction: r in one, and the power of 2, the zero below -126 included, in another.
   constexpr bool kScalef = hn::MaxLanes(D()) == 16;
 #else
   constexpr bool kScalef = false;

@@ -51,7 +51,7 @@ bool cpu_supports(Isa isa);
 Isa best_isa();
 /// The limit of a name. Throws Error for an unknown name and for one that this CPU lacks.
 Isa parse_isa(std::string_view text);
-/// The one to use: NALAB_ISA if set (Error as of parse_isa), else best_isa().
+/// The one to use: NALAB_ISA if set (throws Error as parse_isa does), else best_isa().
 Isa choose_isa();
 
 }  // namespace nalab

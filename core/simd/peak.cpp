@@ -39,8 +39,8 @@ inline HWY_ATTR int64_t lanes() { return static_cast<int64_t>(hn::Lanes(hn::Scal
 #endif
 
 /// Multiply-adds of `rounds` rounds on one thread. Returns the FLOPs done; `sink` keeps them from being optimised away.
-/// Named accumulators, since vectors of a length unknown at compile time cannot stand in arrays. Their starts differ:
-/// the compiler would make one chain of equal ones.
+/// Named accumulators, since vectors of a length unknown at compile time cannot be put in arrays. Their starts differ:
+/// of equal ones the compiler would make one chain.
 int64_t multiply_add(int64_t rounds, float* sink) {
   const auto half = AllOf(*sink);
   auto a0 = AllOf(0), a1 = AllOf(1), a2 = AllOf(2), a3 = AllOf(3);

@@ -14,7 +14,7 @@ struct PeakRate {
   double all_threads = 0;
 };
 
-/// float32 fused multiply-adds; a multiplication and an addition where the instruction set has no fused form.
+/// float32 fused multiply-adds; a multiplication and an addition if the instruction set has no fused form.
 PeakRate measure_fma_f32(Isa isa, Workers& workers);
 
 /// Products of bf16 pairs added to float32. Requires a CPU with AVX512_BF16.

@@ -31,7 +31,7 @@ Simulation count_flattened(const std::array<geometry::Axis, geometry::kAxes>& ax
 /// The counts with the tiles and pairs of the extra tokens of a problem.
 Simulation with_extra_tokens(Simulation layout, const Problem& problem, int64_t kv_tokens);
 
-/// Throws Error where the problem or the tiles are invalid or too large to be counted.
+/// Throws Error if the problem or the tiles are invalid or too large to be counted.
 void validate(const Problem& problem, const TileShapes& tiles);
 
 }  // namespace nalab::simulator

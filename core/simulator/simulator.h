@@ -28,7 +28,7 @@ struct TileShapes {
 
   int64_t query_tokens() const;
   int64_t kv_tokens() const;
-  /// Throws Error that names the axis, the tile and the rule where the tiles do not fit the layout's rank or an extent
+  /// Throws Error that names the axis, the tile and the rule if the tiles do not fit the layout's rank or an extent
   /// is out of range.
   void validate(const Problem& problem) const;
 };
@@ -51,9 +51,9 @@ struct Simulation {
   int64_t all_pairs = 1;            ///< pairs of self attention
 
   double tiles_visited_mean() const { return ratio(tiles_visited, query_tiles); }
-  /// Speedup over self attention where all query tiles take as long as the worst one: the papers' "simulated" speedup.
+  /// Speedup over self attention if all query tiles take as long as the worst one: the papers' "simulated" speedup.
   double speedup_worst() const { return ratio(tiles_total, tiles_visited_worst); }
-  /// Speedup over self attention where query tiles that visit fewer KV tiles finish earlier.
+  /// Speedup over self attention if query tiles that visit fewer KV tiles finish earlier.
   double speedup_mean() const { return static_cast<double>(tiles_total) / tiles_visited_mean(); }
   /// The FLOP-wise bound.
   double speedup_flops() const { return ratio(all_pairs, attended_pairs); }
@@ -74,7 +74,7 @@ struct Simulation {
 
 /// Counts the tiles. Takes time in proportion to the query tiles along each axis (multi-dimensional tiling), or to the
 /// query tiles times the rows of their windows (single-dimensional).
-/// Throws Error where the problem or the tiles are invalid, or the pairs of self attention do not fit in 64 bits.
+/// Throws Error if the problem or the tiles are invalid, or the pairs of self attention do not fit in 64 bits.
 Simulation simulate(const Problem& problem, const TileShapes& tiles);
 
 /// The part of an application that attention takes.
@@ -88,15 +88,15 @@ struct Application {
 };
 
 /// Amdahl's law: speedup of an application whose attention gets faster by `speedup` in all but the dense steps.
-/// Throws Error where the application is invalid.
+/// Throws Error if the application is invalid.
 double end_to_end_speedup(double speedup, const Application& application);
 
 /// As the published tables have it: the speedup of attention is rounded to one decimal first.
 double round_as_published(double speedup);
 
 /// Bytes moved by token permutation, the copy that makes the tokens of a tile contiguous: q, k and v are read and
-/// written before, out is read and written after. 0 for one axis without dilation, where tiles are contiguous as they
-/// are. Divided by a bandwidth it gives the seconds. Requires a valid problem.
+/// written before, out is read and written after. 0 for one axis without dilation, where tiles are contiguous
+/// already. Divided by a bandwidth it gives the seconds. Requires a valid problem.
 double token_permutation_bytes(const Problem& problem);
 
 }  // namespace nalab::simulator

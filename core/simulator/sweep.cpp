@@ -43,7 +43,7 @@ void require_multi_dimensional(const Problem& problem, const TileShapes& tiles) 
   }
 }
 
-/// Throws Error where there are too many combinations.
+/// Throws Error if there are too many combinations.
 void require_countable(double combinations) {
   if (combinations <= static_cast<double>(kMaxSweep)) return;
   throw Error("there are more than " + std::to_string(kMaxSweep) + " combinations to try");
@@ -205,7 +205,7 @@ bool perfectly_block_sparse(const Axis& axis, int64_t query_tile, int64_t kv_til
       ++looked_at;
       return wastes_nothing(kind.mask, query_tiles.range(i), kv_tile, tiling);
     };
-    // The middle first: near the ends, windows are held back, and fit more often than elsewhere.
+    // The middle first: near the ends, windows are clamped, and fit more often than elsewhere.
     if (!fits(query_tiles.count() / 2)) return false;
     for (int64_t i = 0; i < query_tiles.count(); ++i) {
       if (!fits(i)) return false;
@@ -290,7 +290,7 @@ std::vector<Recommendation> recommend(const Problem& problem, const TileShapes& 
   require_share("sparsity", sparsity);
   require_share("tolerance", tolerance);
   require_multi_dimensional(problem, tiles);
-  // What the layout must contribute beside the extra tokens, which are always attended to.
+  // What the layout must contribute besides the extra tokens, which are always attended to.
   const double extra = static_cast<double>(problem.extra_tokens) / static_cast<double>(problem.tokens());
   const double least_share = (1 - sparsity - tolerance) * (1 + extra) - extra;
   const Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {

@@ -21,11 +21,11 @@ struct SweepPoint {
 ///
 /// - stride: all strides up to the window; no larger stride without a better speedup.
 /// - window: all windows from the stride up; no smaller window without a better speedup.
-/// - query_tile, kv_tile: all shapes of up to as many tokens as the given one, each extent a power of two or as large
-/// as
-///   the axis or the tokens allow; no smaller tile without a better speedup, so of a size only the fastest are left.
+/// - query_tile, kv_tile: all shapes of up to as many tokens as the given one, each extent a power of two or as
+///   large as the axis or the tokens allow; no smaller tile without a better speedup, so of each size only the fastest
+///   are left.
 ///
-/// Throws Error as simulate(), for single-dimensional tiling, and for more than kMaxSweep combinations.
+/// Throws Error as simulate() does, for single-dimensional tiling, and for more than kMaxSweep combinations.
 std::vector<SweepPoint> sweep(const Problem& problem, const TileShapes& tiles, SweepOver over);
 
 inline constexpr int64_t kMaxSweep = int64_t{1} << 24;
@@ -39,9 +39,9 @@ struct Recommendation {
 
 /// Windows and strides that are perfectly block-sparse with these tiles, and whose sparsity lies within `tolerance` of
 /// the wanted one; the problem's own window and stride do not matter. The best first: the window that spans the most
-/// even share of the axes, then the smaller stride, then the nearer sparsity. Empty where there are none.
+/// even share of the axes, then the smaller stride, then the nearer sparsity. Empty if there are none.
 ///
-/// Throws Error as sweep(), where more than kMaxSweep query tiles of an axis must be looked at, and where sparsity or
+/// Throws Error as sweep() does, if more than kMaxSweep query tiles of an axis must be looked at, and if sparsity or
 /// tolerance is not from 0 to 1.
 std::vector<Recommendation> recommend(const Problem& problem, const TileShapes& tiles, double sparsity,
                                       double tolerance = 0.01);

@@ -16,7 +16,7 @@ template <class T>
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  /// Throws std::bad_alloc where the memory is not to be had.
+  /// Throws std::bad_alloc if allocation fails.
   explicit AlignedBuffer(int64_t size)
       : size_(size),
         data_(static_cast<T*>(

@@ -14,7 +14,7 @@ class WorkspaceCutter {
  public:
   explicit WorkspaceCutter(std::byte* memory) : memory_(memory) {}
 
-  /// The next `count` elements, uninitialised; null with no memory behind.
+  /// The next `count` elements, uninitialised; null with no memory behind it.
   template <class T>
   T* take(int64_t count) {
     std::byte* const part = memory_ == nullptr ? nullptr : memory_ + size_;

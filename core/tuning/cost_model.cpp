@@ -52,7 +52,7 @@ int64_t tiles_along(const Axis& axis, int64_t tile) {
   return geometry::TileAxis{axis.group_length(0), tile}.count() * axis.dilation;
 }
 
-/// A share of a cache, or what was measured with if the cache is larger or unknown.
+/// A share of a cache, or the size measured with if the cache is larger or unknown.
 int64_t budget(int64_t cache_bytes, int64_t share, int64_t measured) {
   return cache_bytes > 0 ? std::min(cache_bytes / share, measured) : measured;
 }

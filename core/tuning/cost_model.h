@@ -1,5 +1,5 @@
 // Tilings of a problem in the order of their expected time: Faster NA (2403.04690) and Generalized NA (2504.16922)
-// leave the choice to an autotuner, which this order serves as a start.
+// leave the choice to an autotuner, for which this order is a start.
 #pragma once
 
 #include <cstddef>

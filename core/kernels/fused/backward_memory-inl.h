@@ -21,8 +21,8 @@
 
 namespace nalab::fused {
 
-/// Floats from one packed row to the next: whole vectors of every instruction set, and a cache line more, since rows at
-/// a power of 2 from each other would share sets of the first-level cache.
+/// Floats from one packed row to the next: whole vectors of every instruction set, and a cache line more, since rows
+/// a power of 2 apart would share sets of the first-level cache.
 inline int64_t row_step(int64_t dim) { return geometry::ceil_div(dim, 16) * 16 + 16; }
 
 }  // namespace nalab::fused

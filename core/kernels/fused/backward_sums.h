@@ -28,7 +28,7 @@ void for_each_token(const TokenShape& shape, Workers& workers, const Body& body)
   });
 }
 
-/// All rows of a tensor become 0, in parallel.
+/// Sets all rows of a tensor to 0, in parallel.
 inline void set_to_zero(const TokenView<float>& view, Workers& workers) {
   for_each_token(view.shape, workers, [&](int64_t batch, const Token& token) {
     for (int64_t h = 0; h < view.shape.heads; ++h) {

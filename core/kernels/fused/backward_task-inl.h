@@ -192,7 +192,7 @@ class BackwardTask {
     keys_finite_ = keys_finite_ && finite;
   }
 
-  /// Prefetches rows [begin, end) of the block in dk and dv, which are to be added to soon.
+  /// Prefetches rows [begin, end) of the block in dk and dv, which will soon be added to.
   void PrefetchSums(int64_t begin, int64_t end) const {
     for (const tile::Segment& segment : walk_.segments()) {
       const geometry::Range rows =
@@ -276,7 +276,7 @@ class BackwardTask {
     task_.pass(walk_.order_of_next());
   }
 
-  /// The number in the order of keys that an earlier super tile must have come to before this one may add the block.
+  /// The number in the order of keys that an earlier super tile must have reached before this one may add the block.
   int64_t Required(const tile::SuperTile& other) const {
     if (other.batch != super_.batch || other.head_kv != super_.head_kv || geometry::size(other.tokens) == 0) {
       return OrderedTasks::kStart;

@@ -122,7 +122,7 @@ class ForwardTask {
     }
   }
 
-  /// All of Run but visits and results.
+  /// All of Run except visits and results.
   void HWY_ATTR Pack() {
     PackAllQueries();
     while (walk_.next_block()) {

@@ -5,7 +5,7 @@
 // over the whole problem, one after the other: PN multiplies each query tile with its haloed keys and scatters the
 // attended scores to the rows of weights in memory; the softmax runs over those rows; NN gathers them into the tile
 // again, zero where a query does not attend, and multiplies with the haloed values. Tile shapes and tile products are
-// those of fused, so that what differs between the two is the way of the weights through memory.
+// those of fused, so that what differs between the two is the way the weights take through memory.
 //
 // The backward pass makes the weights again, has PN multiply dout with the values to a second set of rows, turns these
 // into the gradients of the scores, and has NN multiply them with the keys for dq. For dk and dv, IN cuts the keys into

@@ -76,7 +76,7 @@ class QueryTile {
   const Token& token(int lane) const { return tokens_[lane]; }
   bool inside(int lane) const { return (inside_ >> lane & 1u) != 0; }
 
-  /// The lanes that attend to keys of a run, but for where they end along the last axis; as bits.
+  /// The lanes that attend to keys of a run if the last axis is left aside; as bits.
   uint32_t attending(const tile::Segment& segment) const {
     return segment.is_extra() ? inside_ : inside_ & lanes_.attending(0, segment.x1) & lanes_.attending(1, segment.x2);
   }

@@ -129,7 +129,7 @@ class InverseTile : private Tile<T, Lanes> {
     return {mine_.index, mine_.lanes, n, false};
   }
 
-  /// One query's weights of the keys of a tile to lanes. Returns which lanes it attends to, as bits.
+  /// Moves one query's weights of the keys of a tile to lanes. Returns which lanes it attends to, as bits.
   uint32_t HWY_ATTR GatherRow(const QueryRun& run, const geometry::Range& keys3, const geometry::Box& keys,
                               const float* row, int64_t step, float* target) {
     const Floats d;
@@ -154,7 +154,7 @@ class InverseTile : private Tile<T, Lanes> {
     return lanes;
   }
 
-  /// Copies a few floats, and no more than those.
+  /// Copies a few floats, and nothing beyond them.
   static HWY_INLINE void CopyFew(const float* source, int64_t n, float* target) {
     const hn::CappedTag<float, 4> four;
     constexpr int64_t kStep = hn::MaxLanes(hn::CappedTag<float, 4>());

@@ -128,7 +128,7 @@ class SuperTile : private Tile<T, Lanes> {
     }
   }
 
-  /// Before the haloed keys of the super tile, which the extra tokens follow.
+  /// Stands before the haloed keys of the super tile, which the extra tokens follow.
   tile::KeyCursor halo() const { return {geometry::keys_of_any(mask_, super_.tokens), problem_.extra_tokens}; }
 
   /// Takes the next block of keys; false after the last.
@@ -208,7 +208,7 @@ class SuperTile : private Tile<T, Lanes> {
       weights[lane] = rows.of(super_.batch, queries.token(lane), head);
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
-      // Four keys more or less cost the same; what the copies below write too much, the next ones overwrite.
+      // Four keys more or less cost the same; what the copies below write in excess, the next ones overwrite.
       products::LanesToRows<Lanes>(mine_.tile + piece.first * Lanes, (piece.x3.size() + 3) / 4 * 4, factors, row);
       for (uint32_t bits = queries.attending(piece); bits != 0; bits &= bits - 1) {
         const int lane = std::countr_zero(bits);

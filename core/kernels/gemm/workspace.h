@@ -17,14 +17,14 @@ namespace nalab::gemm {
 using unfused::StoredWeights;
 using unfused::WeightRows;
 
-/// Floats of the widest vector: rows that are copied by whole vectors are followed by as much.
+/// Floats of the widest vector: rows that are copied by whole vectors are followed by as many.
 inline constexpr int64_t kVectorFloats = kAlignment / sizeof(float);
-/// Register tiles have at most this many rows: lists and panels are padded by it.
+/// Register tiles have at most this many rows: lists and panels are padded by as many.
 inline constexpr int64_t kMaxRows = 16;
 /// Keys that are transposed at a time between lanes and rows; all rows of a tile then stay in a first-level cache.
 inline constexpr int64_t kRunKeys = 64;
 inline constexpr int64_t kRunStride = kRunKeys + kVectorFloats;
-/// How far ahead rows of weights are fetched, in floats. They are too many to be foreseen by the processor: without it
+/// How far ahead rows of weights are fetched, in floats. There are too many for the processor to foresee: without this
 /// gemm takes 1.2 times as long on a 31x31 window.
 inline constexpr int64_t kPrefetch = 128;
 /// The same in IN, which reads a piece of one row after the other, in rows.
@@ -39,10 +39,10 @@ struct Private {
   float* tiles;     ///< [query tiles] of tile_floats each; PN: queries [dim][lanes]; NN, IN: sums [dim][lanes]
   int32_t* index;   ///< [block_keys padded]
   uint32_t* lanes;  ///< [block_keys padded]
-  tile::Segment* block_segments;  ///< [block_keys]; as the rest of PN and NN
+  tile::Segment* block_segments;  ///< [block_keys]; PN and NN, like the next two
   tile::Segment* tile_segments;   ///< [block_keys]
   QueryTile* query_tiles;         ///< [spatial tiles]
-  QueryRun* query_runs;           ///< [block_keys]; IN, as what follows
+  QueryRun* query_runs;           ///< [block_keys]; IN, like what follows
   geometry::Range* windows;       ///< [block_keys]: keys along the last axis that a query of the block attends to
   KeyTile* key_tiles;             ///< [spatial tiles]
 };

@@ -1,6 +1,6 @@
 // The arithmetic of a query tile in native bf16 dot products, beside float_tile-inl.h.
 //
-// Highway 1.0.3 knows no native bf16 dot product, so two loops are written with the intrinsic, in functions of their
+// Highway 1.0.3 has no native bf16 dot product, so two loops are written with the intrinsic, in functions of their
 // own that are called once per query tile and block. An instruction multiplies pairs of bf16 and adds to float32:
 // elements adjacent in head_dim are paired for the scores, keys adjacent in the block for the values. Weights are
 // rounded to bf16; their sums are not. On AMD Zen 4 and 5 this doubles the rate of float arithmetic; on the Intel CPUs

@@ -38,7 +38,7 @@ HWY_INLINE bool AllFinite(const float* x, int64_t n) {
   return hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f;
 }
 
-/// sums[lane] = sum over c of a[c][lane] * b[c][lane], in the order of KeyProducts: where `a` on a lane equals a key's
+/// sums[lane] = sum over c of a[c][lane] * b[c][lane], in the order of KeyProducts: if `a` on a lane equals a key's
 /// row, the result equals its product with b to the last bit.
 template <int Lanes>
 HWY_INLINE void LaneProducts(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t dim,
@@ -117,7 +117,7 @@ HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& 
     for (int v = 0; v < kVectors; ++v) {
       float* const weight = weights + n * Lanes + v * kStep;
       VF x = hn::MulSub(hn::Load(d, weight), scale, hn::Load(d, lse2 + v * kStep));
-      // No weight exceeds 1, but the scores of now and of the forward pass differ in their last bits. NaN stays.
+      // No weight exceeds 1, but the scores here and in the forward pass differ in their last bits. NaN stays.
       x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
       x = simd::HWY_NAMESPACE::Exp2NonPositive(d, x);
       if (masked) x = hn::IfThenElseZero(LaneMask(list.lanes[n], v), x);
@@ -185,7 +185,7 @@ HWY_INLINE void AddOuterTile(const float* HWY_RESTRICT weights, const Rows& x, c
 /// target[row of n][c] += sum over lanes of weights[n][lane] * x[lane][c], for the listed keys n and all columns c of
 /// rows that are padded to whole vectors. The list and the weights are read up to a multiple of kOuterKeys: rows of
 /// `target` listed there take what belongs to no key. With Careful, x meets only the keys that its lane attends to:
-/// needed where it is NaN or infinite.
+/// needed if it is NaN or infinite.
 template <int Lanes, bool Careful>
 HWY_NOINLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, const KeyList& list, const Rows& target) {
   constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
@@ -200,7 +200,7 @@ HWY_NOINLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, con
   }
 }
 
-/// What a pass over gradients needs beside a TileArithmetic, whose packing of "keys" and "values" it uses the other way
+/// What a pass over gradients needs besides TileArithmetic, whose packing of "keys" and "values" it uses the other way
 /// round: values as rows for dout v^T, keys in panels for dq. Lists are padded to kListPadding keys; a padding key is a
 /// row of its own in every block.
 template <class A>

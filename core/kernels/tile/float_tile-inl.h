@@ -2,7 +2,7 @@
 // first-level cache.
 //
 // Queries lie on vector lanes: scores are kept transposed, [keys][lanes], as S^T = K Q^T, with Q^T [head_dim][lanes]
-// packed and elements of K broadcast. So a key more or less costs no padding, a mask is one bit per lane, the softmax
+// packed and elements of K broadcast. So one key more or less costs no padding, a mask is one bit per lane, the softmax
 // needs no horizontal reduction, and a masked or missing query disturbs no other.
 #include <cstdint>
 
@@ -208,7 +208,7 @@ struct FloatArithmetic {
   }
 
   /// out[c][lanes] = correction * out + sum over the listed keys of value[c] * weight, for all columns c.
-  /// With Careful, a value meets only the lanes that attend to its key: needed where it is NaN or infinite, since 0
+  /// With Careful, a value meets only the lanes that attend to its key: needed if it is NaN or infinite, since 0
   /// times it is not 0.
   template <bool Careful>
   static HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, const Block& block, int64_t panels,

@@ -57,7 +57,7 @@ class KeyWalk {
   static constexpr uint32_t kAll = kAllLanes<Lanes>;
 
  public:
-  /// Before the first block. Lists are written to `memory`.
+  /// Begins before the first block. Lists are written to `memory`.
   HWY_ATTR KeyWalk(const Problem& problem, const Tiling& tiling, const LaneShape& shape, const Inputs& in,
                    const SuperTile& super, const ListMemory& memory)
       : problem_(problem), tiling_(tiling), in_(in), memory_(memory), axes_(problem.axes3()), super_(super) {

@@ -110,7 +110,7 @@ class LaneTile {
     return lanes;
   }
 
-  /// Keys along an axis that are visited: whole KV tiles that some lane attends to a key of.
+  /// Keys along an axis that are visited: whole KV tiles with a key that some lane attends to.
   geometry::Range keys(int axis) const { return axes_[axis].keys(); }
   /// The lanes that attend to a position along an axis, as bits.
   uint32_t attending(int axis, int64_t position) const { return axes_[axis].attending(position, shape_->before(axis)); }

@@ -64,7 +64,7 @@ struct KeyList {
   bool all_attend;        ///< every lane attends to every key: no mask is looked at
 };
 
-/// A cache line between panels of packed values: at a multiple of 4 KiB from each other they would share a set of the
+/// A cache line between panels of packed values: a multiple of 4 KiB apart they would share a set of the
 /// first-level cache.
 inline constexpr int64_t kPanelGap = 16;
 

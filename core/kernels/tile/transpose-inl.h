@@ -44,7 +44,7 @@ HWY_INLINE void StoreGroups(D d, hn::Vec<D> v, float* const* row, int64_t offset
   }
 }
 
-/// Transposes the 4x4 matrices that the i-th groups of four lanes of the four vectors are.
+/// Transposes the 4x4 matrices that the i-th groups of four lanes of the four vectors form.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void TransposeGroups(D d, V (&v)[4]) {
   const hn::RepartitionToWide<D> wide;

@@ -28,7 +28,7 @@ class ExtraSlices {
         batch_(p.batch),
         heads_kv_(p.heads_kv),
         blocks_(geometry::ceil_div(p.extra_tokens, kBlock)) {
-    // As many tasks as keep 64 threads busy, but slices that are worth a task.
+    // Enough tasks to keep 64 threads busy, but slices that are worth a task.
     constexpr int64_t kTasks = 64, kLeastTokens = 64;
     const int64_t others = std::max<int64_t>(batch_ * heads_kv_ * blocks_, 1);
     count_ = std::clamp<int64_t>(kTasks / others, 1, geometry::ceil_div(tokens_, kLeastTokens));

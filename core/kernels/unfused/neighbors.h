@@ -71,7 +71,7 @@ inline int64_t query_offsets(const std::array<geometry::Axis, 3>& axes, const To
 /// The most coordinates that attend to one key coordinate: at the edges more than the window.
 inline int64_t most_queries(const geometry::Axis& axis) {
   int64_t most = 0;
-  // Groups are of at most two lengths: that of the first and that of the last.
+  // Groups have at most two lengths: that of the first and that of the last.
   for (const int64_t group : {int64_t{0}, axis.dilation - 1}) {
     const geometry::AxisMask mask = axis.group_mask(group);
     for (int64_t key = 0; key < mask.length; ++key) most = std::max(most, mask.queries(key).size());

@@ -152,8 +152,8 @@ inline float HWY_ATTR Softmax(float* scores, int64_t n) {
   return max + std::log(sum);
 }
 
-/// The derivative of the softmax of one row: gradients, those of the loss by the weights, become
-/// scale * weights * (gradients - sum of weights * gradients), those by the scores before they were scaled.
+/// The derivative of the softmax of one row: gradients of the loss with respect to the weights become
+/// scale * weights * (gradients - sum of weights * gradients), those with respect to the scores before scaling.
 inline void HWY_ATTR SoftmaxGradient(const float* weights, int64_t n, float scale, float* gradients) {
   const Floats d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
