@@ -43,7 +43,7 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
     if (!holds) throw Error("tiling " + tiling.to_string() + ": " + rule);
   };
   const std::string most_tiles = std::to_string(kMaxQueryTiles);
-  const int64_t group = choice.problem.heads / choice.problem.heads_kv;
+  const int64_t heads_per_kv = choice.problem.heads / choice.problem.heads_kv;
   require(tiling.lanes == 16 || tiling.lanes == 32, "l must be 16 or 32, the lanes that kernels are written for");
   for (int axis = 0; axis < geometry::kAxes; ++axis) {
     require(tiling.query[axis] <= tiling.lanes, "no extent of q may exceed l");
@@ -51,8 +51,8 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
     require(tiling.kv[axis] <= kMaxKvTile, "no extent of kv may exceed " + std::to_string(kMaxKvTile));
   }
   require(tiling.query[0] * tiling.query[1] * tiling.query[2] == tiling.lanes, "the extents of q must multiply to l");
-  require(tiling.heads <= group && group % tiling.heads == 0,
-          "h must divide the " + std::to_string(group) + " query heads of a kv head");
+  require(tiling.heads <= heads_per_kv && heads_per_kv % tiling.heads == 0,
+          "h must divide the " + std::to_string(heads_per_kv) + " query heads of a kv head");
   require(tiling.query_tiles() <= kMaxQueryTiles, "the extents of s and h must multiply to at most " + most_tiles);
   require(tiling.block_keys % 8 == 0 && tiling.block_keys <= kMaxBlockKeys,
           "b must be a multiple of 8 up to " + std::to_string(kMaxBlockKeys));

@@ -61,7 +61,7 @@ int64_t budget(int64_t cache_bytes, int64_t share, int64_t measured) {
 class CostModel {
  public:
   CostModel(const Problem& problem, Pass pass, const Machine& machine)
-      : problem_(problem), machine_(machine), axes_(problem.axes3()), group_(problem.heads / problem.heads_kv) {
+      : problem_(problem), machine_(machine), axes_(problem.axes3()), heads_per_kv_(problem.heads / problem.heads_kv) {
     // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in
     // panels, v, dk and dv.
     row_bytes_ = pass == Pass::forward ? 4 * (problem.head_dim + problem.head_dim_v)
@@ -99,8 +99,8 @@ class CostModel {
                                             std::max(score_bytes / (4 * tiling.lanes) / 8 * 8, kLeastBlockKeys));
     const int64_t tile_bytes = budget(machine_.l2_bytes, 2, kTileBytes);
     const int64_t most = std::clamp<int64_t>(tile_bytes / (tiling.lanes * row_bytes_), 1, kMaxQueryTiles);
-    tiling.heads = std::min(group_, most);
-    while (group_ % tiling.heads != 0) --tiling.heads;
+    tiling.heads = std::min(heads_per_kv_, most);
+    while (heads_per_kv_ % tiling.heads != 0) --tiling.heads;
     tiling.super = best_super_tile(tiling, most / tiling.heads);
   }
 
@@ -124,15 +124,15 @@ class CostModel {
     for (int axis = 0; axis < geometry::kAxes; ++axis) {
       count[axis] = geometry::ceil_div(axes_[axis].group_length(0), tiling.query[axis]);
     }
-    const double head_steps = static_cast<double>(group_ / tiling.heads);
-    const double tile_visits = visits(tiling.query) * static_cast<double>(group_);
+    const double head_steps = static_cast<double>(heads_per_kv_ / tiling.heads);
+    const double tile_visits = visits(tiling.query) * static_cast<double>(heads_per_kv_);
     double best_cost = std::numeric_limits<double>::infinity();
     for (int64_t s1 = 1; s1 <= std::min(limit, count[0]); ++s1) {
       for (int64_t s2 = 1; s1 * s2 <= limit && s2 <= count[1]; ++s2) {
         for (int64_t s3 = 1; s1 * s2 * s3 <= limit && s3 <= count[2]; ++s3) {
           const Shape shape{tiling.query[0] * s1, tiling.query[1] * s2, tiling.query[2] * s3};
           const double tasks = product_along(tiles_along, shape) *
-                               static_cast<double>(problem_.batch * problem_.heads_kv * (group_ / tiling.heads));
+                               static_cast<double>(problem_.batch * problem_.heads_kv * (heads_per_kv_ / tiling.heads));
           const double waves = tasks / static_cast<double>(kThreads);
           const double imbalance = std::ceil(waves) / waves;
           const double packs = visits(shape) * head_steps;
@@ -150,7 +150,7 @@ class CostModel {
   const Problem& problem_;
   const Machine& machine_;
   const std::array<Axis, 3> axes_;
-  const int64_t group_;
+  const int64_t heads_per_kv_;
   int64_t row_bytes_;
 };
 

@@ -36,10 +36,10 @@ double gradient_oracle_seconds(const Problem& problem) {
 
 double gradient_sample_seconds(const Problem& problem, int64_t queries, int64_t keys, int64_t extra_tokens) {
   // A key is attended to by about as many queries of each head as a query attends to keys.
-  const int64_t group = problem.heads / problem.heads_kv;
+  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
   return kOracleBackward * (oracle_seconds(problem, queries) +
-                            static_cast<double>(keys) * row_seconds(problem, problem.keys_per_query() * group) +
-                            static_cast<double>(extra_tokens) * row_seconds(problem, problem.tokens() * group));
+                            static_cast<double>(keys) * row_seconds(problem, problem.keys_per_query() * heads_per_kv) +
+                            static_cast<double>(extra_tokens) * row_seconds(problem, problem.tokens() * heads_per_kv));
 }
 
 double call_seconds(const PlannedRow& row, int threads) {

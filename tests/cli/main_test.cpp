@@ -22,7 +22,8 @@ TEST(Main, UnknownSubcommandsAreNamed) {
   EXPECT_EQ(
       sentence({"foo"}),
       "nalab: unknown subcommand 'foo', must be one of run, merge, attend, verify, report, compare, sim, info, list\n");
-  EXPECT_EQ(sentence({"list", "foo"}), "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs\n");
+  EXPECT_EQ(sentence({"list", "foo"}),
+            "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs\n");
   EXPECT_EQ(sentence({"--foo"}), "nalab: unknown option '--foo'\n");
   EXPECT_EQ(sentence({}), "nalab: A subcommand is required\n");
 }

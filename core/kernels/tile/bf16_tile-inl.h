@@ -45,6 +45,7 @@ struct Bf16Arithmetic {
   template <class T>
   static constexpr bool kAccepts = std::is_same_v<T, bf16>;
 
+  using Element = bf16;
   using Scope = NoScope;
 
   /// As FloatArithmetic, but a cell holds a pair: elements adjacent in a row for queries and keys, the same column of

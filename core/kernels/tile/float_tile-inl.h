@@ -121,6 +121,7 @@ struct FloatArithmetic {
   template <class T>
   static constexpr bool kAccepts = true;
 
+  using Element = float;
   using Scope = NoScope;
 
   /// Queries [dim][Lanes]; keys as rows; values in panels of kRows columns, [block_keys][kRows], kPanelGap apart.

@@ -76,16 +76,16 @@ struct NoScope {};
 /// states, in floats, 64-byte aligned.
 template <class A>
 concept TileArithmetic = requires(int64_t n, const float* in, float* memory, const Block& block, const KeyList& list,
-                                  const float* const (&rows)[A::kLanes], const VF (&vectors)[A::kVectors],
-                                  VF (&sums)[A::kVectors]) {
+                                  const typename A::Element* key, const float* const (&rows)[A::kLanes],
+                                  const VF (&vectors)[A::kVectors], VF (&sums)[A::kVectors]) {
   /// Queries of a tile; vectors that hold a number for each, and lanes of one of them.
   requires A::kLanes == A::kVectors* A::kStep;
   /// Lists of keys and columns of values are padded to multiples of this.
   requires A::kRows >= 1;
   /// Keys are listed in runs that begin and end at multiples of this, in rows of the block.
   requires A::kKeyAlignment >= 1;
-  /// Element types that it packs.
-  { A::template kAccepts<float> } -> std::convertible_to<bool>;
+  /// Element types that it packs, and one of them.
+  requires A::template kAccepts<typename A::Element>;
   /// State of the processor that a task needs: constructed before its first packing, destroyed after its last product.
   typename A::Scope;
 
@@ -98,9 +98,10 @@ concept TileArithmetic = requires(int64_t n, const float* in, float* memory, con
 
   /// Queries from rows of floats, times +1 or -1.
   A::PackQueries(rows, n, 1.0f, memory);
-  /// `count` keys and values from row `used` of a block on: PackKeys(key, key_step, dim, value, value_step, dim_v,
-  /// count, used, block, memory). Returns whether all values are finite. A dim of 0 packs none.
-  // (Named in the comment only: its element type is one that the arithmetic accepts.)
+  /// Packs `count` keys and values from row `used` of a block on: PackKeys(key, key_step, dim, value, value_step,
+  /// dim_v, count, used, block, memory), with rows a step apart in their tensors. Returns whether all values are
+  /// finite. A dim of 0 packs none.
+  { A::PackKeys(key, n, n, key, n, n, n, n, block, memory) } -> std::same_as<bool>;
   /// scores[n][lanes] of the listed keys, kNoScore where a lane does not attend; maxima [lanes] raised to theirs.
   A::Scores(in, block, n, list, memory, memory);
   /// Scores become weights in place, exp2(factor * (score - maximum)); their sums per lane.
