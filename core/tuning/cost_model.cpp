@@ -21,9 +21,10 @@ constexpr int64_t kBlockBytes = 256 << 10;
 constexpr int64_t kScoreBytes = 32 << 10;
 // A block of fewer keys is not worth its set-up.
 constexpr int64_t kLeastBlockKeys = 64;
-// Time to pack a key, relative to that of a query tile's visit to it. With all rows in a first-level cache it is 0.13 at
-// head_dim 128 and 0.19 at 32 (build/release/bench/tiles_bench, packing against scores, softmax and values of 32 lanes;
-// AMD Zen 5, AVX-512), and more when rows come from further away. The runs behind docs/performance.md were made with 0.5.
+// Time to pack a key, relative to that of a query tile's visit to it. With all rows in a first-level cache it is 0.13
+// at head_dim 128 and 0.19 at 32 (build/release/bench/tiles_bench, packing against scores, softmax and values of 32
+// lanes; AMD Zen 4, AVX-512), and more when rows come from further away. The runs behind docs/performance.md were made
+// with 0.5.
 constexpr double kPackCost = 0.5;
 // Time of a visit with 16 lanes, relative to one with 32: half the products at 85 % of the rate, which is what a
 // register tile of one vector reaches (RegisterTile in core/kernels/tile/float_tile-inl.h).
