@@ -134,8 +134,8 @@ TEST_F(EarlierFiles, PeaksThatAreMissingAreNamed) {
   EXPECT_EQ(refused(), ": group environment: dataset peaks is missing");
 }
 
-TEST_F(EarlierFiles, TheStoredRunIsRead) {
-  const Results results = read_results(std::string(NALAB_SOURCE_DIR) + "/data/results/gna_op_level.h5");
+TEST_F(EarlierFiles, AFileOfAnEarlierBuildIsRead) {
+  const Results results = read_results(std::string(NALAB_SOURCE_DIR) + "/data/golden/earlier_results.h5");
   ASSERT_EQ(results.environment.peaks.size(), 2u);
   EXPECT_EQ(results.environment.peaks[0].name, "f32_fma");
   EXPECT_NEAR(results.environment.peaks[0].all_threads, 478.77e9, 0.01e9);
