@@ -67,7 +67,12 @@ TensorSet tensors_for(const Problem& problem, config::RowPass pass) {
 }  // namespace
 
 GroupTensors::GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers)
-    : problem_(problem), tensors_(tensors_for(problem, pass)) {
+    : problem_(problem),
+      tensors_(tensors_for(problem, pass)),
+      inputs_(tensors_.inputs()),
+      outputs_(tensors_.outputs()),
+      saved_(tensors_.saved()),
+      gradients_(tensors_.gradients()) {
   const uint64_t problem_seed = mix(static_cast<uint64_t>(seed)) ^ hash(problem.self_attention().id());
   for (auto& [info, tensor] : tensors_.entries()) {
     if (info.is_result()) continue;

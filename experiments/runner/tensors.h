@@ -20,10 +20,11 @@ class GroupTensors {
   /// Throws std::bad_alloc if allocation fails.
   GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers);
 
-  Inputs inputs() const { return tensors_.inputs(); }
-  Outputs outputs() { return tensors_.outputs(); }
-  SavedForBackward saved() const { return tensors_.saved(); }
-  Gradients gradients() { return tensors_.gradients(); }
+  // Made once: timed calls take them.
+  const Inputs& inputs() const { return inputs_; }
+  const Outputs& outputs() const { return outputs_; }
+  const SavedForBackward& saved() const { return saved_; }
+  const Gradients& gradients() const { return gradients_; }
   const TensorSet& all() const { return tensors_; }
 
   /// Fills all results with NaN, so that elements that a variant does not write are found.
@@ -35,6 +36,10 @@ class GroupTensors {
  private:
   Problem problem_;
   TensorSet tensors_;
+  const Inputs inputs_;
+  const Outputs outputs_;
+  const SavedForBackward saved_;
+  const Gradients gradients_;
 };
 
 }  // namespace nalab::runner
