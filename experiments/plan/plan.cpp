@@ -46,11 +46,9 @@ std::string_view tiling_for(const Variant& variant, Pass pass, const config::Set
 std::optional<std::string> add_plans(PlannedRow& row, const config::Settings& settings, const Resources& resources) {
   for (const Pass pass : passes_of(row.pass)) {
     try {
-      (pass == Pass::forward ? row.forward : row.backward) =
-          make_plan(*row.variant, row.problem, pass,
-                    {.arithmetic = resources.arithmetic,
-                     .tiling = tiling_for(*row.variant, pass, settings),
-                     .isa = resources.isa});
+      (pass == Pass::forward ? row.forward : row.backward) = make_plan(
+          *row.variant, row.problem, pass,
+          {.arithmetic = resources.arithmetic, .tiling = tiling_for(*row.variant, pass, settings), .isa = row.isa});
     } catch (const Error& error) {
       return error.what();
     }
@@ -204,6 +202,7 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
   row.problem = variant.self_attention_only ? self_attention : problem;
   row.variant = &variant;
   row.pass = pass;
+  row.isa = resources.isa;
   row.id = row_id(row.problem, variant, pass, settings);
   row.baseline = self_attention.id();
   row.total_queries = problem.batch * problem.tokens() * problem.heads;

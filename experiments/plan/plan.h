@@ -24,6 +24,7 @@ struct PlannedRow {
   Problem problem;       ///< what is computed
   const Variant* variant = nullptr;
   config::RowPass pass = config::RowPass::forward;
+  Isa isa = Isa::baseline;              ///< limit on the instructions used
   std::optional<std::string> refusal;   ///< why the row is not run; unset if it is
   std::optional<nalab::Plan> forward;   ///< what is called; unset for a refused row
   std::optional<nalab::Plan> backward;  ///< the same; unset for a row of the forward pass

@@ -36,8 +36,8 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   store::describe(row.problem, r);
   r.variant = row.variant->name;
   r.pass = config::name(row.pass);
+  r.isa = name(row.isa);
   if (row.forward) {
-    r.isa = name(row.forward->isa());
     r.arithmetic = row.forward->arithmetic_name();
     r.tiling = row.forward->tiling_text();
   }

@@ -106,6 +106,15 @@ TEST_F(RunnerTest, RefusedRowsAreStoredWithTheReason) {
   EXPECT_EQ(totals_.refused, 1);
 }
 
+TEST_F(RunnerTest, RowsThatNeverGotAPlanStillSayTheirInstructionSet) {
+  Variant picky = kB;
+  picky.supports = [](const Problem&, Pass) -> std::optional<std::string> { return "not this one"; };
+  const store::Row r = run({row(kA), row(picky)}).at("b").row;
+  EXPECT_EQ(r.status, "refused");
+  EXPECT_EQ(r.isa, "baseline");
+  EXPECT_EQ(r.arithmetic, "");
+}
+
 TEST_F(RunnerTest, MissingMemoryRefusesARow) {
   script.b_throws = 1;
   const auto got = run({row(kA), row(kB)});
