@@ -160,6 +160,7 @@ class CostModel {
 
 std::vector<Tiling> candidates(const Problem& problem, Pass pass, KvTiling kv_tiling, const Machine& machine,
                                std::size_t most) {
+  if (most == 0) return {};
   const CostModel model(problem, pass, machine);
   std::vector<Tiling> tilings = model.query_tiles();
   if (tilings.size() > most) tilings.resize(most);
