@@ -73,13 +73,12 @@ class Workspace {
  public:
   Workspace(const Problem& p, Pass pass, std::byte* memory)
       : problem_(p), queries_(p, pass), cutter_(memory), stored_(stored_weights(p, pass, cutter_)) {
-    private_bytes_ = carved_bytes([&](WorkspaceCutter& cutter) { Private(p, queries_, cutter); });
-    first_private_ = memory + cutter_.size();
+    private_ = {memory + cutter_.size(), carved_bytes([&](WorkspaceCutter& cutter) { Private(p, queries_, cutter); })};
   }
 
   const StoredWeights& stored() const { return stored_; }
   Private of(int worker) const {
-    WorkspaceCutter cutter(first_private_ + worker * private_bytes_);
+    WorkspaceCutter cutter = private_.of(worker);
     return {problem_, queries_, cutter};
   }
 
@@ -88,8 +87,7 @@ class Workspace {
   const MostQueries queries_;
   WorkspaceCutter cutter_;
   const StoredWeights stored_;
-  int64_t private_bytes_;
-  std::byte* first_private_;
+  WorkerMemory private_;
 };
 
 /// Writes where the queries that attend to a key keep their weight of it, in row-major order: offsets from the first

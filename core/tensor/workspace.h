@@ -30,6 +30,14 @@ class WorkspaceCutter {
   int64_t size_ = 0;
 };
 
+/// The private parts of all workers, one after the other.
+struct WorkerMemory {
+  std::byte* first;
+  int64_t bytes_per_worker;
+
+  WorkspaceCutter of(int worker) const { return WorkspaceCutter(first + worker * bytes_per_worker); }
+};
+
 /// Bytes that carve(cutter) cuts.
 template <class Carve>
 int64_t carved_bytes(const Carve& carve) {

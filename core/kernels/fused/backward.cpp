@@ -62,12 +62,12 @@ int64_t GradientBytes(const Problem& problem, const Tiling& tiling) {
 template <class Arithmetic>
 void BackwardOf(const BackwardShared& shared, std::byte* workspace) {
   const BackwardCall& call = shared.call;
-  const int64_t bytes = GradientBytesOf<Arithmetic>(call.problem, call.tiling);
+  const WorkerMemory memory{workspace, GradientBytesOf<Arithmetic>(call.problem, call.tiling)};
   OrderedTasks tasks(call.execution.workers);
   tasks.for_each(shared.supers.count(), [&](const OrderedTasks::Task& task) HWY_ATTR {
     const tile::SuperTile super = shared.supers.at(shared.order(task.number()));
     if (geometry::size(super.tokens) == 0) return;
-    WorkspaceCutter cutter(workspace + task.worker() * bytes);
+    WorkspaceCutter cutter = memory.of(task.worker());
     const GradientPrivate<Arithmetic> mine(call.problem, call.tiling, cutter);
     [[maybe_unused]] const typename Arithmetic::Scope scope;
     BackwardTask<Arithmetic>(shared, super, task, mine).Run();

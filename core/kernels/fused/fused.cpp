@@ -267,13 +267,13 @@ int64_t PrivateBytes(std::string_view arithmetic, const Problem& problem, const 
 
 template <class Arithmetic>
 void ForwardOf(const ForwardCall& call) {
-  const int64_t bytes = PrivateBytesOf<Arithmetic>(call.problem, call.tiling);
+  const WorkerMemory memory{call.execution.workspace.data(), PrivateBytesOf<Arithmetic>(call.problem, call.tiling)};
   const tile::LaneShape shape(call.tiling.query);
   const tile::SuperTiles supers(call.problem, call.tiling);
   call.execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
     const tile::SuperTile super = supers.at(task);
     if (geometry::size(super.tokens) == 0) return;
-    WorkspaceCutter cutter(call.execution.workspace.data() + worker * bytes);
+    WorkspaceCutter cutter = memory.of(worker);
     const Private<Arithmetic> mine(call.problem, call.tiling, cutter);
     [[maybe_unused]] const typename Arithmetic::Scope scope;
     ForwardTask<Arithmetic> forward(call, shape, super, mine);

@@ -85,13 +85,13 @@ class Workspace {
  public:
   Workspace(const Problem& p, Pass pass, const Tiling& t, std::byte* memory)
       : problem_(p), pass_(pass), tiling_(t), cutter_(memory), stored_(stored_weights(p, pass, cutter_)) {
-    private_bytes_ = carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, pass, t, cutter); });
-    first_private_ = memory + cutter_.size();
+    private_ = {memory + cutter_.size(),
+                carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, pass, t, cutter); })};
   }
 
   const StoredWeights& stored() const { return stored_; }
   Private of(int worker) const {
-    WorkspaceCutter cutter(first_private_ + worker * private_bytes_);
+    WorkspaceCutter cutter = private_.of(worker);
     return cut_private(problem_, pass_, tiling_, cutter);
   }
 
@@ -101,8 +101,7 @@ class Workspace {
   const Tiling& tiling_;
   WorkspaceCutter cutter_;
   const StoredWeights stored_;
-  int64_t private_bytes_;
-  std::byte* first_private_;
+  WorkerMemory private_;
 };
 
 }  // namespace nalab::gemm
