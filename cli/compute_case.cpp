@@ -29,10 +29,6 @@ Bundle add_results(const Problem& problem, store::CaseOutputs& outputs) {
   return bundle;
 }
 
-void check_tiling(const std::string& tiling) {
-  if (!tiling.empty() && tiling != kBestTiling && tiling != kStaticTiling) parse_tiling(tiling);
-}
-
 Problem with_type(Problem problem, ElementType type) {
   problem.type = type;
   return problem;
@@ -70,8 +66,9 @@ void Choices::check() const {
   } else {
     find_arithmetic(arithmetic);
   }
-  check_tiling(tiling);
-  check_tiling(backward_tiling);
+  for (const std::string& name : {tiling, backward_tiling}) {
+    if (!name.empty()) check_tiling_name(name);
+  }
 }
 
 PlanOptions Choices::plan_options(std::string_view variant, Pass pass) const {

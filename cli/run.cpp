@@ -50,7 +50,7 @@ struct RunOptions {
 void replace_tiling(const std::string& tiling, config::Settings& settings, std::string config::Settings::*of_settings,
                     std::optional<std::string> config::Run::*of_run) {
   if (tiling.empty()) return;
-  if (tiling != kBestTiling && tiling != kStaticTiling) parse_tiling(tiling);
+  check_tiling_name(tiling);
   settings.*of_settings = tiling;
   for (config::Run& run : settings.runs) run.*of_run = std::nullopt;
 }

@@ -16,10 +16,7 @@ void check_plan(const Plan& plan, Pass pass, const Bundle&... bundle) {
     throw Error("the plan is of the " + std::string(name(plan.pass())) + " pass, must be of the " + name(pass));
   }
   if (!plan.has_tiling() || !plan.tiling().flat) return;
-  if (!(tokens_in_a_row(plan.problem(), bundle) && ...)) {
-    throw Error("tiling " + plan.tiling().to_string() +
-                ": tokens must lie at one distance from each other to be flattened");
-  }
+  if (!(tokens_in_a_row(plan.problem(), bundle) && ...)) throw cannot_flatten(plan.tiling());
 }
 
 template <class... Bundle>

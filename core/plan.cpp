@@ -82,9 +82,7 @@ std::optional<Tiling> choose_tiling(const PlanChoice& choice, const PlanOptions&
   }
   const Tiling tiling = parse_tiling(options.tiling);
   validate(tiling, choice, machine);
-  if (!possible(tiling)) {
-    throw Error("tiling " + tiling.to_string() + ": tokens must lie at one distance from each other to be flattened");
-  }
+  if (!possible(tiling)) throw cannot_flatten(tiling);
   return tiling;
 }
 
@@ -98,6 +96,10 @@ std::string Plan::to_string() const {
                      std::string(name(isa()));
   if (has_tiling()) text += " " + tiling().to_string();
   return text + " of " + problem().id();
+}
+
+void check_tiling_name(std::string_view text) {
+  if (text != kBestTiling && text != kStaticTiling) parse_tiling(text);
 }
 
 std::vector<std::string_view> variant_names() {

@@ -77,6 +77,9 @@ class Plan {
 inline constexpr std::string_view kBestTiling = "best";      ///< the cost model's first choice
 inline constexpr std::string_view kStaticTiling = "static";  ///< its first choice with static KV tiling
 
+/// Throws Error if a text names no tiling: neither one of those names nor the text of a tiling.
+void check_tiling_name(std::string_view text);
+
 /// What a caller may prescribe; the rest is chosen.
 struct PlanOptions {
   std::string_view variant = {};     ///< empty: best_variant()

@@ -18,10 +18,6 @@ const Tensor* TensorSet::find(std::string_view name) const {
   return nullptr;
 }
 
-Tensor* TensorSet::find(std::string_view name) {
-  return const_cast<Tensor*>(static_cast<const TensorSet*>(this)->find(name));
-}
-
 std::vector<float> to_floats(const Tensor& tensor) {
   return with_element_type(tensor.type(), [&](auto element) {
     const auto* data = tensor.data<decltype(element)>();

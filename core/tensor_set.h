@@ -29,27 +29,20 @@ class TensorSet {
   const Tensor* find(std::string_view name) const;
 
   /// Views of the tensors in the set; those of others are absent.
-  Inputs inputs() const { return const_bundle<Inputs>(); }
-  Outputs outputs() { return bundle<Outputs>(); }
-  SavedForBackward saved() const { return const_bundle<SavedForBackward>(); }
-  Gradients gradients() { return bundle<Gradients>(); }
+  Inputs inputs() const { return bundle_of<Inputs>(*this); }
+  Outputs outputs() { return bundle_of<Outputs>(*this); }
+  SavedForBackward saved() const { return bundle_of<SavedForBackward>(*this); }
+  Gradients gradients() { return bundle_of<Gradients>(*this); }
 
  private:
-  Tensor* find(std::string_view name);
-
-  template <class Bundle>
-  Bundle bundle() {
+  /// Set: TensorSet, const or not.
+  template <class Bundle, class Set>
+  static Bundle bundle_of(Set& set) {
     Bundle bundle;
-    visit_tensors(problem_, bundle, [this](const TensorInfo& info, auto& view) {
-      if (Tensor* tensor = find(info.name)) view = tensor->view();
-    });
-    return bundle;
-  }
-  template <class Bundle>
-  Bundle const_bundle() const {
-    Bundle bundle;
-    visit_tensors(problem_, bundle, [this](const TensorInfo& info, auto& view) {
-      if (const Tensor* tensor = find(info.name)) view = tensor->view();
+    visit_tensors(set.problem_, bundle, [&set](const TensorInfo& info, auto& view) {
+      for (auto& entry : set.entries_) {
+        if (entry.info.name == info.name) view = entry.tensor.view();
+      }
     });
     return bundle;
   }

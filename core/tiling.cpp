@@ -62,6 +62,10 @@ std::string Tiling::to_string() const {
          std::to_string(lanes) + "_h" + std::to_string(heads) + "_b" + std::to_string(block_keys);
 }
 
+Error cannot_flatten(const Tiling& tiling) {
+  return Error("tiling " + tiling.to_string() + ": tokens must lie at one distance from each other to be flattened");
+}
+
 Tiling parse_tiling(std::string_view text) {
   Parser parser(text);
   Tiling tiling;

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "error.h"
 #include "geometry/axis.h"
 
 namespace nalab {
@@ -49,5 +50,8 @@ inline constexpr int64_t kMaxBlockKeys = 512;
 
 /// Throws Error that names the text and the rule.
 Tiling parse_tiling(std::string_view text);
+
+/// The Error for a flat tiling and tensors whose tokens do not lie in a row.
+Error cannot_flatten(const Tiling& tiling);
 
 }  // namespace nalab

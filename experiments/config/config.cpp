@@ -150,7 +150,7 @@ void emit_fields(YAML::Emitter& out, const S& object) {
 }  // namespace
 
 std::vector<std::string> variant_names(std::vector<std::string> more) {
-  for (const Variant& variant : variants()) more.emplace_back(variant.name);
+  for (const std::string_view name : nalab::variant_names()) more.emplace_back(name);
   return more;
 }
 

@@ -170,12 +170,10 @@ void read(const Field& field, std::string& value, Identifier) {
 
 void read(const Field& field, std::string& value, TilingName) {
   const std::string text = field.node().IsScalar() ? field.node().Scalar() : "";
-  if (text != kBestTiling && text != kStaticTiling) {
-    try {
-      parse_tiling(text);
-    } catch (const Error&) {
-      field.refuse("best, static or a tiling such as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256");
-    }
+  try {
+    check_tiling_name(text);
+  } catch (const Error&) {
+    field.refuse("best, static or a tiling such as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256");
   }
   value = text;
 }

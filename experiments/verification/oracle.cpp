@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <span>
 #include <utility>
 
@@ -28,17 +29,24 @@ void append(std::vector<double>& values, const std::vector<double>& more) {
   values.insert(values.end(), more.begin(), more.end());
 }
 
-/// Greatest finite |x| of a contiguous tensor; 0 if it is absent.
+/// Greatest finite |x|, with x as to_number(element) gives it; 0 if there is none.
+template <class T, class ToNumber>
+double greatest_finite(std::span<const T> elements, const ToNumber& to_number) {
+  double greatest = 0;
+  for (const T& element : elements) {
+    const double x = to_number(element);
+    if (std::isfinite(x)) greatest = std::max(greatest, std::abs(x));
+  }
+  return greatest;
+}
+
+/// That of a contiguous tensor; 0 if it is absent.
 double max_abs(const ConstTensorView& view) {
   if (!view.present()) return 0;
   return with_element_type(view.type, [&](auto element) {
-    double greatest = 0;
-    for (const auto x :
-         std::span(static_cast<const decltype(element)*>(view.data), static_cast<std::size_t>(view.shape.elements()))) {
-      const double value = to_float(x);
-      if (std::isfinite(value)) greatest = std::max(greatest, std::abs(value));
-    }
-    return greatest;
+    using T = decltype(element);
+    const std::span elements(static_cast<const T*>(view.data), static_cast<std::size_t>(view.shape.elements()));
+    return greatest_finite(elements, [](T x) { return static_cast<double>(to_float(x)); });
   });
 }
 
@@ -52,13 +60,7 @@ void Expected::set(std::string_view name, ExpectedTensor tensor) {
   tensors[std::string(name)] = std::make_shared<const ExpectedTensor>(std::move(tensor));
 }
 
-double max_abs(const std::vector<double>& values) {
-  double greatest = 0;
-  for (const double x : values) {
-    if (std::isfinite(x)) greatest = std::max(greatest, std::abs(x));
-  }
-  return greatest;
-}
+double max_abs(const std::vector<double>& values) { return greatest_finite(std::span(values), std::identity()); }
 
 reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
                                   const std::vector<reference::Query>& queries, Workers& workers) {
