@@ -74,7 +74,6 @@ class KeyWalk {
   uint32_t inside(int64_t i) const { return lanes_[i].inside(); }
   /// Coordinates of the query on a lane of query tile i.
   Token query(int64_t i, int lane) const { return coordinates(axes_, super_.group, lanes_[i].query(lane)); }
-  const SuperTile& super() const { return super_; }
 
   /// The keys that the queries of a super tile of this dilation group attend to, in whole KV tiles.
   geometry::Box keys_of_super(const SuperTile& super) const {
