@@ -58,7 +58,7 @@ void fill(Tensor& tensor) {
 
 void pass(benchmark::State& state, const Variant& variant, const Problem& p, Pass pass) {
   std::map<std::string_view, Tensor> tensors;
-  for (const TensorInfo& info : tensors_of(p, true)) fill(tensors[info.name] = Tensor(info.type, info.shape));
+  for (const TensorInfo& info : tensors_of(p, Pass::backward)) fill(tensors[info.name] = Tensor(info.type, info.shape));
   const auto take_views = [&](auto& bundle) {
     visit_tensors(p, bundle, [&](const TensorInfo& info, auto& view) { view = tensors[info.name].view(); });
   };

@@ -11,9 +11,10 @@ namespace nalab::cli {
 
 namespace {
 
+/// Inputs and, for the backward pass, dout.
 TensorSet tensors_for(const Problem& problem, bool backward) {
-  if (backward) return {problem, {Role::input, Role::output_gradient}};
-  return {problem, {Role::input}};
+  const auto is_given = [](Role role) { return role == Role::input || role == Role::output_gradient; };
+  return {problem, backward ? Pass::backward : Pass::forward, is_given};
 }
 
 /// Adds uninitialised datasets for the results of a bundle to the outputs. Returns the bundle of views of them.
@@ -40,7 +41,7 @@ TypedCase::TypedCase(const store::Case& c, ElementType type)
     : problem_(with_type(c.problem, type)), tensors_(tensors_for(problem_, c.backward)) {
   for (auto& [info, tensor] : tensors_.entries()) {
     const std::vector<float>& values = c.tensors.find(info.name)->second;
-    with_element_type(type, [&](auto element) {
+    with_element_type(tensor.type(), [&](auto element) {
       using T = decltype(element);
       std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
     });
@@ -108,7 +109,7 @@ verification::VerificationResult compare_outputs(const Problem& problem, bool ba
                                                  const store::CaseOutputs& computed,
                                                  const verification::Expected& expected, double factor) {
   return verification::compare_tensors(
-      problem, backward, expected,
+      problem, backward ? Pass::backward : Pass::forward, expected,
       [&](const TensorInfo& info, const auto&) { return computed.datasets.at(std::string(info.name)).data; }, factor);
 }
 

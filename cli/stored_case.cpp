@@ -25,10 +25,10 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
 
   std::map<std::string, store::StoredTensor, std::less<>> by_name;
   for (store::StoredTensor& tensor : tensors) by_name[tensor.name] = std::move(tensor);
-  inputs.backward = std::ranges::any_of(tensors_of(inputs.problem, /*backward=*/true), [&](const TensorInfo& info) {
+  inputs.backward = std::ranges::any_of(tensors_of(inputs.problem, Pass::backward), [&](const TensorInfo& info) {
     return info.role == Role::gradient && by_name.contains(info.name);
   });
-  for (const TensorInfo& info : tensors_of(inputs.problem, inputs.backward)) {
+  for (const TensorInfo& info : tensors_of(inputs.problem, inputs.backward ? Pass::backward : Pass::forward)) {
     const std::string name(info.name);
     auto node = by_name.extract(name);
     if (node.empty()) throw Error("tensor " + name + " is not stored");

@@ -6,8 +6,8 @@ install(TARGETS nalab_core EXPORT nalabTargets ARCHIVE DESTINATION ${CMAKE_INSTA
 # nalab.h and what it includes; nothing of the kernels.
 foreach(header
     nalab.h attention.h context.h error.h machine.h plan.h problem.h tensor_set.h tensors.h tiling.h
-    geometry/axis.h geometry/permutation.h geometry/tiles.h geometry/token.h
-    operators/merge_attention.h operators/permute_tokens.h simd/isa.h
+    geometry/axis.h geometry/bias.h geometry/permutation.h geometry/tiles.h geometry/token.h
+    operators/merge_attention.h operators/permute_tokens.h operators/split_attention.h simd/isa.h
     tensor/buffer.h tensor/element.h tensor/tensor.h)
   cmake_path(GET header PARENT_PATH folder)
   install(FILES ${PROJECT_SOURCE_DIR}/core/${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nalab/${folder}

@@ -1,8 +1,5 @@
 #include "core/attention.h"
 
-#include <string>
-
-#include "core/error.h"
 #include "core/kernels/registry.h"
 
 namespace nalab {
@@ -12,9 +9,7 @@ namespace {
 /// Throws Error if a plan is for another pass, or flattens tokens that do not lie at one distance from each other.
 template <class... Bundle>
 void check_plan(const Plan& plan, Pass pass, const Bundle&... bundle) {
-  if (plan.pass() != pass) {
-    throw Error("the plan is of the " + std::string(name(plan.pass())) + " pass, must be of the " + name(pass));
-  }
+  require_pass(plan, pass);
   if (!plan.has_tiling() || !plan.tiling().flat) return;
   if (!(tokens_in_a_row(plan.problem(), bundle) && ...)) throw cannot_flatten(plan.tiling());
 }

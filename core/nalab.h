@@ -12,6 +12,7 @@
 #include "error.h"
 #include "operators/merge_attention.h"
 #include "operators/permute_tokens.h"
+#include "operators/split_attention.h"
 #include "plan.h"
 #include "problem.h"
 #include "tensor_set.h"

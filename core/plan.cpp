@@ -98,6 +98,11 @@ std::string Plan::to_string() const {
   return text + " of " + problem().id();
 }
 
+void require_pass(const Plan& plan, Pass pass) {
+  if (plan.pass() == pass) return;
+  throw Error("the plan is of the " + std::string(name(plan.pass())) + " pass, must be of the " + name(pass));
+}
+
 void check_tiling_name(std::string_view text) {
   if (text != kBestTiling && text != kStaticTiling) parse_tiling(text);
 }

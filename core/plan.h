@@ -73,6 +73,9 @@ class Plan {
   PlanCost cost_;
 };
 
+/// Throws Error if a plan is of another pass.
+void require_pass(const Plan& plan, Pass pass);
+
 /// The names by which a tiling is asked for, besides the text of one (Tiling::to_string).
 inline constexpr std::string_view kBestTiling = "best";      ///< the cost model's first choice
 inline constexpr std::string_view kStaticTiling = "static";  ///< its first choice with static KV tiling

@@ -78,8 +78,10 @@ std::vector<Violation> Problem::violations() const {
     const double dims = static_cast<double>(head_dim) + static_cast<double>(head_dim_v);
     const double heads_in_all = static_cast<double>(batch) * static_cast<double>(heads);
     const double flops = 6 * heads_in_all * tokens * (keys + static_cast<double>(extra_tokens)) * dims;
-    // The tensors of the backward pass: at most 2 * 4 bytes for q, out, k, v each, and lse.
-    const double bytes = 18 * heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims;
+    // The tensors of the backward pass: at most 2 * 4 bytes for q, out, k, v each, and lse; and two tables of biases,
+    // less than twice the window along each axis.
+    const double bytes = 18 * heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims +
+                         (relative_bias ? 2 * 4 * 8 * static_cast<double>(heads) * keys : 0);
     require(flops < kMaxCount && bytes * kMaxPadding < kMaxCount, 0, "problem", layout_text(*this),
             "must be small enough for its FLOPs and bytes to be counted in 64 bits");
   }
@@ -120,20 +122,49 @@ int64_t Problem::attended_pairs() const {
 }
 
 int64_t Problem::flops_per_pair(Pass pass) const {
-  return 2 * (pass == Pass::forward ? head_dim + head_dim_v : 3 * head_dim + 2 * head_dim_v);
+  switch (pass) {
+    case Pass::forward:
+      return 2 * (head_dim + head_dim_v);
+    case Pass::backward:
+      return 2 * (3 * head_dim + 2 * head_dim_v);
+    case Pass::weights:
+      return 2 * head_dim;
+    case Pass::weights_backward:
+      return 4 * head_dim;
+    case Pass::values:
+      return 2 * head_dim_v;
+    case Pass::values_backward:
+      return 4 * head_dim_v;
+  }
+  return 0;
 }
 
 int64_t Problem::useful_flops(Pass pass) const { return batch * heads * attended_pairs() * flops_per_pair(pass); }
 
 int64_t Problem::tensor_bytes(Pass pass) const {
   const int64_t element = size_of(type);
-  const int64_t q = batch * tokens() * heads * head_dim;
-  const int64_t out = batch * tokens() * heads * head_dim_v;
-  const int64_t kv = batch * (tokens() + extra_tokens) * heads_kv * (head_dim + head_dim_v);
-  const int64_t lse = 4 * batch * tokens() * heads;
-  if (pass == Pass::forward) return element * (q + kv + out) + lse;
-  // Reads q, k, v, out, dout and lse; writes dq, dk, dv.
-  return element * (2 * q + 2 * kv + 2 * out) + lse;
+  const int64_t queries = batch * tokens() * heads;
+  const int64_t keys = batch * (tokens() + extra_tokens) * heads_kv;
+  const int64_t q = queries * head_dim, out = queries * head_dim_v, attn = queries * keys_per_query();
+  const int64_t k = keys * head_dim, v = keys * head_dim_v;
+  const int64_t lse = 4 * queries;
+  const int64_t rpb = relative_bias ? 4 * heads * bias_entries() : 0;
+  switch (pass) {
+    case Pass::forward:
+      return element * (q + k + v + out) + lse + rpb;
+    case Pass::backward:
+      // Reads q, k, v, out, dout and lse; writes dq, dk, dv.
+      return element * 2 * (q + k + v + out) + lse + 2 * rpb;
+    case Pass::weights:
+      return element * (q + k + attn) + rpb;
+    case Pass::weights_backward:
+      return element * (2 * (q + k) + attn) + rpb;
+    case Pass::values:
+      return element * (attn + v + out);
+    case Pass::values_backward:
+      return element * (2 * (attn + v) + out);
+  }
+  return 0;
 }
 
 bool Problem::is_self_attention() const {
@@ -145,6 +176,7 @@ bool Problem::is_self_attention() const {
 
 Problem Problem::self_attention() const {
   Problem dense = *this;
+  dense.relative_bias = relative_bias && is_self_attention();
   for (Axis& a : dense.axes) a = {.extent = a.extent, .window = a.extent};
   return dense;
 }
@@ -158,7 +190,7 @@ std::string Problem::id() const {
   text += "_b" + std::to_string(batch) + "_h" + std::to_string(heads) + "_kv" + std::to_string(heads_kv);
   text += "_dk" + std::to_string(head_dim) + "_dv" + std::to_string(head_dim_v) + "_e" + std::to_string(extra_tokens);
   if (scale) text += "_scale" + number(*scale);
-  return text + "_" + std::string(nalab::name(type));
+  return text + "_" + std::string(nalab::name(type)) + (relative_bias ? "_rpb" : "");
 }
 
 std::string extents_text(std::span<const int64_t> extents) {
@@ -184,6 +216,9 @@ std::vector<int64_t> parse_extents(std::string_view field, std::string_view text
 
 std::string layout_text(const Problem& problem) { return extents_text(per_axis(problem, &Axis::extent)); }
 
-const char* name(Pass pass) { return pass == Pass::forward ? "forward" : "backward"; }
+const char* name(Pass pass) {
+  constexpr std::array kNames{"forward", "backward", "weights", "weights_backward", "values", "values_backward"};
+  return kNames[static_cast<std::size_t>(pass)];
+}
 
 }  // namespace nalab

@@ -1,13 +1,10 @@
 #include "core/tensor_set.h"
 
-#include <algorithm>
-
 namespace nalab {
 
-TensorSet::TensorSet(const Problem& problem, std::initializer_list<Role> roles) : problem_(problem) {
-  for (const TensorInfo& info : tensors_of(problem, /*backward=*/true)) {
-    if (std::find(roles.begin(), roles.end(), info.role) == roles.end()) continue;
-    entries_.push_back({info, Tensor(info.type, info.shape)});
+TensorSet::TensorSet(const Problem& problem, Pass pass, bool (*wanted)(Role)) : problem_(problem) {
+  for (const TensorInfo& info : tensors_of(problem, pass)) {
+    if (wanted(info.role)) entries_.push_back({info, Tensor(info.type, info.shape)});
   }
 }
 
@@ -16,6 +13,13 @@ const Tensor* TensorSet::find(std::string_view name) const {
     if (entry.info.name == name) return &entry.tensor;
   }
   return nullptr;
+}
+
+TensorView TensorSet::view(std::string_view name) {
+  for (Entry& entry : entries_) {
+    if (entry.info.name == name) return entry.tensor.view();
+  }
+  return {};
 }
 
 std::vector<float> to_floats(const Tensor& tensor) {

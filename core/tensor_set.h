@@ -1,7 +1,6 @@
 // Owning tensors of a problem, by the list.
 #pragma once
 
-#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -11,7 +10,7 @@
 
 namespace nalab {
 
-/// The tensors of some roles that a valid problem has, contiguous and uninitialised.
+/// The tensors of a pass of a valid problem, contiguous and uninitialised.
 class TensorSet {
  public:
   struct Entry {
@@ -21,12 +20,16 @@ class TensorSet {
 
   TensorSet() = default;
   /// Element types are those of the list. Throws std::bad_alloc if allocation fails.
-  TensorSet(const Problem& problem, std::initializer_list<Role> roles);
+  TensorSet(const Problem& problem, Pass pass) : TensorSet(problem, pass, [](Role) { return true; }) {}
+  /// Those of the roles that are wanted.
+  TensorSet(const Problem& problem, Pass pass, bool (*wanted)(Role));
 
   std::span<Entry> entries() { return entries_; }
   std::span<const Entry> entries() const { return entries_; }
   /// The tensor of a name; null if the set has none.
   const Tensor* find(std::string_view name) const;
+  /// Its view; absent if the set has none.
+  TensorView view(std::string_view name);
 
   /// Views of the tensors in the set; those of others are absent.
   Inputs inputs() const { return bundle_of<Inputs>(*this); }

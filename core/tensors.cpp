@@ -1,5 +1,8 @@
 #include "core/tensors.h"
 
+#include <string>
+
+#include "core/error.h"
 #include "core/tensor/check.h"
 
 namespace nalab {
@@ -22,6 +25,18 @@ void check_bundle(const Problem& problem, const Bundle& bundle) {
   });
 }
 
+/// Throws Error if an input is given that the problem does not have: it would be ignored.
+void check_inputs(const Problem& problem, const Inputs& inputs) {
+  for (const TensorEntry& entry : tensor_list::kInputs) {
+    const ConstTensorView& view = inputs.*entry.input;
+    if (!entry.present(problem) && view.present() && view.shape.elements() > 0) {
+      throw Error("tensor " + std::string(entry.name) + " is given, but the problem has no " +
+                  (entry.over == Over::offsets ? "relative bias" : "extra tokens"));
+    }
+  }
+  check_bundle(problem, inputs);
+}
+
 }  // namespace
 
 TokenShape q_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, p.head_dim}; }
@@ -31,36 +46,68 @@ TokenShape extra_k_shape(const Problem& p) { return {p.batch, {1, 1, p.extra_tok
 TokenShape extra_v_shape(const Problem& p) { return {p.batch, {1, 1, p.extra_tokens}, p.heads_kv, p.head_dim_v}; }
 TokenShape out_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, p.head_dim_v}; }
 TokenShape lse_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, 1}; }
+TokenShape rpb_shape(const Problem& p) { return {p.heads, geometry::BiasTable(p.axes3()).extents(), 1, 1}; }
+TokenShape attn_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, p.keys_per_query()}; }
 
 std::vector<int64_t> TensorInfo::extents(const Problem& problem) const {
   std::vector<int64_t> extents{shape.batch};
-  if (over_layout) {
-    for (const Axis& axis : problem.axes) extents.push_back(axis.extent);
-  } else {
-    extents.push_back(shape.layout[2]);
-  }
-  extents.push_back(shape.heads);
+  const int axes = over == Over::extra_tokens ? 1 : problem.rank();
+  extents.insert(extents.end(), shape.layout.end() - axes, shape.layout.end());
+  if (over != Over::offsets) extents.push_back(shape.heads);
   if (has_dim) extents.push_back(shape.dim);
   return extents;
 }
 
-std::vector<TensorInfo> tensors_of(const Problem& problem, bool backward) {
+std::vector<TensorInfo> tensors_of(const Problem& problem, Pass pass) {
+  using namespace tensor_list;
   std::vector<TensorInfo> list;
-  const auto append = [&list](const TensorInfo& info, const auto&) { list.push_back(info); };
-  const Inputs inputs{};
-  const Outputs outputs{};
-  const Gradients gradients{};
-  visit_tensors(problem, inputs, append);
-  if (backward) list.push_back(tensor_list::dout(problem));
-  visit_tensors(problem, outputs, append);
-  if (backward) visit_tensors(problem, gradients, append);
+  const auto append = [&](Role role, const auto& wanted) {
+    for (const TensorEntry& entry : kInputs) {
+      if (entry.present(problem) && wanted(entry)) list.push_back(info(entry, role, problem));
+    }
+  };
+  const auto all = [](const TensorEntry&) { return true; };
+  const auto of_weights = [](const TensorEntry& entry) { return entry.of_weights; };
+  const auto of_values = [](const TensorEntry& entry) { return !entry.of_weights; };
+  switch (pass) {
+    case Pass::forward:
+    case Pass::backward:
+      append(Role::input, all);
+      if (pass == Pass::backward) list.push_back(dout(problem));
+      list.push_back(out(problem));
+      list.push_back(lse(problem));
+      if (pass == Pass::backward) append(Role::gradient, all);
+      break;
+    case Pass::weights:
+      append(Role::input, of_weights);
+      list.push_back(attn(problem, Role::output));
+      break;
+    case Pass::weights_backward:
+      // The biases themselves are not needed.
+      append(Role::input, [](const TensorEntry& entry) { return entry.of_weights && entry.over != Over::offsets; });
+      list.push_back(dattn(problem, Role::output_gradient));
+      append(Role::gradient, of_weights);
+      break;
+    case Pass::values:
+      list.push_back(attn(problem, Role::input));
+      append(Role::input, of_values);
+      list.push_back(out(problem));
+      break;
+    case Pass::values_backward:
+      list.push_back(attn(problem, Role::input));
+      append(Role::input, of_values);
+      list.push_back(dout(problem));
+      list.push_back(dattn(problem, Role::gradient));
+      append(Role::gradient, of_values);
+      break;
+  }
   return list;
 }
 
 std::optional<TensorInfo> find_tensor(const Problem& problem, std::string_view name) {
   for (const TensorEntry& entry : tensor_list::kInputs) {
-    if (entry.name == name) return tensor_list::input(entry, problem);
-    if (entry.gradient_name == name) return tensor_list::gradient(entry, problem);
+    if (entry.name == name) return tensor_list::info(entry, Role::input, problem);
+    if (entry.gradient_name == name) return tensor_list::info(entry, Role::gradient, problem);
   }
   for (const TensorInfo& info : {tensor_list::out(problem), tensor_list::lse(problem), tensor_list::dout(problem)}) {
     if (info.name == name) return info;
@@ -69,12 +116,12 @@ std::optional<TensorInfo> find_tensor(const Problem& problem, std::string_view n
 }
 
 void check(const Problem& problem, const Inputs& inputs, const Outputs& outputs) {
-  check_bundle(problem, inputs);
+  check_inputs(problem, inputs);
   check_bundle(problem, outputs);
 }
 
 void check(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients) {
-  check_bundle(problem, inputs);
+  check_inputs(problem, inputs);
   check_bundle(problem, saved);
   check_bundle(problem, gradients);
 }

@@ -138,7 +138,7 @@ std::vector<T> read_tensor(hid_t group, const std::string& name) {
 
 /// The tensors that a case has, inputs and results.
 std::vector<TensorInfo> tensors_of(const CaseHeader& header) {
-  return nalab::tensors_of(header.problem, header.backward);
+  return nalab::tensors_of(header.problem, header.backward ? Pass::backward : Pass::forward);
 }
 
 void check_expected(hid_t group, const CaseHeader& header) {

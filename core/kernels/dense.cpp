@@ -27,7 +27,9 @@ void with_plan(const Plan& plan, const Compute& compute, const Bundle&... bundle
   }
 }
 
-std::optional<std::string> supports(const Problem& problem, Pass) {
+std::optional<std::string> supports(const Problem& problem, Pass pass) {
+  if (problem.relative_bias) return "dense takes no relative bias";
+  if (is_split(pass)) return fused::keeps_no_weights("dense", pass);
   const bool causal_row = problem.rank() == 1 && problem.axes[0].window == problem.axes[0].extent;
   if (!problem.is_self_attention() && !causal_row) {
     return "dense computes self attention only, and a window leaves tokens out";

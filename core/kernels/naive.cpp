@@ -1,14 +1,8 @@
 // naive: one token at a time over its window, unfused: Faster NA (2403.04690) section 3.1 without its GPU particulars.
 //
-// Operators, one after the other over the whole problem, with their results for all queries stored between them.
-// Forward: PN ("pointwise-neighborhood", the scores), softmax, and NN ("neighborhood-neighborhood", the weighted sum of
-// values). Backward: PN again for the scores, and of dout and values for the gradients of the weights; softmax and its
-// derivative; NN with the keys for dq; and IN ("inverse-neighborhood") for dk and dv, where each key gathers from the
-// queries that attend to it: no two tasks write to the same row. Rows are used where they lie; a token's neighbors are
-// reached by a list of offsets that all heads share.
-//
-// The backward pass computes the weights again from their own scores, not from the saved lse: so they add up to one
-// but for rounding, and a single weight is one exactly.
+// The operators of unfused/passes-inl.h. Rows are used where they lie; a token's neighbors are reached by a list of
+// offsets that all heads share. In IN each key gathers from the queries that attend to it: no two tasks write to the
+// same row.
 #include "core/kernels/variants.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -18,9 +12,7 @@
 // After foreach_target.h.
 #include "core/kernels/unfused/extra_tokens-inl.h"
 #include "core/kernels/unfused/neighbors.h"
-#include "core/kernels/unfused/rows-inl.h"
-#include "core/kernels/unfused/stored_weights.h"
-#include "core/tensor/row.h"
+#include "core/kernels/unfused/passes-inl.h"
 
 #ifndef NALAB_CORE_KERNELS_NAIVE_ONCE
 #define NALAB_CORE_KERNELS_NAIVE_ONCE
@@ -39,7 +31,7 @@ struct MostQueries {
   int64_t last = 0, all = 0;
 
   MostQueries(const Problem& p, Pass pass) {
-    if (pass == Pass::forward) return;
+    if (!is_backward(pass)) return;
     const auto axes = p.axes3();
     last = most_queries(axes[2]);
     all = most_queries(axes[0]) * most_queries(axes[1]) * last;
@@ -63,9 +55,16 @@ struct Private {
   }
 };
 
+/// Whether the split operators work on attn itself: it is float whatever the caller chooses, no slot is hidden, and the
+/// gradients of the scores need not be scaled.
+inline bool works_in_place(const Problem& p, Pass pass) {
+  return is_split(pass) && p.type == ElementType::f32 && all_slots_are_keys(p) &&
+         (pass != Pass::weights_backward || p.weights_scale() == 1.0);
+}
+
 /// The stored weights, in rows of whole cache lines.
 inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
-  return {p, pass, (p.keys_per_query() + 15) / 16 * 16, cutter};
+  return {p, pass, (p.keys_per_query() + 15) / 16 * 16, works_in_place(p, pass), cutter};
 }
 
 /// The workspace of a call.
@@ -92,7 +91,7 @@ class Workspace {
 
 /// Writes where the queries that attend to a key keep their weight of it, in row-major order: offsets from the first
 /// row of a batch entry and head.
-inline void weight_offsets(const std::array<geometry::Axis, 3>& axes, const Token& key, const WeightRows& rows,
+inline void weight_offsets(const std::array<geometry::Axis, 3>& axes, const Token& key, const TokenStrides& strides,
                            Column* columns, int64_t* weights) {
   const auto column_of = [](const geometry::Axis& axis, int64_t query, int64_t key_coordinate) {
     const Coordinates keys = key_coordinates(axis, query);
@@ -108,10 +107,10 @@ inline void weight_offsets(const std::array<geometry::Axis, 3>& axes, const Toke
     for (int64_t j = 0; j < x2.count; ++j) {
       const int64_t q2 = x2.first + j * x2.step;
       const Column c2 = column_of(axes[1], q2, key[1]);
-      const int64_t token = (q1 * axes[1].extent + q2) * axes[2].extent + x3.first;
+      const int64_t first = q1 * strides.layout[0] + q2 * strides.layout[1] + x3.first * strides.layout[2];
       const int64_t plane = c1.index * c2.window + c2.index;
       for (int64_t k = 0; k < x3.count; ++k) {
-        *weights++ = (token + k * x3.step) * rows.heads * rows.size + plane * columns[k].window + columns[k].index;
+        *weights++ = first + k * x3.step * strides.layout[2] + plane * columns[k].window + columns[k].index;
       }
     }
   }
@@ -126,132 +125,112 @@ namespace nalab::naive::HWY_NAMESPACE {
 
 namespace rows = nalab::unfused::HWY_NAMESPACE;
 
-/// PN: products[n] = factor * dot(query, key n) of all queries; `keys` are keys or values, `queries` q or dout.
 template <class T>
-void PointwiseNeighborhood(const Problem& problem, const TokenView<const T>& queries, const TokenView<const T>& keys,
-                           const TokenView<const T>& extra, float factor, const WeightRows& products,
-                           const Workspace& workspace, Workers& workers) {
-  const auto axes = problem.axes3();
-  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
-  const int64_t dim = queries.shape.dim;
-  for_each_token(problem.batch, queries.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Private mine = workspace.of(worker);
-    const int64_t count = key_offsets(axes, token, keys.strides, mine.offsets);
-    for (int64_t h = 0; h < problem.heads; ++h) {
-      rows::CopyToFloats(queries.row(b, token[0], token[1], token[2], h), dim, mine.row);
-      float* const row = products.of(b, token, h);
-      const T* const first = keys.row(b, 0, 0, 0, h / heads_per_kv);
-      rows::Scores<1>(
-          &mine.row, dim, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, factor, &row);
-      if (problem.extra_tokens > 0) {
-        float* const extra_row = row + count;
+class Products {
+ public:
+  Products(const Plan& plan, const Execution& execution)
+      : problem_(plan.problem()),
+        axes_(problem_.axes3()),
+        heads_per_kv_(problem_.heads / problem_.heads_kv),
+        workers_(execution.workers),
+        workspace_(problem_, plan.pass(), execution.workspace.data()) {}
+
+  const StoredWeights& stored() const { return workspace_.stored(); }
+
+  void PointwiseNeighborhood(const TokenView<const T>& queries, const TokenView<const T>& keys,
+                             const TokenView<const T>& extra, float factor, const BiasTables& biases,
+                             const WeightRows& products) const {
+    const geometry::BiasTable table(axes_);
+    const int64_t dim = queries.shape.dim;
+    ForEachToken(queries.shape.layout, [&](int64_t b, const Token& token, const Private& mine) HWY_ATTR {
+      const int64_t count = key_offsets(axes_, token, keys.strides, mine.offsets);
+      for (int64_t h = 0; h < problem_.heads; ++h) {
+        rows::CopyToFloats(queries.row(b, token, h), dim, mine.row);
+        float* const row = products.row(b, token, h);
+        const T* const first = keys.row(b, 0, 0, 0, h / heads_per_kv_);
         rows::Scores<1>(
-            &mine.row, dim, problem.extra_tokens,
-            [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv); }, factor, &extra_row);
+            &mine.row, dim, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, factor, &row);
+        if (problem_.extra_tokens > 0) {
+          float* const extra_row = row + count;
+          rows::Scores<1>(
+              &mine.row, dim, problem_.extra_tokens,
+              [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv_); }, factor, &extra_row);
+        }
       }
-    }
-  });
-}
+      if (biases.data == nullptr) return;
+      rows::ForEachRun(table, axes_, token, [&](int64_t column, int64_t entry, int64_t n) HWY_ATTR {
+        for (int64_t h = 0; h < problem_.heads; ++h) {
+          rows::AddRun(biases.of(h) + entry, n, products.row(b, token, h) + column);
+        }
+      });
+    });
+  }
 
-/// NN: sums of the rows of keys or values by weights, of all queries.
-template <class T>
-void NeighborhoodNeighborhood(const Problem& problem, const WeightRows& weights, const TokenView<const T>& values,
-                              const TokenView<const T>& extra, const TensorView& sums, const Workspace& workspace,
-                              Workers& workers) {
-  const auto axes = problem.axes3();
-  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
-  const int64_t dim = values.shape.dim;
-  for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Private mine = workspace.of(worker);
-    const int64_t keys = key_offsets(axes, token, values.strides, mine.offsets);
-    for (int64_t h = 0; h < problem.heads; ++h) {
-      std::fill(mine.row, mine.row + dim, 0.0f);
-      const float* const row = weights.of(b, token, h);
-      const T* const first = values.row(b, 0, 0, 0, h / heads_per_kv);
-      rows::AddWeightedRows<1>(
-          &row, keys, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
-      if (problem.extra_tokens > 0) {
-        const float* const extra_row = row + keys;
+  void NeighborhoodNeighborhood(const ConstWeightRows& weights, const TokenView<const T>& values,
+                                const TokenView<const T>& extra, const TensorView& sums) const {
+    const int64_t dim = values.shape.dim;
+    ForEachToken(sums.shape.layout, [&](int64_t b, const Token& token, const Private& mine) HWY_ATTR {
+      const int64_t keys = key_offsets(axes_, token, values.strides, mine.offsets);
+      for (int64_t h = 0; h < problem_.heads; ++h) {
+        std::fill(mine.row, mine.row + dim, 0.0f);
+        const float* const row = weights.row(b, token, h);
+        const T* const first = values.row(b, 0, 0, 0, h / heads_per_kv_);
         rows::AddWeightedRows<1>(
-            &extra_row, problem.extra_tokens,
-            [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv); }, dim, &mine.row);
+            &row, keys, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
+        if (problem_.extra_tokens > 0) {
+          const float* const extra_row = row + keys;
+          rows::AddWeightedRows<1>(
+              &extra_row, problem_.extra_tokens,
+              [&](int64_t n) HWY_ATTR { return extra.row(b, 0, 0, n, h / heads_per_kv_); }, dim, &mine.row);
+        }
+        store_row(sums, b, token, h, mine.row);
       }
-      store_row(sums, b, token, h, mine.row);
-    }
-  });
-}
+    });
+  }
 
-/// IN: sums of the rows of q or dout by the weights that their queries give to a key, of all keys and extra tokens.
-template <class T>
-void InverseNeighborhood(const Problem& problem, const WeightRows& weights, const TokenView<const T>& queries,
-                         const TensorView& sums, const TensorView& extra_sums, const Workspace& workspace,
-                         Workers& workers) {
-  const auto axes = problem.axes3();
-  const int64_t heads_per_kv = problem.heads / problem.heads_kv;
-  const int64_t dim = queries.shape.dim;
-  for_each_token(problem.batch, sums.shape.layout, workers, [&](int64_t b, const Token& token, int worker) HWY_ATTR {
-    const Private mine = workspace.of(worker);
-    const int64_t count = query_offsets(axes, token, queries.strides, mine.offsets);
-    weight_offsets(axes, token, weights, mine.columns, mine.weights);
-    for (int64_t head_kv = 0; head_kv < problem.heads_kv; ++head_kv) {
-      std::fill(mine.row, mine.row + dim, 0.0f);
-      for (int64_t h = head_kv * heads_per_kv; h < (head_kv + 1) * heads_per_kv; ++h) {
-        const float* const base = weights.of(b, {0, 0, 0}, h);
-        for (int64_t n = 0; n < count; ++n) mine.gathered[n] = base[mine.weights[n]];
-        const T* const first = queries.row(b, 0, 0, 0, h);
-        const float* const gathered = mine.gathered;
-        rows::AddWeightedRows<1>(
-            &gathered, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
+  void InverseNeighborhood(const ConstWeightRows& weights, const TokenView<const T>& queries, const TensorView& sums,
+                           const TensorView& extra_sums) const {
+    const int64_t dim = queries.shape.dim;
+    ForEachToken(sums.shape.layout, [&](int64_t b, const Token& token, const Private& mine) HWY_ATTR {
+      const int64_t count = query_offsets(axes_, token, queries.strides, mine.offsets);
+      weight_offsets(axes_, token, weights.strides, mine.columns, mine.weights);
+      for (int64_t head_kv = 0; head_kv < problem_.heads_kv; ++head_kv) {
+        std::fill(mine.row, mine.row + dim, 0.0f);
+        for (int64_t h = head_kv * heads_per_kv_; h < (head_kv + 1) * heads_per_kv_; ++h) {
+          const float* const base = weights.row(b, {0, 0, 0}, h);
+          for (int64_t n = 0; n < count; ++n) mine.gathered[n] = base[mine.weights[n]];
+          const T* const first = queries.row(b, 0, 0, 0, h);
+          const float* const gathered = mine.gathered;
+          rows::AddWeightedRows<1>(
+              &gathered, count, [=](int64_t n) HWY_ATTR { return first + mine.offsets[n]; }, dim, &mine.row);
+        }
+        store_row(sums, b, token, head_kv, mine.row);
       }
-      store_row(sums, b, token, head_kv, mine.row);
-    }
-  });
-  rows::ExtraNeighborhood(problem, queries, weights, workspace.stored().extra, workspace.stored().partial, extra_sums,
-                          workers);
-}
+    });
+    rows::ExtraNeighborhood(problem_, queries, weights, stored().extra, stored().partial, extra_sums, workers_);
+  }
 
-template <class T>
-void ForwardOf(const Problem& problem, const Inputs& in, const Outputs& out, const Workspace& workspace,
-               Workers& workers) {
-  const WeightRows& weights = workspace.stored().weights;
-  const float scale = factor_as_float(problem.effective_scale());
-  PointwiseNeighborhood(problem, in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale, weights, workspace, workers);
-  for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-    const float lse = rows::Softmax(weights.of(b, token, h), n);
-    store_row(out.lse, b, token, h, &lse);
-  });
-  NeighborhoodNeighborhood(problem, weights, in.v.as<T>(), in.extra_v.as<T>(), out.out, workspace, workers);
-}
+ private:
+  /// Calls body(batch, token, memory of its worker) for all tokens.
+  template <class Body>
+  void ForEachToken(const std::array<int64_t, 3>& layout, const Body& body) const {
+    for_each_token(problem_.batch, layout, workers_,
+                   [&](int64_t b, const Token& token, int worker) { body(b, token, workspace_.of(worker)); });
+  }
 
-template <class T>
-void BackwardOf(const Problem& problem, const Inputs& in, const ConstTensorView& dout_view, const Gradients& out,
-                const Workspace& workspace, Workers& workers) {
-  const auto q = in.q.as<T>(), k = in.k.as<T>(), extra_k = in.extra_k.as<T>(), dout = dout_view.as<T>();
-  const float scale = factor_as_float(problem.effective_scale());
-  const WeightRows &weights = workspace.stored().weights, &gradients = workspace.stored().gradients;
-  PointwiseNeighborhood(problem, q, k, extra_k, scale, weights, workspace, workers);
-  PointwiseNeighborhood(problem, dout, in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients, workspace, workers);
-  for_each_query(problem, workers, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-    rows::Softmax(weights.of(b, token, h), n);
-    rows::SoftmaxGradient(weights.of(b, token, h), n, scale, gradients.of(b, token, h));
-  });
-  NeighborhoodNeighborhood(problem, gradients, k, extra_k, out.dq, workspace, workers);
-  InverseNeighborhood(problem, gradients, q, out.dk, out.dextra_k, workspace, workers);
-  InverseNeighborhood(problem, weights, dout, out.dv, out.dextra_v, workspace, workers);
-}
+  const Problem& problem_;
+  const std::array<Axis, 3> axes_;
+  const int64_t heads_per_kv_;
+  Workers& workers_;
+  const Workspace workspace_;
+};
 
-void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
-  const Workspace workspace(plan.problem(), Pass::forward, execution.workspace.data());
+void Run(const Plan& plan, const Call& call, const Execution& execution) {
   with_element_type(plan.problem().type, [&](auto element) {
-    ForwardOf<decltype(element)>(plan.problem(), in, out, workspace, execution.workers);
-  });
-}
-
-void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
-              const Execution& execution) {
-  const Workspace workspace(plan.problem(), Pass::backward, execution.workspace.data());
-  with_element_type(plan.problem().type, [&](auto element) {
-    BackwardOf<decltype(element)>(plan.problem(), in, saved.dout, gradients, workspace, execution.workers);
+    using T = decltype(element);
+    const Products<T> products(plan, execution);
+    const bool in_place = works_in_place(plan.problem(), plan.pass());
+    rows::Passes<T, Products<T>>(plan, products, in_place, execution.workers).Run(call);
   });
 }
 
@@ -260,6 +239,14 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace nalab::naive {
+
+namespace {
+
+void run(const Plan& plan, const Call& call, const Execution& execution) {
+  NALAB_SELECT(plan.isa(), Run)(plan, call, execution);
+}
+
+}  // namespace
 
 Variant variant() {
   return {
@@ -278,15 +265,9 @@ Variant variant() {
             .executed_flops = p.useful_flops(choice.pass),
         };
       },
-      .forward =
-          [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-            NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
-          },
-      .backward =
-          [](const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
-             const Execution& execution) {
-            NALAB_SELECT(plan.isa(), Backward)(plan, inputs, saved, gradients, execution);
-          },
+      .forward = forward<run>,
+      .backward = backward<run>,
+      .split = &kSplitOperators<run>,
   };
 }
 

@@ -89,7 +89,46 @@ void add_scaled(double* target, double factor, const std::vector<double>& x) {
   for (std::size_t c = 0; c < x.size(); ++c) target[c] += factor * x[c];
 }
 
-/// Softmax of the scaled scores of one query over the keys that it attends to.
+/// The bias of a pair, or its gradient, in a contiguous table [heads, 2 w1 - 1, 2 w2 - 1, 2 w3 - 1]; offsets are those
+/// of positions in the dilation group. Requires a key of the layout.
+std::size_t bias_entry(const Problem& problem, const Query& query, const Key& key) {
+  int64_t entry = query.head;
+  const auto axes = problem.axes3();
+  for (std::size_t a = 0; a < 3; ++a) {
+    const int64_t offset = key.token[a] / axes[a].dilation - query.token[a] / axes[a].dilation;
+    entry = entry * (2 * axes[a].window - 1) + offset + axes[a].window - 1;
+  }
+  return static_cast<std::size_t>(entry);
+}
+
+/// The table in double, contiguous; empty without a relative bias.
+std::vector<double> bias_table(const Problem& problem, const Inputs& in) {
+  std::vector<double> table;
+  if (!problem.relative_bias) return table;
+  for (int64_t h = 0; h < problem.heads; ++h) {
+    const TokenShape& s = in.rpb.shape;
+    for (int64_t i = 0; i < s.layout[0]; ++i) {
+      for (int64_t j = 0; j < s.layout[1]; ++j) {
+        for (int64_t k = 0; k < s.layout[2]; ++k) table.push_back(row(in.rpb, h, {i, j, k}, 0).front());
+      }
+    }
+  }
+  return table;
+}
+
+/// scale * q k^T + bias of one query over keys.
+std::vector<double> scores(const Problem& problem, double scale, const Inputs& in, const std::vector<double>& table,
+                           const Query& query, const std::vector<Key>& keys) {
+  const std::vector<double> q = row(in.q, query);
+  std::vector<double> found;
+  for (const Key& key : keys) {
+    const double bias = table.empty() || key.extra ? 0.0 : table[bias_entry(problem, query, key)];
+    found.push_back(scale * dot(q, row(in.k, in.extra_k, key)) + bias);
+  }
+  return found;
+}
+
+/// Softmax of the scores of one query over the keys that it attends to.
 struct Weights {
   std::vector<Key> keys;
   std::vector<double> p;
@@ -97,15 +136,12 @@ struct Weights {
   double max_abs_score = 0;
 };
 
-Weights weights(const Problem& problem, const Inputs& in, const Query& query) {
+Weights softmax(const Problem& problem, const Inputs& in, const std::vector<double>& table, const Query& query) {
   Weights w;
   w.keys = attended_keys(problem, query);
-  const double scale = problem.effective_scale();
-  const std::vector<double> q = row(in.q, query);
+  w.p = scores(problem, problem.effective_scale(), in, table, query, w.keys);
   double max = -std::numeric_limits<double>::infinity();
-  for (const Key& key : w.keys) {
-    const double score = scale * dot(q, row(in.k, in.extra_k, key));
-    w.p.push_back(score);
+  for (const double score : w.p) {
     max = std::max(max, score);
     if (std::isfinite(score)) w.max_abs_score = std::max(w.max_abs_score, std::abs(score));
   }
@@ -119,14 +155,14 @@ Weights weights(const Problem& problem, const Inputs& in, const Query& query) {
   return w;
 }
 
-/// The weights of one query, and the gradients of its scores before they are scaled.
+/// The weights of one query, and the gradients of its scores.
 struct ScoreGradients : Weights {
   std::vector<double> ds;
 };
 
-ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
-                               const Query& query) {
-  ScoreGradients g{weights(problem, in, query), {}};
+ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const std::vector<double>& table,
+                               const ConstTensorView& dout, const Query& query) {
+  ScoreGradients g{softmax(problem, in, table, query), {}};
   // dp = dout v^T; the softmax passes back p (dp - delta) with delta = sum p dp.
   const auto dout_row = row(dout, query);
   std::vector<double> dp;
@@ -135,22 +171,26 @@ ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const C
     dp.push_back(dot(dout_row, row(in.v, in.extra_v, g.keys[i])));
     delta += g.p[i] * dp[i];
   }
-  for (std::size_t i = 0; i < g.keys.size(); ++i) g.ds.push_back(problem.effective_scale() * g.p[i] * (dp[i] - delta));
+  for (std::size_t i = 0; i < g.keys.size(); ++i) g.ds.push_back(g.p[i] * (dp[i] - delta));
   return g;
+}
+
+/// All coordinates along each axis.
+std::array<std::vector<int64_t>, 3> all_coordinates(const Problem& problem) {
+  const auto axes = problem.axes3();
+  std::array<std::vector<int64_t>, 3> x;
+  for (std::size_t a = 0; a < 3; ++a) x[a] = coordinates(axes[a], [](int64_t) { return true; });
+  return x;
 }
 
 /// All queries of a problem, in the order of out.
 std::vector<Query> all_queries(const Problem& problem) {
-  const auto axes = problem.axes3();
+  const auto x = all_coordinates(problem);
   std::vector<Query> queries;
   for (int64_t b = 0; b < problem.batch; ++b) {
-    for (int64_t x1 = 0; x1 < axes[0].extent; ++x1) {
-      for (int64_t x2 = 0; x2 < axes[1].extent; ++x2) {
-        for (int64_t x3 = 0; x3 < axes[2].extent; ++x3) {
-          for (int64_t h = 0; h < problem.heads; ++h) queries.push_back({b, {x1, x2, x3}, h});
-        }
-      }
-    }
+    for_each_token(x, [&](const auto& token) {
+      for (int64_t h = 0; h < problem.heads; ++h) queries.push_back({b, token, h});
+    });
   }
   return queries;
 }
@@ -188,8 +228,9 @@ bool attends(const Axis& axis, int64_t query, int64_t key) {
 
 Forward forward(const Problem& problem, const Inputs& in, std::span<const Query> queries) {
   Forward result;
+  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : queries) {
-    const Weights w = weights(problem, in, query);
+    const Weights w = softmax(problem, in, table, query);
     std::vector<double> out(static_cast<std::size_t>(problem.head_dim_v), 0.0);
     for (std::size_t i = 0; i < w.keys.size(); ++i) {
       add_scaled(out.data(), w.p[i], row(in.v, in.extra_v, w.keys[i]));
@@ -203,60 +244,225 @@ Forward forward(const Problem& problem, const Inputs& in, std::span<const Query>
 
 Forward forward(const Problem& problem, const Inputs& inputs) { return forward(problem, inputs, all_queries(problem)); }
 
-Backward backward(const Problem& problem, const Inputs& in, const ConstTensorView& dout) {
-  Backward result{zeros(q_shape(problem)), zeros(k_shape(problem)), zeros(v_shape(problem)),
-                  zeros(extra_k_shape(problem)), zeros(extra_v_shape(problem))};
-  for (const Query& query : all_queries(problem)) {
-    const ScoreGradients g = score_gradients(problem, in, dout, query);
-    const auto q = row(in.q, query);
-    const auto dout_row = row(dout, query);
-    double* dq = result.dq.data() + offset(q_shape(problem), query.batch, query.token, query.head);
-    for (std::size_t i = 0; i < g.keys.size(); ++i) {
-      const Key& key = g.keys[i];
-      add_scaled(dq, g.ds[i], row(in.k, in.extra_k, key));
-      const TokenShape k_like = key.extra ? extra_k_shape(problem) : k_shape(problem);
-      const TokenShape v_like = key.extra ? extra_v_shape(problem) : v_shape(problem);
-      std::vector<double>& dk = key.extra ? result.dextra_k : result.dk;
-      std::vector<double>& dv = key.extra ? result.dextra_v : result.dv;
-      add_scaled(dk.data() + offset(k_like, key.batch, key.token, key.head_kv), g.ds[i], q);
-      add_scaled(dv.data() + offset(v_like, key.batch, key.token, key.head_kv), g.p[i], dout_row);
-    }
+namespace {
+
+/// A result of backward() and its like, and its shape, for extra tokens or not.
+struct Target {
+  std::vector<double>& values;
+  TokenShape shape;
+
+  double* row(const Key& key) const { return values.data() + offset(shape, key.batch, key.token, key.head_kv); }
+};
+
+/// Adds what the gradients of one query's scores pass on to q, k and the table.
+void add_score_gradients(const Problem& problem, double scale, const Inputs& in, const Query& query,
+                         const std::vector<Key>& keys, const std::vector<double>& ds, WeightsBackward& result) {
+  const auto q = row(in.q, query);
+  double* dq = result.dq.data() + offset(q_shape(problem), query.batch, query.token, query.head);
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const Key& key = keys[i];
+    const Target dk = key.extra ? Target{result.dextra_k, extra_k_shape(problem)} : Target{result.dk, k_shape(problem)};
+    add_scaled(dq, scale * ds[i], row(in.k, in.extra_k, key));
+    add_scaled(dk.row(key), scale * ds[i], q);
+    if (problem.relative_bias && !key.extra) result.drpb[bias_entry(problem, query, key)] += ds[i];
   }
-  return result;
+}
+
+/// Adds what one query passes on to v.
+void add_value_gradients(const Problem& problem, const std::vector<double>& dout, const std::vector<Key>& keys,
+                         const std::vector<double>& p, ValuesBackward& result) {
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const Key& key = keys[i];
+    const Target dv = key.extra ? Target{result.dextra_v, extra_v_shape(problem)} : Target{result.dv, v_shape(problem)};
+    add_scaled(dv.row(key), p[i], dout);
+  }
+}
+
+WeightsBackward zero_weights_backward(const Problem& problem) {
+  return {zeros(q_shape(problem)), zeros(k_shape(problem)), zeros(extra_k_shape(problem)),
+          problem.relative_bias ? zeros(rpb_shape(problem)) : std::vector<double>()};
+}
+
+/// First position of the window of a query's stride group.
+int64_t window_start(const Axis& axis, int64_t query) {
+  for (int64_t key = query % axis.dilation; key < axis.extent; key += axis.dilation) {
+    if (attends(axis, query, key)) return key / axis.dilation;
+  }
+  return 0;
+}
+
+/// Where in a row of attn each of a query's keys stands.
+std::vector<std::size_t> slots(const Problem& problem, const Query& query, const std::vector<Key>& keys) {
+  const auto axes = problem.axes3();
+  const int64_t window = problem.keys_per_query() - problem.extra_tokens;
+  std::array<int64_t, 3> start;
+  for (std::size_t a = 0; a < 3; ++a) start[a] = window_start(axes[a], query.token[a]);
+  std::vector<std::size_t> found;
+  for (const Key& key : keys) {
+    int64_t slot = key.extra ? window + key.token[2] : 0;
+    for (std::size_t a = 0; a < 3 && !key.extra; ++a) {
+      slot = slot * axes[a].window + key.token[a] / axes[a].dilation - start[a];
+    }
+    found.push_back(static_cast<std::size_t>(slot));
+  }
+  return found;
+}
+
+/// The elements of a row at some slots.
+std::vector<double> at_slots(const std::vector<double>& row, const std::vector<std::size_t>& slots) {
+  std::vector<double> values;
+  for (const std::size_t slot : slots) values.push_back(row[slot]);
+  return values;
+}
+
+}  // namespace
+
+Backward backward(const Problem& problem, const Inputs& in, const ConstTensorView& dout) {
+  WeightsBackward of_weights = zero_weights_backward(problem);
+  ValuesBackward of_values{{}, zeros(v_shape(problem)), zeros(extra_v_shape(problem))};
+  const std::vector<double> table = bias_table(problem, in);
+  for (const Query& query : all_queries(problem)) {
+    const ScoreGradients g = score_gradients(problem, in, table, dout, query);
+    add_score_gradients(problem, problem.effective_scale(), in, query, g.keys, g.ds, of_weights);
+    add_value_gradients(problem, row(dout, query), g.keys, g.p, of_values);
+  }
+  return {std::move(of_weights.dq),       std::move(of_weights.dk),      std::move(of_values.dv),
+          std::move(of_weights.dextra_k), std::move(of_values.dextra_v), std::move(of_weights.drpb)};
 }
 
 QueryGradients backward_queries(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
                                 std::span<const Query> queries) {
   QueryGradients result;
+  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : queries) {
-    const ScoreGradients g = score_gradients(problem, in, dout, query);
+    const ScoreGradients g = score_gradients(problem, in, table, dout, query);
     std::vector<double> dq(static_cast<std::size_t>(problem.head_dim), 0.0);
-    for (std::size_t i = 0; i < g.keys.size(); ++i) add_scaled(dq.data(), g.ds[i], row(in.k, in.extra_k, g.keys[i]));
+    for (std::size_t i = 0; i < g.keys.size(); ++i) {
+      add_scaled(dq.data(), problem.effective_scale() * g.ds[i], row(in.k, in.extra_k, g.keys[i]));
+    }
     result.dq.insert(result.dq.end(), dq.begin(), dq.end());
   }
   return result;
 }
 
+namespace {
+
+/// The weight of a pair and the gradient of its score, from the saved lse and out.
+struct PairGradient {
+  double p = 0, ds = 0;
+};
+
+PairGradient pair_gradient(const Problem& problem, const Inputs& in, const std::vector<double>& table,
+                           const SavedForBackward& saved, const Query& query, const Key& key) {
+  const std::vector<double> dout = row(saved.dout, query), v = row(in.v, in.extra_v, key);
+  const double score = scores(problem, problem.effective_scale(), in, table, query, {key}).front();
+  const double p = std::exp(score - row(saved.lse, query).front());
+  // delta = sum p dp over what the query attends to, as dout times out. If that is one key, the score has no
+  // gradient, and the rounding of out and lse must not give it one.
+  const double delta = problem.keys_per_query() == 1 ? dot(dout, v) : dot(dout, row(saved.out, query));
+  return {p, p * (dot(dout, v) - delta)};
+}
+
+}  // namespace
+
 KeyGradients backward_keys(const Problem& problem, const Inputs& in, const SavedForBackward& saved,
                            std::span<const Key> keys) {
   KeyGradients result;
-  const double scale = problem.effective_scale();
+  const std::vector<double> table = bias_table(problem, in);
   for (const Key& key : keys) {
-    const auto k = row(in.k, in.extra_k, key);
-    const auto v = row(in.v, in.extra_v, key);
-    std::vector<double> dk(k.size(), 0.0), dv(v.size(), 0.0);
+    std::vector<double> dk(static_cast<std::size_t>(problem.head_dim), 0.0);
+    std::vector<double> dv(static_cast<std::size_t>(problem.head_dim_v), 0.0);
     for (const Query& query : attending_queries(problem, key)) {
-      const auto q = row(in.q, query);
-      const auto dout = row(saved.dout, query);
-      const double p = std::exp(scale * dot(q, k) - row(saved.lse, query).front());
-      // delta = sum p dp over what the query attends to, as dout times out. If that is one key, the score has no
-      // gradient, and the rounding of out and lse must not give it one.
-      const double delta = problem.keys_per_query() == 1 ? dot(dout, v) : dot(dout, row(saved.out, query));
-      add_scaled(dk.data(), scale * p * (dot(dout, v) - delta), q);
-      add_scaled(dv.data(), p, dout);
+      const PairGradient g = pair_gradient(problem, in, table, saved, query, key);
+      add_scaled(dk.data(), problem.effective_scale() * g.ds, row(in.q, query));
+      add_scaled(dv.data(), g.p, row(saved.dout, query));
     }
     result.dk.insert(result.dk.end(), dk.begin(), dk.end());
     result.dv.insert(result.dv.end(), dv.begin(), dv.end());
+  }
+  return result;
+}
+
+std::vector<double> backward_bias(const Problem& problem, const Inputs& in, const SavedForBackward& saved,
+                                  std::span<const Offset> offsets) {
+  std::vector<double> drpb;
+  const auto axes = problem.axes3();
+  const std::vector<double> table = bias_table(problem, in);
+  for (const Offset& offset : offsets) {
+    double sum = 0;
+    for_each_token(all_coordinates(problem), [&](const auto& token) {
+      Key key{0, {}, head_kv_of(problem, offset.head)};
+      for (std::size_t a = 0; a < 3; ++a) {
+        key.token[a] = token[a] + (offset.index[a] - (axes[a].window - 1)) * axes[a].dilation;
+        if (key.token[a] < 0 || key.token[a] >= axes[a].extent || !attends(axes[a], token[a], key.token[a])) return;
+      }
+      for (int64_t b = 0; b < problem.batch; ++b) {
+        key.batch = b;
+        sum += pair_gradient(problem, in, table, saved, {b, token, offset.head}, key).ds;
+      }
+    });
+    drpb.push_back(sum);
+  }
+  return drpb;
+}
+
+std::vector<double> weights(const Problem& problem, const Inputs& in, std::span<const Query> queries) {
+  std::vector<double> attn;
+  const std::vector<double> table = bias_table(problem, in);
+  for (const Query& query : queries) {
+    const std::vector<Key> keys = attended_keys(problem, query);
+    const std::vector<std::size_t> at = slots(problem, query, keys);
+    const std::vector<double> found = scores(problem, problem.weights_scale(), in, table, query, keys);
+    std::vector<double> row(static_cast<std::size_t>(problem.keys_per_query()),
+                            -std::numeric_limits<double>::infinity());
+    for (std::size_t i = 0; i < keys.size(); ++i) row[at[i]] = found[i];
+    attn.insert(attn.end(), row.begin(), row.end());
+  }
+  return attn;
+}
+
+std::vector<double> weights(const Problem& problem, const Inputs& in) {
+  return weights(problem, in, all_queries(problem));
+}
+
+WeightsBackward weights_backward(const Problem& problem, const Inputs& in, const ConstTensorView& dattn) {
+  WeightsBackward result = zero_weights_backward(problem);
+  for (const Query& query : all_queries(problem)) {
+    const std::vector<Key> keys = attended_keys(problem, query);
+    const std::vector<double> ds = at_slots(row(dattn, query), slots(problem, query, keys));
+    add_score_gradients(problem, problem.weights_scale(), in, query, keys, ds, result);
+  }
+  return result;
+}
+
+std::vector<double> values(const Problem& problem, const ConstTensorView& attn, const Inputs& in,
+                           std::span<const Query> queries) {
+  std::vector<double> result;
+  for (const Query& query : queries) {
+    const std::vector<Key> keys = attended_keys(problem, query);
+    const std::vector<double> p = at_slots(row(attn, query), slots(problem, query, keys));
+    std::vector<double> out(static_cast<std::size_t>(problem.head_dim_v), 0.0);
+    for (std::size_t i = 0; i < keys.size(); ++i) add_scaled(out.data(), p[i], row(in.v, in.extra_v, keys[i]));
+    result.insert(result.end(), out.begin(), out.end());
+  }
+  return result;
+}
+
+std::vector<double> values(const Problem& problem, const ConstTensorView& attn, const Inputs& in) {
+  return values(problem, attn, in, all_queries(problem));
+}
+
+ValuesBackward values_backward(const Problem& problem, const ConstTensorView& attn, const Inputs& in,
+                               const ConstTensorView& dout) {
+  ValuesBackward result{{}, zeros(v_shape(problem)), zeros(extra_v_shape(problem))};
+  for (const Query& query : all_queries(problem)) {
+    const std::vector<Key> keys = attended_keys(problem, query);
+    const std::vector<std::size_t> at = slots(problem, query, keys);
+    const std::vector<double> dout_row = row(dout, query);
+    std::vector<double> dattn(static_cast<std::size_t>(problem.keys_per_query()), 0.0);
+    for (std::size_t i = 0; i < keys.size(); ++i) dattn[at[i]] = dot(dout_row, row(in.v, in.extra_v, keys[i]));
+    result.dattn.insert(result.dattn.end(), dattn.begin(), dattn.end());
+    add_value_gradients(problem, dout_row, keys, at_slots(row(attn, query), at), result);
   }
   return result;
 }
@@ -274,6 +480,24 @@ NamedResults by_name(Backward results) {
   named["dk"] = std::move(results.dk);
   named["dv"] = std::move(results.dv);
   named["dextra_k"] = std::move(results.dextra_k);
+  named["dextra_v"] = std::move(results.dextra_v);
+  named["drpb"] = std::move(results.drpb);
+  return named;
+}
+
+NamedResults by_name(WeightsBackward results) {
+  NamedResults named;
+  named["dq"] = std::move(results.dq);
+  named["dk"] = std::move(results.dk);
+  named["dextra_k"] = std::move(results.dextra_k);
+  named["drpb"] = std::move(results.drpb);
+  return named;
+}
+
+NamedResults by_name(ValuesBackward results) {
+  NamedResults named;
+  named["dattn"] = std::move(results.dattn);
+  named["dv"] = std::move(results.dv);
   named["dextra_v"] = std::move(results.dextra_v);
   return named;
 }
@@ -331,6 +555,30 @@ void run_backward(const Plan& plan, const Inputs& inputs, const SavedForBackward
   store(plan.problem(), by_name(backward(plan.problem(), inputs, saved.dout)), gradients);
 }
 
+/// Stores the gradients of the inputs that a split operator reads.
+void store_part(const Plan& plan, const NamedResults& results, const Gradients& gradients) {
+  visit_tensors(plan.problem(), gradients, [&](const TensorInfo& info, const TensorView& view) {
+    if (results.contains(info.name)) store(results.at(info.name), view);
+  });
+}
+
+constexpr SplitOperators kSplitOperators{
+    .weights = [](const Plan& plan, const Inputs& inputs, const TensorView& attn,
+                  const Execution&) { store(weights(plan.problem(), inputs), attn); },
+    .weights_backward =
+        [](const Plan& plan, const Inputs& inputs, const ConstTensorView& dattn, const Gradients& gradients,
+           const Execution&) { store_part(plan, by_name(weights_backward(plan.problem(), inputs, dattn)), gradients); },
+    .values = [](const Plan& plan, const ConstTensorView& attn, const Inputs& inputs, const TensorView& out,
+                 const Execution&) { store(values(plan.problem(), attn, inputs), out); },
+    .values_backward =
+        [](const Plan& plan, const ConstTensorView& attn, const Inputs& inputs, const ConstTensorView& dout,
+           const TensorView& dattn, const Gradients& gradients, const Execution&) {
+          const NamedResults results = by_name(values_backward(plan.problem(), attn, inputs, dout));
+          store(results.at("dattn"), dattn);
+          store_part(plan, results, gradients);
+        },
+};
+
 }  // namespace
 
 Variant variant() {
@@ -347,6 +595,7 @@ Variant variant() {
       },
       .forward = run_forward,
       .backward = run_backward,
+      .split = &kSplitOperators,
   };
 }
 

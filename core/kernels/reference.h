@@ -30,6 +30,12 @@ struct Key {
   bool extra = false;
 };
 
+/// One entry of rpb and drpb: a query head, and an index along each axis, w - 1 for a query's own position.
+struct Offset {
+  int64_t head = 0;
+  std::array<int64_t, 3> index{0, 0, 0};
+};
+
 /// Results of the forward pass in double, contiguous.
 struct Forward {
   std::vector<double> out;     ///< [batch, X..., heads, head_dim_v], or [queries, head_dim_v] for chosen queries
@@ -39,7 +45,18 @@ struct Forward {
 
 /// Gradients of sum(out * dout) in double, contiguous, shaped as the inputs.
 struct Backward {
-  std::vector<double> dq, dk, dv, dextra_k, dextra_v;
+  std::vector<double> dq, dk, dv, dextra_k, dextra_v, drpb;
+};
+
+/// Gradients of the operator `weights`.
+struct WeightsBackward {
+  std::vector<double> dq, dk, dextra_k, drpb;
+};
+
+/// Gradients of the operator `values`.
+struct ValuesBackward {
+  std::vector<double> dattn;  ///< [batch, X..., heads, slots]
+  std::vector<double> dv, dextra_v;
 };
 
 /// Gradients of chosen queries.
@@ -70,11 +87,30 @@ QueryGradients backward_queries(const Problem& problem, const Inputs& inputs, co
 /// and lse have to be verified on their own.
 KeyGradients backward_keys(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
                            std::span<const Key> keys);
+/// Chosen entries of drpb, [offsets]; from the saved lse and out, as backward_keys.
+std::vector<double> backward_bias(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
+                                  std::span<const Offset> offsets);
 
-/// Results by the names that the list of tensors (core/tensors.h) gives them; without extra tokens theirs are empty.
+// The split operators (core/operators/split_attention.h).
+
+/// attn [batch, X..., heads, slots], or [queries, slots] for chosen queries.
+std::vector<double> weights(const Problem& problem, const Inputs& inputs);
+std::vector<double> weights(const Problem& problem, const Inputs& inputs, std::span<const Query> queries);
+WeightsBackward weights_backward(const Problem& problem, const Inputs& inputs, const ConstTensorView& dattn);
+/// out [batch, X..., heads, head_dim_v], or [queries, head_dim_v] for chosen queries.
+std::vector<double> values(const Problem& problem, const ConstTensorView& attn, const Inputs& inputs);
+std::vector<double> values(const Problem& problem, const ConstTensorView& attn, const Inputs& inputs,
+                           std::span<const Query> queries);
+ValuesBackward values_backward(const Problem& problem, const ConstTensorView& attn, const Inputs& inputs,
+                               const ConstTensorView& dout);
+
+/// Results by the names that the list of tensors (core/tensors.h) gives them; those of tensors that the problem does
+/// not have are empty.
 using NamedResults = std::map<std::string_view, std::vector<double>>;
 NamedResults by_name(Forward results);
 NamedResults by_name(Backward results);
+NamedResults by_name(WeightsBackward results);
+NamedResults by_name(ValuesBackward results);
 NamedResults by_name(QueryGradients results);
 /// `extra`: whether the keys are extra tokens.
 NamedResults by_name(KeyGradients results, bool extra);

@@ -1,6 +1,7 @@
 #include "core/kernels/registry.h"
 
 #include <array>
+#include <limits>
 
 #include "core/error.h"
 #include "core/kernels/variants.h"
@@ -22,7 +23,28 @@ const Variant& find_variant(std::string_view name) {
   throw Error("variant '" + std::string(name) + "' is none of " + names);
 }
 
+namespace {
+
+/// Seconds that one thread is expected to need.
+double expected_seconds(const Variant& variant, const Problem& problem, Pass pass) {
+  return static_cast<double>(make_plan(variant, problem, pass).executed_flops()) / variant.expected_flops_per_second;
+}
+
+}  // namespace
+
 const Variant& best_variant(const Problem& problem, Pass pass) {
+  if (is_split(pass)) {
+    const Variant* best = nullptr;
+    double least = std::numeric_limits<double>::infinity();
+    for (const Variant& variant : variants()) {
+      if (variant.is_oracle || variant.supports(problem, pass)) continue;
+      const double seconds = expected_seconds(variant, problem, pass);
+      if (seconds >= least) continue;
+      least = seconds;
+      best = &variant;
+    }
+    return *best;
+  }
   for (const Variant& variant : variants()) {
     if (!variant.supports(problem, pass)) return variant;
   }

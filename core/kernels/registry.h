@@ -27,6 +27,19 @@ struct Execution {
   std::span<std::byte> workspace;  ///< 64-byte aligned, at least as large as the plan states
 };
 
+/// The operators on the weights themselves, as core/operators/split_attention.h has them; each requires a plan of its
+/// pass, and fitting tensors.
+struct SplitOperators {
+  void (*weights)(const Plan& plan, const Inputs& inputs, const TensorView& attn, const Execution& execution);
+  void (*weights_backward)(const Plan& plan, const Inputs& inputs, const ConstTensorView& dattn,
+                           const Gradients& gradients, const Execution& execution);
+  void (*values)(const Plan& plan, const ConstTensorView& attn, const Inputs& inputs, const TensorView& out,
+                 const Execution& execution);
+  void (*values_backward)(const Plan& plan, const ConstTensorView& attn, const Inputs& inputs,
+                          const ConstTensorView& dout, const TensorView& dattn, const Gradients& gradients,
+                          const Execution& execution);
+};
+
 /// One way to compute attention.
 struct Variant {
   std::string_view name;        ///< in YAML, on the command line, in HDF5
@@ -55,6 +68,8 @@ struct Variant {
   /// As forward; null if the variant has no backward pass (then supports() says so).
   void (*backward)(const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
                    const Execution& execution) = nullptr;
+  /// Null if the variant never has the weights in memory (then supports() says so).
+  const SplitOperators* split = nullptr;
   /// The packing that a forward call does, and nothing else: to be timed, so that a report can tell the time with and
   /// without it. Null if the variant packs nothing.
   void (*pack)(const Plan& plan, const Inputs& inputs, const Execution& execution) = nullptr;
@@ -64,7 +79,8 @@ struct Variant {
 std::span<const Variant> variants();
 /// Throws Error that lists the names if there is no such variant.
 const Variant& find_variant(std::string_view name);
-/// The first variant by preference that supports a pass of a valid problem; the oracle supports all.
+/// The first variant by preference that supports a pass of a valid problem; the oracle supports all. Of the variants
+/// that compute a split operator, the one that is expected to be faster.
 const Variant& best_variant(const Problem& problem, Pass pass);
 
 }  // namespace nalab

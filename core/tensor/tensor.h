@@ -55,6 +55,9 @@ struct TokenView {
     return data + b * strides.batch + x1 * strides.layout[0] + x2 * strides.layout[1] + x3 * strides.layout[2] +
            h * strides.heads;
   }
+  T* row(int64_t b, const std::array<int64_t, 3>& x, int64_t h) const { return row(b, x[0], x[1], x[2], h); }
+
+  operator TokenView<const T>() const requires(!std::is_const_v<T>) { return {data, shape, strides}; }
 };
 
 /// Non-owning strided view of a token tensor whose element type is known at run time. Void is void or const void.

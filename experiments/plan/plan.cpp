@@ -22,10 +22,10 @@ std::vector<Pass> passes_of(config::RowPass pass) {
 /// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
 int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   const Problem& p = row.problem;
-  const bool backward = row.pass == config::RowPass::forward_backward;
+  const Pass pass = row.pass == config::RowPass::forward_backward ? Pass::backward : Pass::forward;
   int64_t bytes = 12 * row.verified_queries * (p.head_dim_v + 1);
   int64_t gradients = 0;
-  for (const TensorInfo& info : tensors_of(p, backward)) {
+  for (const TensorInfo& info : tensors_of(p, pass)) {
     bytes += size_of(info.type) * info.shape.elements();
     if (info.role == Role::gradient) gradients += info.shape.elements();
   }

@@ -1,6 +1,7 @@
 #include "experiments/runner/tensors.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -53,15 +54,14 @@ void fill(Tensor& tensor, Workers& workers, const Value& value) {
   });
 }
 
-/// Number of an input's stream: its place among all inputs that a problem may have, dout the last.
+/// Number of the stream of a tensor that is not a result. New ones come last, so that stored results hold.
 std::size_t stream_number(std::string_view name) {
-  const auto& inputs = tensor_list::kInputs;
-  return static_cast<std::size_t>(std::ranges::find(inputs, name, &TensorEntry::name) - std::begin(inputs));
+  constexpr std::array<std::string_view, 9> kNames{"q", "k", "v", "extra_k", "extra_v", "dout", "rpb", "attn", "dattn"};
+  return static_cast<std::size_t>(std::ranges::find(kNames, name) - kNames.begin());
 }
 
 TensorSet tensors_for(const Problem& problem, config::RowPass pass) {
-  if (pass == config::RowPass::forward) return {problem, {Role::input, Role::output}};
-  return {problem, {Role::input, Role::output_gradient, Role::output, Role::gradient}};
+  return {problem, pass == config::RowPass::forward ? Pass::forward : Pass::backward};
 }
 
 }  // namespace

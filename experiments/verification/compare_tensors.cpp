@@ -35,13 +35,13 @@ WorstError VerificationResult::worst_frobenius() const {
 
 WorstError VerificationResult::worst_max() const { return worst(tensors, &Comparison::max_abs, &Tolerance::max_abs); }
 
-VerificationResult compare_tensors(const Problem& problem, bool backward, const Expected& expected,
+VerificationResult compare_tensors(const Problem& problem, Pass pass, const Expected& expected,
                                    const ComputedTensor& computed, double factor) {
   const auto dv = expected.tensors.find("dv");
   const double max_abs_dv = dv == expected.tensors.end() ? 0 : max_abs(dv->second->values);
   VerificationResult result;
   result.verified_queries = expected.queries;
-  for (const TensorInfo& info : tensors_of(problem, backward)) {
+  for (const TensorInfo& info : tensors_of(problem, pass)) {
     if (!info.is_result()) continue;
     const auto found = expected.tensors.find(info.name);
     if (found == expected.tensors.end()) {

@@ -41,9 +41,9 @@ struct VerificationResult {
 using ComputedTensor =
     std::function<std::vector<float>(const TensorInfo& info, const std::optional<std::vector<TensorRow>>& rows)>;
 
-/// Compares the results of the forward pass, with `backward` also the gradients. `factor` widens the bounds of the
+/// Compares the results of a pass; with those of the backward pass also out and lse. `factor` widens the bounds of the
 /// contract.
-VerificationResult compare_tensors(const Problem& problem, bool backward, const Expected& expected,
+VerificationResult compare_tensors(const Problem& problem, Pass pass, const Expected& expected,
                                    const ComputedTensor& computed, double factor = 1);
 
 }  // namespace nalab::verification

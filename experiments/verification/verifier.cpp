@@ -10,10 +10,11 @@ VerificationResult Verifier::verify(const Problem& problem, const Sample& sample
   Expected expected = it->second;
   const bool backward = saved.dout.present();
   if (backward && sample.gradients) add_sampled_keys(problem, inputs, saved, sample, workers_, expected);
-  return compare_tensors(problem, backward, expected, [this](const TensorInfo& info, const auto& rows) {
-    const Tensor& tensor = *tensors_.find(info.name);
-    return rows ? gather(tensor, *rows) : to_floats(tensor);
-  });
+  return compare_tensors(problem, backward ? Pass::backward : Pass::forward, expected,
+                         [this](const TensorInfo& info, const auto& rows) {
+                           const Tensor& tensor = *tensors_.find(info.name);
+                           return rows ? gather(tensor, *rows) : to_floats(tensor);
+                         });
 }
 
 std::string not_verified(const VerificationResult& result) {

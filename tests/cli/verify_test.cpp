@@ -164,7 +164,7 @@ class VerifyResults : public testing::Test {
     row_.variant = "reference";
     row_.type = "f32";
     row_.pass = "forward_backward";
-    for (const TensorInfo& info : tensors_of(problem_, true)) {
+    for (const TensorInfo& info : tensors_of(problem_, Pass::backward)) {
       const std::string name(info.name);
       std::vector<float> data;
       if (info.is_result()) {

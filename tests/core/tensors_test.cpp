@@ -31,20 +31,24 @@ std::string text_of(const TensorInfo& info, const Problem& problem) {
   std::string text =
       std::string(info.name) + " " + std::string(name(info.role)) + " " + std::string(nalab::name(info.type)) + " [";
   for (const int64_t extent : info.extents(problem)) text += (text.back() == '[' ? "" : ", ") + std::to_string(extent);
-  return text + "]" + (info.over_layout ? "" : " extra") + (info.is_result() ? " result" : "");
+  return text + "]" +
+         (info.over == Over::layout         ? ""
+          : info.over == Over::extra_tokens ? " extra"
+                                            : " offsets") +
+         (info.is_result() ? " result" : "");
 }
 
 using Texts = std::vector<std::string>;
 
-Texts list_of(const Problem& problem, bool backward) {
+Texts list_of(const Problem& problem, Pass pass) {
   Texts list;
-  for (const TensorInfo& info : tensors_of(problem, backward)) list.push_back(text_of(info, problem));
+  for (const TensorInfo& info : tensors_of(problem, pass)) list.push_back(text_of(info, problem));
   return list;
 }
 
 TEST(Tensors, AreListedWithNamesRolesTypesAndExtents) {
   EXPECT_EQ(
-      list_of(problem_with(3), true),
+      list_of(problem_with(3), Pass::backward),
       (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]", "v input bf16 [2, 3, 4, 2, 5]",
              "extra_k input bf16 [2, 3, 2, 8] extra", "extra_v input bf16 [2, 3, 2, 5] extra",
              "dout output_gradient bf16 [2, 3, 4, 4, 5]", "out output bf16 [2, 3, 4, 4, 5] result",
@@ -54,11 +58,11 @@ TEST(Tensors, AreListedWithNamesRolesTypesAndExtents) {
 }
 
 TEST(Tensors, OfExtraTokensAreThereOnlyIfThereAreAnyAndThoseOfThePassOnlyIfAskedFor) {
-  EXPECT_EQ(list_of(problem_with(0), false),
+  EXPECT_EQ(list_of(problem_with(0), Pass::forward),
             (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]", "v input bf16 [2, 3, 4, 2, 5]",
                    "out output bf16 [2, 3, 4, 4, 5] result", "lse output f32 [2, 3, 4, 4] result"}));
-  EXPECT_EQ(list_of(problem_with(0), true).size(), 9u);
-  EXPECT_EQ(list_of(problem_with(1), false).size(), 7u);
+  EXPECT_EQ(list_of(problem_with(0), Pass::backward).size(), 9u);
+  EXPECT_EQ(list_of(problem_with(1), Pass::forward).size(), 7u);
 }
 
 TEST(Tensors, ShapesEmbedTheLayoutInThreeAxes) {
@@ -118,7 +122,7 @@ bool in_a_row_by_tokens(const ConstTensorView& view) {
 
 TEST(Tensors, AreFoundByNameAsTheListHasThem) {
   const Problem problem = problem_with(3);
-  for (const TensorInfo& info : tensors_of(problem, true)) {
+  for (const TensorInfo& info : tensors_of(problem, Pass::backward)) {
     const auto found = find_tensor(problem, info.name);
     ASSERT_TRUE(found) << info.name;
     EXPECT_EQ(text_of(*found, problem), text_of(info, problem));
@@ -164,7 +168,7 @@ TEST(TokensInARow, OfABundleAreThoseOfAllTensorsOverTheLayout) {
     visit_tensors(problem, with_gap, [&](const TensorInfo& other, ConstTensorView& target) {
       if (other.name == info.name) target = tensor.view();
     });
-    EXPECT_EQ(tokens_in_a_row(problem, with_gap), !info.over_layout) << info.name;
+    EXPECT_EQ(tokens_in_a_row(problem, with_gap), info.over != Over::layout) << info.name;
   });
 }
 

@@ -302,6 +302,11 @@ void pack(const Plan& plan, const Problem& problem, const Inputs& inputs, const 
   (plan.arithmetic().name, {problem, plan.tiling(), inputs, nullptr, execution});
 }
 
+std::optional<std::string> keeps_no_weights(const std::string& variant, Pass pass) {
+  if (!is_split(pass)) return std::nullopt;
+  return variant + " never has the weights in memory: naive and gemm compute the pass " + name(pass);
+}
+
 bool takes(const Arithmetic& arithmetic, Pass pass) {
   return arithmetic.name == kF32Fma || (arithmetic.name == kBf16Dot && pass == Pass::forward);
 }
@@ -325,7 +330,10 @@ Variant variant() {
       .paper_term = "fused NA (Faster NA, section 3.3; Generalized NA)",
       .summary = "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.",
       .expected_flops_per_second = 50e9,
-      .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
+      .supports = [](const Problem& problem, Pass pass) -> std::optional<std::string> {
+        if (problem.relative_bias) return "fused takes no relative bias";
+        return keeps_no_weights("fused", pass);
+      },
       .takes = takes,
       .candidates =
           [](const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {

@@ -24,7 +24,7 @@
 #include "core/kernels/gemm/inverse_tile-inl.h"
 #include "core/kernels/gemm/super_tile-inl.h"
 #include "core/kernels/unfused/extra_tokens-inl.h"
-#include "core/kernels/unfused/rows-inl.h"
+#include "core/kernels/unfused/passes-inl.h"
 
 #ifndef NALAB_CORE_KERNELS_GEMM_ONCE
 #define NALAB_CORE_KERNELS_GEMM_ONCE
@@ -63,72 +63,47 @@ void ForEachSuperTile(const tile::SuperTiles& supers, Workers& workers, const Bo
   });
 }
 
-/// The passes over the whole problem.
+/// The operators over the whole problem.
 template <class T, int Lanes>
-class Passes {
+class Products {
  public:
-  Passes(const Plan& plan, const Execution& execution)
+  Products(const Plan& plan, const Execution& execution)
       : problem_(plan.problem()),
         tiling_(plan.tiling()),
         workers_(execution.workers),
         workspace_(problem_, plan.pass(), tiling_, execution.workspace.data()),
         shape_(tiling_.query) {}
 
-  void HWY_ATTR Forward(const Inputs& in, const Outputs& out) {
-    Scores(in);
-    unfused::for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-      const float lse = unfused::HWY_NAMESPACE::Softmax(workspace_.stored().weights.of(b, token, h), n);
-      store_row(out.lse, b, token, h, &lse);
+  const StoredWeights& stored() const { return workspace_.stored(); }
+
+  void PointwiseNeighborhood(const TokenView<const T>& queries, const TokenView<const T>& keys,
+                             const TokenView<const T>& extra, float factor, const BiasTables& biases,
+                             const WeightRows& rows) const {
+    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
+      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
+          .PointwiseNeighborhood(queries, keys, extra, factor, biases, rows);
     });
-    Sum(workspace_.stored().weights, in.v.as<T>(), in.extra_v.as<T>(), out.out);
   }
 
-  void HWY_ATTR Backward(const Inputs& in, const ConstTensorView& dout, const Gradients& out) {
-    const WeightRows &weights = workspace_.stored().weights, &gradients = workspace_.stored().gradients;
-    Scores(in);
-    Multiply(dout.as<T>(), in.v.as<T>(), in.extra_v.as<T>(), 1.0f, gradients);
-    unfused::for_each_query(problem_, workers_, [&](int64_t b, const Token& token, int64_t h, int64_t n) HWY_ATTR {
-      unfused::HWY_NAMESPACE::Softmax(weights.of(b, token, h), n);
-      unfused::HWY_NAMESPACE::SoftmaxGradient(weights.of(b, token, h), n, scale(), gradients.of(b, token, h));
+  void NeighborhoodNeighborhood(const ConstWeightRows& rows, const TokenView<const T>& values,
+                                const TokenView<const T>& extra, const TensorView& sums) const {
+    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
+      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
+          .NeighborhoodNeighborhood(rows, values, extra, sums);
     });
-    Sum(gradients, in.k.as<T>(), in.extra_k.as<T>(), out.dq);
-    InverseSum(gradients, in.q.as<T>(), out.dk, out.dextra_k);
-    InverseSum(weights, dout.as<T>(), out.dv, out.dextra_v);
+  }
+
+  void InverseNeighborhood(const ConstWeightRows& rows, const TokenView<const T>& queries, const TensorView& sums,
+                           const TensorView& extra_sums) const {
+    const auto supers = tile::SuperTiles::of_keys(problem_, tiling_);
+    ForEachSuperTile(supers, workers_, [&](const tile::SuperTile& super, int worker) {
+      InverseTile<T, Lanes>(problem_, tiling_, workspace_, worker, super).InverseNeighborhood(rows, queries, sums);
+    });
+    unfused::HWY_NAMESPACE::ExtraNeighborhood(problem_, queries, rows, stored().extra, stored().partial, extra_sums,
+                                              workers_);
   }
 
  private:
-  float scale() const { return factor_as_float(problem_.effective_scale()); }
-  void Scores(const Inputs& in) {
-    Multiply(in.q.as<T>(), in.k.as<T>(), in.extra_k.as<T>(), scale(), workspace_.stored().weights);
-  }
-
-  /// PN.
-  void Multiply(const TokenView<const T>& queries, const TokenView<const T>& keys, const TokenView<const T>& extra,
-                float factor, const WeightRows& weights) {
-    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
-      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
-          .PointwiseNeighborhood(queries, keys, extra, factor, weights);
-    });
-  }
-  /// NN.
-  void Sum(const WeightRows& weights, const TokenView<const T>& values, const TokenView<const T>& extra,
-           const TensorView& sums) {
-    ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
-      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
-          .NeighborhoodNeighborhood(weights, values, extra, sums);
-    });
-  }
-  /// IN.
-  void InverseSum(const WeightRows& weights, const TokenView<const T>& queries, const TensorView& sums,
-                  const TensorView& extra_sums) {
-    const auto supers = tile::SuperTiles::of_keys(problem_, tiling_);
-    ForEachSuperTile(supers, workers_, [&](const tile::SuperTile& super, int worker) {
-      InverseTile<T, Lanes>(problem_, tiling_, workspace_, worker, super).InverseNeighborhood(weights, queries, sums);
-    });
-    unfused::HWY_NAMESPACE::ExtraNeighborhood(problem_, queries, weights, workspace_.stored().extra,
-                                              workspace_.stored().partial, extra_sums, workers_);
-  }
-
   const Problem& problem_;
   const Tiling& tiling_;
   Workers& workers_;
@@ -136,26 +111,18 @@ class Passes {
   const tile::LaneShape shape_;
 };
 
-/// Calls body(passes) for the problem's type and number of lanes.
-template <class Body>
-void WithPasses(const Plan& plan, const Execution& execution, const Body& body) {
+template <class T, int Lanes>
+void RunOf(const Plan& plan, const unfused::Call& call, const Execution& execution) {
+  const Products<T, Lanes> products(plan, execution);
+  unfused::HWY_NAMESPACE::Passes<T, Products<T, Lanes>>(plan, products, /*in_place=*/false, execution.workers)
+      .Run(call);
+}
+
+void Run(const Plan& plan, const unfused::Call& call, const Execution& execution) {
   with_element_type(plan.problem().type, [&](auto element) {
     using T = decltype(element);
-    if (plan.tiling().lanes == 32) {
-      body(Passes<T, 32>(plan, execution));
-    } else {
-      body(Passes<T, 16>(plan, execution));
-    }
+    plan.tiling().lanes == 32 ? RunOf<T, 32>(plan, call, execution) : RunOf<T, 16>(plan, call, execution);
   });
-}
-
-void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
-  WithPasses(plan, execution, [&](auto&& passes) { passes.Forward(in, out); });
-}
-
-void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
-              const Execution& execution) {
-  WithPasses(plan, execution, [&](auto&& passes) { passes.Backward(in, saved.dout, gradients); });
 }
 
 }  // namespace nalab::gemm::HWY_NAMESPACE
@@ -166,15 +133,40 @@ namespace nalab::gemm {
 
 namespace {
 
+void run(const Plan& plan, const unfused::Call& call, const Execution& execution) {
+  NALAB_SELECT(plan.isa(), Run)(plan, call, execution);
+}
+
+/// Channels of all products with tiles of queries, and with tiles of keys.
+struct Channels {
+  int64_t of_queries = 0, of_keys = 0;
+};
+
+Channels channels(const Problem& p, Pass pass) {
+  const int64_t k = p.head_dim, v = p.head_dim_v;
+  switch (pass) {
+    case Pass::forward:
+      return {k + v, 0};
+    case Pass::backward:
+      return {2 * k + v, k + v};
+    case Pass::weights:
+      return {k, 0};
+    case Pass::weights_backward:
+      return {k, k};
+    case Pass::values:
+      return {v, 0};
+    case Pass::values_backward:
+      return {v, v};
+  }
+  return {};
+}
+
 PlanCost cost(const PlanChoice& choice) {
   const Problem& p = choice.problem;
   const Tiling& tiling = *choice.tiling;
-  const int64_t dims = p.head_dim + p.head_dim_v;
-  const int64_t visited = tuning::visited_pairs(p, tiling);
-  int64_t products = visited * dims;
-  if (choice.pass == Pass::backward) {
-    products += visited * p.head_dim + (inverse_visited_pairs(p, tiling) + p.tokens() * p.extra_tokens) * dims;
-  }
+  const Channels channels = gemm::channels(p, choice.pass);
+  const int64_t products = tuning::visited_pairs(p, tiling) * channels.of_queries +
+                           (inverse_visited_pairs(p, tiling) + p.tokens() * p.extra_tokens) * channels.of_keys;
   return {
       .shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) { stored_weights(p, choice.pass, cutter); }),
       .bytes_per_worker = carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, choice.pass, tiling, cutter); }),
@@ -199,15 +191,9 @@ Variant variant() {
             return tuning::candidates(problem, Pass::forward, geometry::KvTiling::dynamic_tiles, machine, most);
           },
       .cost = cost,
-      .forward =
-          [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
-            NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
-          },
-      .backward =
-          [](const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
-             const Execution& execution) {
-            NALAB_SELECT(plan.isa(), Backward)(plan, inputs, saved, gradients, execution);
-          },
+      .forward = unfused::forward<run>,
+      .backward = unfused::backward<run>,
+      .split = &unfused::kSplitOperators<run>,
   };
 }
 

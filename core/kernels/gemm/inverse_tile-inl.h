@@ -44,7 +44,7 @@ class InverseTile : private Tile<T, Lanes> {
 
   /// sums[key] = sum over the queries that attend to it, of all heads of the group, of weight * row of `queries`, which
   /// is q or dout.
-  void HWY_ATTR InverseNeighborhood(const WeightRows& weights, const TokenView<const T>& queries,
+  void HWY_ATTR InverseNeighborhood(const ConstWeightRows& weights, const TokenView<const T>& queries,
                                     const TensorView& sums) {
     const int64_t dim = queries.shape.dim;
     const int64_t heads_per_kv = problem_.heads / problem_.heads_kv;
@@ -111,15 +111,15 @@ class InverseTile : private Tile<T, Lanes> {
 
   /// The queries of the block that attend to a key of a tile, with their weights of its keys in mine_.tile: 0
   /// where a query does not attend.
-  products::KeyList HWY_ATTR GatherWeights(const WeightRows& weights, const KeyTile& tile, int64_t head) {
-    const int64_t step = axes_[2].dilation * weights.heads * weights.size;
+  products::KeyList HWY_ATTR GatherWeights(const ConstWeightRows& weights, const KeyTile& tile, int64_t head) {
+    const int64_t step = axes_[2].dilation * weights.strides.layout[2];
     int64_t n = 0;
     for (int64_t r = 0; r < runs_; ++r) {
       const QueryRun& run = mine_.query_runs[r];
       if (!tile.queries[0].contains(run.x1) || !tile.queries[1].contains(run.x2)) continue;
       const geometry::Range x3 = geometry::intersect(run.x3, tile.queries[2]);
       if (x3.empty()) continue;
-      const float* row = weights.of(super_.batch, Base::coordinates({run.x1, run.x2, x3.begin}), head);
+      const float* row = weights.row(super_.batch, Base::coordinates({run.x1, run.x2, x3.begin}), head);
       for (int64_t x = x3.begin; x < x3.end; ++x, ++n, row += step) {
         const int64_t index = run.first + x - run.x3.begin;
         mine_.index[n] = static_cast<int32_t>(index);

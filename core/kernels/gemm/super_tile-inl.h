@@ -23,6 +23,15 @@ HWY_INLINE void CopyVectors(const float* source, int64_t n, float* target) {
   for (int64_t i = 0; i < n; i += kStep) hn::StoreU(hn::LoadU(d, source + i), d, target + i);
 }
 
+/// target[i] = source[i] + biases[i] by whole vectors, as CopyVectors.
+HWY_INLINE void AddVectors(const float* source, const float* biases, int64_t n, float* target) {
+  const Floats d;
+  constexpr int64_t kStep = hn::MaxLanes(Floats());
+  for (int64_t i = 0; i < n; i += kStep) {
+    hn::StoreU(hn::Add(hn::LoadU(d, source + i), hn::LoadU(d, biases + i)), d, target + i);
+  }
+}
+
 /// As CopyVectors, with zeros beyond n.
 HWY_INLINE void CopyVectorsAndZeros(const float* source, int64_t n, float* target) {
   const Floats d;
@@ -58,10 +67,11 @@ class SuperTile : private Tile<T, Lanes> {
     }
   }
 
-  /// factor * dot(query, key) of the tile's queries to their rows of `weights`. `queries` and keys are q and k, or dout
-  /// and v.
+  /// factor * dot(query, key) + bias of the tile's queries to their rows of `weights`. `queries` and keys are q and k,
+  /// or dout and v.
   void HWY_ATTR PointwiseNeighborhood(const TokenView<const T>& queries, const TokenView<const T>& keys,
-                                      const TokenView<const T>& extra, float factor, const WeightRows& weights) {
+                                      const TokenView<const T>& extra, float factor, const BiasTables& biases,
+                                      const WeightRows& weights) {
     const int64_t dim = queries.shape.dim;
     // Every score is computed, whether attended or not; the scatter leaves out what is not.
     std::fill_n(mine_.lanes, tiling_.block_keys + kMaxRows, products::kAllLanes<Lanes>);
@@ -75,13 +85,13 @@ class SuperTile : private Tile<T, Lanes> {
       }
       ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* packed) HWY_ATTR {
         Arithmetic::Scores(packed, block_, dim, list, mine_.tile, mine_.maxima);
-        ScatterScores(tile, head, factor, weights);
+        ScatterScores(tile, head, factor, biases.of(head), weights);
       });
     }
   }
 
   /// Sums of keys or values by the rows of weights of the tile's queries: out or dq.
-  void HWY_ATTR NeighborhoodNeighborhood(const WeightRows& weights, const TokenView<const T>& values,
+  void HWY_ATTR NeighborhoodNeighborhood(const ConstWeightRows& weights, const TokenView<const T>& values,
                                          const TokenView<const T>& extra, const TensorView& out) {
     const int64_t dim = values.shape.dim;
     ForEachTile([&](const QueryTile&, int64_t, float* sums)
@@ -198,14 +208,18 @@ class SuperTile : private Tile<T, Lanes> {
     return Base::rows_at(tensor, {segment.x1, segment.x2, segment.x3.begin}, super_.head_kv);
   }
 
-  void HWY_ATTR ScatterScores(const QueryTile& queries, int64_t head, float factor, const WeightRows& rows) {
+  /// biases: the table of the head, or null.
+  void HWY_ATTR ScatterScores(const QueryTile& queries, int64_t head, float factor, const float* biases,
+                              const WeightRows& rows) {
     HWY_ALIGN float factors[Lanes];
     float* row[Lanes];
     float* weights[Lanes];
+    int64_t entry[Lanes];  // the entry of a lane's query and the key at position 0: outside of the table for some
     for (int lane = 0; lane < Lanes; ++lane) {
       factors[lane] = factor;
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.of(super_.batch, queries.token(lane), head);
+      weights[lane] = rows.row(super_.batch, queries.token(lane), head);
+      entry[lane] = table_.entry(position(queries.token(lane)), {0, 0, 0});
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
       // Four keys more or less cost the same; what the copies below write in excess, the next ones overwrite.
@@ -215,19 +229,25 @@ class SuperTile : private Tile<T, Lanes> {
         const RowPart part = queries.part(lane, piece);
         float* const target = weights[lane] + part.column;
         hwy::Prefetch(target + kPrefetch);
-        CopyVectors(row[lane] + part.x3.begin - piece.x3.begin, part.x3.size(), target);
+        const float* const source = row[lane] + part.x3.begin - piece.x3.begin;
+        if (biases == nullptr || piece.is_extra()) {
+          CopyVectors(source, part.x3.size(), target);
+        } else {
+          const int64_t first = entry[lane] + table_.place({piece.x1, piece.x2, part.x3.begin});
+          AddVectors(source, biases + first, part.x3.size(), target);
+        }
       }
     });
   }
 
-  void HWY_ATTR GatherWeights(const QueryTile& queries, int64_t head, const WeightRows& rows) {
+  void HWY_ATTR GatherWeights(const QueryTile& queries, int64_t head, const ConstWeightRows& rows) {
     const Floats d;
     constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
     float* row[Lanes];
     const float* weights[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.of(super_.batch, queries.token(lane), head);
+      weights[lane] = rows.row(super_.batch, queries.token(lane), head);
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
       for (int lane = 0; lane < Lanes; ++lane) {
@@ -251,6 +271,11 @@ class SuperTile : private Tile<T, Lanes> {
     }
   }
 
+  Token position(const Token& token) const {
+    return {token[0] / axes_[0].dilation, token[1] / axes_[1].dilation, token[2] / axes_[2].dilation};
+  }
+
+  const geometry::BiasTable table_{axes_};
   int64_t block_segments_ = 0, tile_segments_ = 0;
 };
 

@@ -14,6 +14,8 @@
 
 namespace nalab::gemm {
 
+using unfused::BiasTables;
+using unfused::ConstWeightRows;
 using unfused::StoredWeights;
 using unfused::WeightRows;
 
@@ -53,7 +55,7 @@ inline int64_t tile_floats(const Problem& p, const Tiling& t) {
 }
 
 inline Private cut_private(const Problem& problem, Pass pass, const Tiling& t, WorkspaceCutter& cutter) {
-  const bool backward = pass == Pass::backward;
+  const bool backward = is_backward(pass);
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
   const int64_t padded_keys = t.block_keys + kMaxRows;
   Private p;
@@ -77,7 +79,7 @@ inline Private cut_private(const Problem& problem, Pass pass, const Tiling& t, W
 /// sets of a cache.
 inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
   const int64_t lines = geometry::ceil_div(p.keys_per_query() + kVectorFloats - 1, kVectorFloats) | 1;
-  return {p, pass, lines * kVectorFloats, cutter};
+  return {p, pass, lines * kVectorFloats, /*in_place=*/false, cutter};
 }
 
 /// The workspace of a call: what is stored of all queries, and private memory for each worker.

@@ -23,7 +23,7 @@ namespace nalab::unfused::HWY_NAMESPACE {
 /// gradient[extra token] = sum over the queries of its kv head of weight * row of `queries`. `partial` has
 /// slices.floats(queries.shape.dim) floats.
 template <class T>
-void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries, const WeightRows& weight_rows,
+void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries, const ConstWeightRows& weight_rows,
                        const ExtraSlices& slices, float* partial, const TensorView& gradient, Workers& workers) {
   constexpr int kBlock = static_cast<int>(ExtraSlices::kBlock);
   const auto axes = problem.axes3();
@@ -52,7 +52,7 @@ void ExtraNeighborhood(const Problem& problem, const TokenView<const T>& queries
       const Token token = token_at(queries.shape.layout, index);
       const int64_t column = key_count(axes, token) + task.first;
       for (int64_t h = task.head_kv * heads_per_kv; h < (task.head_kv + 1) * heads_per_kv; ++h) {
-        const float* const source = weight_rows.of(task.batch, token, h) + column;
+        const float* const source = weight_rows.row(task.batch, token, h) + column;
         for (int64_t i = 0; i < count; ++i) weights[i][used] = source[i];
         row[used] = queries.row(task.batch, token[0], token[1], token[2], h);
         if (++used == kSumBlock) flush();

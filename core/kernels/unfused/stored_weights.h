@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/kernels/unfused/bias.h"
 #include "core/kernels/unfused/extra_tokens.h"
 #include "core/kernels/unfused/weight_rows.h"
 #include "core/problem.h"
@@ -12,23 +13,30 @@
 
 namespace nalab::unfused {
 
-/// Weights of all queries and, in the backward pass, their gradients.
+/// Weights of all queries and, in a backward pass, their gradients.
 struct StoredWeights {
   WeightRows weights;
-  WeightRows gradients;  ///< backward: of the weights, then of the scores
+  WeightRows gradients;  ///< of the weights, then of the scores
   ExtraSlices extra;     ///< how the gradients of the extra tokens are summed
-  float* partial;        ///< backward: their partial sums
+  float* partial;        ///< their partial sums
+  BiasTables tables;
+  BiasSums bias_sums;
 
-  /// row_floats: from one row of weights to the next, at least keys_per_query.
-  StoredWeights(const Problem& p, Pass pass, int64_t row_floats, WorkspaceCutter& cutter) : extra(p) {
-    const bool backward = pass == Pass::backward;
-    const auto rows = [&](bool there) {
-      return WeightRows{cutter.take<float>(there ? p.batch * p.tokens() * p.heads * row_floats : 0), q_shape(p).layout,
-                        p.heads, row_floats};
-    };
-    weights = rows(true);
-    gradients = rows(backward);
-    partial = cutter.take<float>(backward ? extra.floats(std::max(p.head_dim, p.head_dim_v)) : 0);
+  /// row_floats: from one row of weights to the next, at least keys_per_query. in_place: rows of the split operators
+  /// are those of the caller.
+  StoredWeights(const Problem& p, Pass pass, int64_t row_floats, bool in_place, WorkspaceCutter& cutter)
+      : weights(cut_rows(p, row_floats, !in_place && pass != Pass::weights_backward, cutter)),
+        gradients(cut_rows(p, row_floats, !in_place && is_backward(pass), cutter)),
+        extra(p),
+        partial(cutter.take<float>(is_backward(pass) ? extra.floats(std::max(p.head_dim, p.head_dim_v)) : 0)),
+        tables(p, p.relative_bias && (pass == Pass::weights || !is_split(pass)), cutter),
+        bias_sums(p, p.relative_bias && (pass == Pass::backward || pass == Pass::weights_backward), cutter) {}
+
+ private:
+  static WeightRows cut_rows(const Problem& p, int64_t row_floats, bool there, WorkspaceCutter& cutter) {
+    TokenShape shape = q_shape(p);
+    shape.dim = row_floats;
+    return {cutter.take<float>(there ? shape.elements() : 0), shape, TokenStrides::contiguous(shape)};
   }
 };
 

@@ -12,18 +12,9 @@
 namespace nalab::unfused {
 
 /// A row for each query, with a number for each key that it attends to: those of its window in row-major order, then
-/// the extra tokens.
-struct WeightRows {
-  float* first;  ///< [batch, X1, X2, X3, heads, size]
-  std::array<int64_t, 3> layout;
-  int64_t heads;
-  int64_t size;  ///< at least keys_per_query
-
-  float* of(int64_t b, const Token& token, int64_t head) const {
-    const int64_t place = ((b * layout[0] + token[0]) * layout[1] + token[1]) * layout[2] + token[2];
-    return first + (place * heads + head) * size;
-  }
-};
+/// the extra tokens. Rows are at least keys_per_query long.
+using WeightRows = TokenView<float>;
+using ConstWeightRows = TokenView<const float>;
 
 /// Calls body(batch, token, worker) for all tokens of a layout.
 template <class Body>

@@ -35,8 +35,9 @@ TEST(Offsets, OfContiguousTensorsAreCountedIn64Bits) {
   const int64_t last_token = (int64_t{1} << 36) - 1;
   EXPECT_EQ(distance(base, view.row(2, (1 << 11) - 1, (1 << 12) - 1, (1 << 13) - 1, 6)),
             (2 * (int64_t{1} << 36) + last_token) * 7 * 128 + 6 * 128);
-  const unfused::WeightRows rows{base, shape.layout, 7, 10368};
-  EXPECT_EQ(distance(base, rows.of(2, {(1 << 11) - 1, (1 << 12) - 1, (1 << 13) - 1}, 6)),
+  const TokenShape of_rows{3, shape.layout, 7, 10368};
+  const unfused::WeightRows rows{base, of_rows, TokenStrides::contiguous(of_rows)};
+  EXPECT_EQ(distance(base, rows.row(2, {(1 << 11) - 1, (1 << 12) - 1, (1 << 13) - 1}, 6)),
             ((2 * (int64_t{1} << 36) + last_token) * 7 + 6) * 10368);
 }
 
@@ -112,7 +113,7 @@ TEST(Offsets, BeyondTwoToThe31AreRightInEveryVariant) {
       const auto forward = reference::forward(problem, data.inputs());
       const auto backward = test::expected_gradients(problem, data);
       std::map<std::string_view, SparseTensor> tensors;
-      for (const TensorInfo& info : tensors_of(problem, true)) {
+      for (const TensorInfo& info : tensors_of(problem, Pass::backward)) {
         auto& [name, tensor] = *tensors.try_emplace(info.name, info.type, info.shape).first;
         if (!tensor.is_there()) GTEST_SKIP() << "this machine does not reserve so much address space";
         if (data.has(name)) tensor.fill(data[name].view());

@@ -117,7 +117,7 @@ class Data {
  public:
   Data(const Problem& problem, uint64_t seed) : problem_(problem) {
     std::mt19937_64 random(seed);
-    for (const TensorInfo& info : tensors_of(problem, true)) {
+    for (const TensorInfo& info : tensors_of(problem, Pass::backward)) {
       if (info.role != Role::input && info.role != Role::output_gradient) continue;
       tensors_.emplace(info.name, random_tensor(info.type, info.shape, random));
     }

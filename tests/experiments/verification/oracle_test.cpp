@@ -68,9 +68,9 @@ TEST(Oracle, ASampleHasTheRowsThatItNames) {
 TEST(Oracle, GreatestValueCountsExtraTokens) {
   const Problem p = small_problem(ElementType::f32);
   Workers workers(1);
-  TensorSet tensors(p, {Role::input});
+  TensorSet tensors(p, Pass::forward, [](Role role) { return role == Role::input; });
   for (auto& [info, tensor] : tensors.entries()) {
-    std::fill_n(tensor.data<float>(), tensor.elements(), info.over_layout ? 1.0f : -3.0f);
+    std::fill_n(tensor.data<float>(), tensor.elements(), info.over == Over::layout ? 1.0f : -3.0f);
   }
   EXPECT_EQ(verification::ask_oracle(p, tensors.inputs(), {}, {}, workers).max_abs_v, 3);
 }
