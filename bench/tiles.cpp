@@ -56,7 +56,7 @@ template <int Lanes>
 void HWY_ATTR Scores(benchmark::State& state) {
   Operands<Lanes> o(state.range(0));
   for (auto _ : state) {
-    FloatArithmetic<Lanes>::Scores(o.q.data(), o.block(), o.dim, o.list(), o.scores.data(), o.maxima.data());
+    FloatArithmetic<Lanes>::Scores(o.q.data(), o.block(), o.dim, o.list(), {}, o.scores.data(), o.maxima.data());
     benchmark::ClobberMemory();
   }
   CountFlops(state, 2 * kKeys * Lanes * o.dim);

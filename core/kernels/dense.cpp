@@ -1,7 +1,8 @@
 // dense: self attention over all tokens, the baseline of the speedups.
 //
 // The fused machinery on tokens in a row, by a flat tiling: every tile is full and no mask is ever looked at. Tensors
-// whose tokens do not lie at one distance from each other keep their axes, and take another tiling.
+// whose tokens do not lie at one distance from each other keep their axes, and take another tiling; so do biases of
+// offsets along several axes.
 #include "core/kernels/fused/fused.h"
 #include "core/kernels/variants.h"
 #include "core/tuning/cost_model.h"
@@ -28,18 +29,22 @@ void with_plan(const Plan& plan, const Compute& compute, const Bundle&... bundle
 }
 
 std::optional<std::string> supports(const Problem& problem, Pass pass) {
-  if (problem.relative_bias) return "dense takes no relative bias";
-  if (is_split(pass)) return fused::keeps_no_weights("dense", pass);
   const bool causal_row = problem.rank() == 1 && problem.axes[0].window == problem.axes[0].extent;
   if (!problem.is_self_attention() && !causal_row) {
-    return "dense computes self attention only, and a window leaves tokens out";
+    return problem.relative_bias
+               ? "dense computes self attention only, and takes a bias only if the window is the layout"
+               : "dense computes self attention only, and a window leaves tokens out";
   }
-  return std::nullopt;
+  return fused::unsupported("dense", problem, pass);
 }
 
 std::vector<Tiling> candidates(const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {
   using geometry::KvTiling;
-  std::vector<Tiling> tilings = tuning::candidates(flattened(problem), pass, KvTiling::dynamic_tiles, machine, most);
+  std::vector<Tiling> tilings;
+  // The offsets along several axes are not those along one.
+  if (!problem.relative_bias || problem.rank() == 1) {
+    tilings = tuning::candidates(flattened(problem), pass, KvTiling::dynamic_tiles, machine, most);
+  }
   for (Tiling& tiling : tilings) tiling.flat = true;
   const auto per_axis = tuning::candidates(problem, pass, KvTiling::dynamic_tiles, machine, most - tilings.size());
   tilings.insert(tilings.end(), per_axis.begin(), per_axis.end());

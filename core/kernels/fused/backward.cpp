@@ -86,9 +86,15 @@ void Backward(const BackwardCall& call) {
   }
   for (const auto& view : {sums.dk, sums.dv, sums.dextra_k, sums.dextra_v}) set_to_zero(view, workers);
   const tile::SuperTiles supers(call.problem, call.tiling);
-  const BackwardShared shared{call, tile::LaneShape(call.tiling.query), supers, {supers, call.tiling}, sums};
+  const tile::TileBiases biases(call.problem, call.tiling, cutter);
+  biases.make(call.in.rpb, workers);
+  const BiasSums bias_sums(call.problem, cutter);
+  bias_sums.set_to_zero(workers);
+  const BackwardShared shared{call,     tile::LaneShape(call.tiling.query), supers, {supers, call.tiling}, sums, biases,
+                              bias_sums};
   std::byte* const workspace = call.execution.workspace.data() + cutter.size();
   WithGradients(call.tiling, [&](auto a) { BackwardOf<decltype(a)>(shared, workspace); });
+  bias_sums.store(gradients.drpb, workers);
   if (in_place) return;
   store(sums.dk, gradients.dk, workers);
   store(sums.dv, gradients.dv, workers);
@@ -109,7 +115,11 @@ void backward(const Plan& plan, const Problem& problem, const Inputs& inputs, co
 
 PlanCost backward_workspace(const PlanChoice& choice) {
   PlanCost cost;
-  cost.shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) { cut_sums(choice.problem, cutter); });
+  cost.shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) {
+    cut_sums(choice.problem, cutter);
+    tile::TileBiases(choice.problem, *choice.tiling, cutter);
+    BiasSums(choice.problem, cutter);
+  });
   cost.bytes_per_worker = NALAB_SELECT(choice.isa, GradientBytes)(choice.problem, *choice.tiling);
   return cost;
 }

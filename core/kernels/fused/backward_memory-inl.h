@@ -57,9 +57,11 @@ struct GradientPrivate {
   ListMemory list;    ///< [block_keys padded]
   float* rows;        ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
   float* out;         ///< packed out of a query tile
+  tile::PlaceSums bias;
   GradientState tiles[kMaxQueryTiles];
 
-  GradientPrivate(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) {
+  GradientPrivate(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
+      : bias(problem, tiling, cutter) {
     constexpr int64_t kLanes = Arithmetic::kLanes;
     const int64_t dim = problem.head_dim, dim_v = problem.head_dim_v;
     const int64_t padded_keys = tiling.block_keys + Arithmetic::kListPadding;
@@ -71,6 +73,7 @@ struct GradientPrivate {
     weights = cutter.take<float>(padded_keys * kLanes);
     list.index = cutter.take<int32_t>(padded_keys);
     list.lanes = cutter.take<uint32_t>(padded_keys);
+    if (problem.relative_bias) list.bias = cutter.take<int32_t>(padded_keys);
     rows = cutter.take<float>(kLanes * std::max(dim, dim_v));
     out = cutter.take<float>(Arithmetic::query_floats(dim_v));
     for (int64_t i = 0; i < tiling.query_tiles(); ++i) {

@@ -7,6 +7,7 @@
 #include "core/kernels/tile/super_tiles.h"
 #include "core/parallel.h"
 #include "core/tensor/row.h"
+#include "core/tensor/workspace.h"
 #include "core/tensors.h"
 
 namespace nalab::fused {
@@ -45,6 +46,45 @@ inline void store(const TokenView<float>& sums, const TensorView& target, Worker
     }
   });
 }
+
+/// Sums of drpb of each head of each batch entry, to which the tasks add in their order: in double, since an entry has
+/// as many terms as there are queries.
+class BiasSums {
+ public:
+  BiasSums(const Problem& problem, WorkspaceCutter& cutter) : heads_(problem.heads), table_(problem.axes3()) {
+    if (!problem.relative_bias) return;
+    batch_ = problem.batch;
+    sums_ = cutter.take<double>(batch_ * heads_ * table_.size());
+  }
+
+  /// [entries] of a head.
+  double* of(int64_t batch, int64_t head) const { return sums_ + (batch * heads_ + head) * table_.size(); }
+
+  /// Without a bias there is nothing to do, here and in store().
+  void set_to_zero(Workers& workers) const {
+    workers.for_each(batch_ * heads_, [&](int64_t i, int) { std::fill_n(of(0, i), table_.size(), 0.0); });
+  }
+  /// Adds up the batch, rounds and stores.
+  void store(const TensorView& drpb, Workers& workers) const {
+    if (batch_ == 0) return;
+    const TokenView<float> target = drpb.as<float>();
+    workers.for_each(heads_, [&](int64_t head, int) {
+      double* const sums = of(0, head);
+      for (int64_t b = 1; b < batch_; ++b) {
+        for (int64_t i = 0; i < table_.size(); ++i) sums[i] += of(b, head)[i];
+      }
+      for (int64_t i = 0; i < table_.size(); ++i) {
+        *target.row(head, token_at(table_.extents(), i), 0) = static_cast<float>(sums[i]);
+      }
+    });
+  }
+
+ private:
+  int64_t heads_;
+  geometry::BiasTable table_;
+  int64_t batch_ = 0;  ///< 0 without a bias
+  double* sums_ = nullptr;
+};
 
 /// The order in which the super tiles add to a key. It depends on the problem and the tiling, never on the thread
 /// count.

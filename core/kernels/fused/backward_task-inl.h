@@ -39,6 +39,8 @@ struct BackwardShared {
   const tile::SuperTiles supers;
   const BackwardOrder order;
   const KeyGradients sums;
+  const tile::TileBiases& biases;
+  const BiasSums& bias_sums;
 };
 
 }  // namespace nalab::fused
@@ -87,11 +89,12 @@ class BackwardTask {
         dk_{mine.dk, row_step(problem_.head_dim)},
         dv_{mine.dv, row_step(problem_.head_dim_v)},
         panels_{mine.values, mine.key_panels, Arithmetic::panel_stride(tiling_.block_keys)},
-        walk_(problem_, tiling_, shared.shape, in_, super, mine.list),
+        walk_(problem_, tiling_, shared.shape, shared.biases.places(), in_, super, mine.list),
         own_keys_(walk_.keys_of_super(super)) {}
 
   void HWY_ATTR Run() {
     task_.pass(walk_.order_of({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
+    if (problem_.relative_bias) mine_.bias.set_to_zero(walk_.places_of_keys());
     PrefetchQueries(0);
     while (walk_.next_block()) {
       PackBlock();
@@ -104,6 +107,7 @@ class BackwardTask {
     for (int64_t i = 0; i < walk_.tiles(); ++i) {
       for (int64_t h = 0; h < tiling_.heads; ++h) StoreResults(i, h);
     }
+    if (problem_.relative_bias) AddBias();
   }
 
  private:
@@ -236,11 +240,13 @@ class BackwardTask {
     const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
     float* const weights = mine_.weights;
     const auto careful = [&](bool finite) { return !finite && !list.all_attend; };
-    Arithmetic::WeightsFromLse(m.queries, keys_, dim, list, exponent_scale_, m.lse2, weights);
+    const LaneBiases biases{shared_.biases.of(super_.head + h), static_cast<float>(kLog2E)};
+    Arithmetic::WeightsFromLse(m.queries, keys_, dim, list, exponent_scale_, biases, m.lse2, weights);
     Choose(careful(dout_finite_[i * tiling_.heads + h]), [&](auto is_careful) HWY_ATTR {
       Arithmetic::template AddOuter<is_careful>(weights, {m.dout_rows, row_step(dim_v)}, dim_v, list, dv_);
     });
     Arithmetic::ScoreGradients(m.dout, values_, dim_v, list, m.delta, weights);
+    if (problem_.relative_bias) Arithmetic::AddToPlaces(weights, list, mine_.bias.of(h));
     Choose(careful(keys_finite_), [&](auto is_careful) HWY_ATTR { AddKeys<is_careful>(weights, list, m.dq); });
     Choose(careful(queries_finite_[i * tiling_.heads + h]), [&](auto is_careful) HWY_ATTR {
       Arithmetic::template AddOuter<is_careful>(weights, {m.query_rows, row_step(dim)}, dim, list, dk_);
@@ -274,6 +280,19 @@ class BackwardTask {
       });
     }
     task_.pass(walk_.order_of_next());
+  }
+
+  /// Adds the task's part of drpb, after all earlier tasks of its heads.
+  void HWY_ATTR AddBias() {
+    const geometry::Box places = walk_.places_of_keys();
+    for (int64_t h = 0; h < tiling_.heads; ++h) mine_.bias.fold(places, h);
+    task_.wait_for_earlier([&](int64_t earlier) {
+      const tile::SuperTile other = shared_.supers.at(shared_.order(earlier));
+      return other.batch == super_.batch && other.head == super_.head ? OrderedTasks::kEnd : OrderedTasks::kStart;
+    });
+    for (int64_t h = 0; h < tiling_.heads; ++h) {
+      mine_.bias.add_to(h, shared_.bias_sums.of(super_.batch, super_.head + h));
+    }
   }
 
   /// The number in the order of keys that an earlier super tile must have reached before this one may add the block.

@@ -39,6 +39,20 @@ struct ForwardCall {
   const Execution& execution;
 };
 
+/// The factor of the products in a tile's scores, and that which makes them exponents of 2. Without a bias scores are
+/// not scaled before their exponents are; biases are added to scaled ones.
+struct ScoreScales {
+  float of_products, of_scores, exponent;
+
+  explicit ScoreScales(const Problem& p) {
+    const double scale = std::abs(p.effective_scale());
+    const double later = p.relative_bias ? 1.0 : scale;
+    of_products = factor_as_float(p.relative_bias ? scale : 1.0);
+    of_scores = factor_as_float(later);
+    exponent = factor_as_float(later / kLn2);
+  }
+};
+
 }  // namespace nalab::fused
 
 #endif  // NALAB_CORE_KERNELS_FUSED_ONCE
@@ -74,6 +88,7 @@ struct Private {
     scores = cutter.take<float>(padded_keys * kLanes);
     list.index = cutter.take<int32_t>(padded_keys);
     list.lanes = cutter.take<uint32_t>(padded_keys);
+    if (problem.relative_bias) list.bias = cutter.take<int32_t>(padded_keys);
     rows = cutter.take<float>(kLanes * std::max(problem.head_dim, problem.head_dim_v));
     for (int64_t i = 0; i < tiling.query_tiles(); ++i) {
       tiles[i].queries = cutter.take<float>(Arithmetic::query_floats(problem.head_dim));
@@ -94,18 +109,18 @@ class ForwardTask {
   static constexpr int kStep = Arithmetic::kStep;
 
  public:
-  HWY_ATTR ForwardTask(const ForwardCall& call, const tile::LaneShape& shape, const tile::SuperTile& super,
-                       const Private<Arithmetic>& mine)
+  HWY_ATTR ForwardTask(const ForwardCall& call, const tile::LaneShape& shape, const tile::TileBiases& biases,
+                       const tile::SuperTile& super, const Private<Arithmetic>& mine)
       : problem_(call.problem),
         tiling_(call.tiling),
         in_(call.in),
+        biases_(biases),
         super_(super),
         mine_(mine),
         panels_(geometry::ceil_div(problem_.head_dim_v, kRows)),
-        scale_(factor_as_float(std::abs(problem_.effective_scale()))),
-        exponent_scale_(factor_as_float(std::abs(problem_.effective_scale()) / kLn2)),
+        scales_(problem_),
         block_{mine.keys, mine.values, Arithmetic::panel_stride(tiling_.block_keys)},
-        walk_(problem_, tiling_, shape, in_, super, mine.list) {}
+        walk_(problem_, tiling_, shape, biases.places(), in_, super, mine.list) {}
 
   void HWY_ATTR Run(const Outputs& out) {
     PackAllQueries();
@@ -114,7 +129,7 @@ class ForwardTask {
       for (int64_t i = 0; i < walk_.tiles(); ++i) {
         const KeyList keys = walk_.keys_of(i);
         if (keys.count == 0) continue;
-        for (int64_t h = 0; h < tiling_.heads; ++h) Visit(keys, state(i, h));
+        for (int64_t h = 0; h < tiling_.heads; ++h) Visit(keys, biases_.of(super_.head + h), state(i, h));
       }
     }
     for (int64_t i = 0; i < walk_.tiles(); ++i) {
@@ -173,16 +188,17 @@ class ForwardTask {
     }
   }
 
-  /// One step of the online softmax.
-  void HWY_ATTR Visit(const KeyList& list, const TileState& m) {
+  /// One step of the online softmax. biases: those of the head, or null.
+  void HWY_ATTR Visit(const KeyList& list, const float* biases, const TileState& m) {
     constexpr int kVectors = Arithmetic::kVectors;
     const Floats d;
-    const VF scale = hn::Set(d, exponent_scale_);
+    const VF scale = hn::Set(d, scales_.exponent);
     VF before[kVectors], maxima[kVectors], sums[kVectors], correction[kVectors];
     for (int v = 0; v < kVectors; ++v) before[v] = hn::Load(d, m.maxima + v * kStep);
-    Arithmetic::Scores(m.queries, block_, problem_.head_dim, list, mine_.scores, m.maxima);
+    Arithmetic::Scores(m.queries, block_, problem_.head_dim, list, {biases, scales_.of_products}, mine_.scores,
+                       m.maxima);
     for (int v = 0; v < kVectors; ++v) maxima[v] = hn::Load(d, m.maxima + v * kStep);
-    Arithmetic::Weigh(list, exponent_scale_, maxima, mine_.scores, sums);
+    Arithmetic::Weigh(list, scales_.exponent, maxima, mine_.scores, sums);
     for (int v = 0; v < kVectors; ++v) {
       const VF fall = hn::Mul(hn::Sub(before[v], maxima[v]), scale);
       correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, fall);
@@ -205,7 +221,7 @@ class ForwardTask {
     for (int first = 0; first < Lanes; first += kStep) {
       const VF sum = hn::Load(d, m.sums + first);
       hn::Store(hn::Div(hn::Set(d, 1.0f), sum), d, inverse + first);
-      const VF value = hn::MulAdd(hn::Load(d, m.maxima + first), hn::Set(d, scale_), hn::Log(d, sum));
+      const VF value = hn::MulAdd(hn::Load(d, m.maxima + first), hn::Set(d, scales_.of_scores), hn::Log(d, sum));
       // No weight at all: every score was -infinity, and the definition gives NaN.
       hn::Store(hn::IfThenElse(hn::Gt(sum, hn::Zero(d)), value, hn::NaN(d)), d, lse + first);
     }
@@ -234,11 +250,11 @@ class ForwardTask {
   const Problem& problem_;
   const Tiling& tiling_;
   const Inputs& in_;
+  const tile::TileBiases& biases_;
   const tile::SuperTile& super_;
   const Private<Arithmetic>& mine_;
   const int64_t panels_;
-  const float scale_;           ///< of scores; its sign is the queries'
-  const float exponent_scale_;  ///< weights are powers of 2
+  const ScoreScales scales_;  ///< their sign is the queries'
   const Block block_;
   KeyWalk<Arithmetic> walk_;
   bool values_finite_ = true;  ///< of the block
@@ -267,7 +283,11 @@ int64_t PrivateBytes(std::string_view arithmetic, const Problem& problem, const 
 
 template <class Arithmetic>
 void ForwardOf(const ForwardCall& call) {
-  const WorkerMemory memory{call.execution.workspace.data(), PrivateBytesOf<Arithmetic>(call.problem, call.tiling)};
+  WorkspaceCutter shared(call.execution.workspace.data());
+  const tile::TileBiases biases(call.problem, call.tiling, shared);
+  biases.make(call.in.rpb, call.execution.workers);
+  const WorkerMemory memory{call.execution.workspace.data() + shared.size(),
+                            PrivateBytesOf<Arithmetic>(call.problem, call.tiling)};
   const tile::LaneShape shape(call.tiling.query);
   const tile::SuperTiles supers(call.problem, call.tiling);
   call.execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
@@ -276,7 +296,7 @@ void ForwardOf(const ForwardCall& call) {
     WorkspaceCutter cutter = memory.of(worker);
     const Private<Arithmetic> mine(call.problem, call.tiling, cutter);
     [[maybe_unused]] const typename Arithmetic::Scope scope;
-    ForwardTask<Arithmetic> forward(call, shape, super, mine);
+    ForwardTask<Arithmetic> forward(call, shape, biases, super, mine);
     call.out == nullptr ? forward.Pack() : forward.Run(*call.out);
   });
 }
@@ -302,9 +322,17 @@ void pack(const Plan& plan, const Problem& problem, const Inputs& inputs, const 
   (plan.arithmetic().name, {problem, plan.tiling(), inputs, nullptr, execution});
 }
 
-std::optional<std::string> keeps_no_weights(const std::string& variant, Pass pass) {
-  if (!is_split(pass)) return std::nullopt;
-  return variant + " never has the weights in memory: naive and gemm compute the pass " + name(pass);
+std::optional<std::string> unsupported(const std::string& variant, const Problem& problem, Pass pass) {
+  if (is_split(pass)) {
+    return variant + " never has the weights in memory: naive and gemm compute the pass " + name(pass);
+  }
+  // Places of keys, at most 32 for an entry, are numbered in 32 bits.
+  constexpr int64_t kMaxEntries = int64_t{1} << 26;
+  if (problem.relative_bias && problem.bias_entries() > kMaxEntries) {
+    return variant + " takes at most " + std::to_string(kMaxEntries) + " biases a head, the windows need " +
+           std::to_string(problem.bias_entries());
+  }
+  return std::nullopt;
 }
 
 bool takes(const Arithmetic& arithmetic, Pass pass) {
@@ -317,6 +345,8 @@ PlanCost cost(const PlanChoice& choice) {
   if (choice.pass == Pass::backward) {
     cost = backward_workspace(choice);
   } else {
+    cost.shared_bytes =
+        carved_bytes([&](WorkspaceCutter& cutter) { tile::TileBiases(problem, *choice.tiling, cutter); });
     cost.bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.arithmetic->name, problem, *choice.tiling);
   }
   cost.executed_flops = problem.batch * problem.heads * tuning::visited_pairs(problem, *choice.tiling) *
@@ -330,10 +360,7 @@ Variant variant() {
       .paper_term = "fused NA (Faster NA, section 3.3; Generalized NA)",
       .summary = "Online softmax over multi-dimensional tiles; whole tiles outside the window are never visited.",
       .expected_flops_per_second = 50e9,
-      .supports = [](const Problem& problem, Pass pass) -> std::optional<std::string> {
-        if (problem.relative_bias) return "fused takes no relative bias";
-        return keeps_no_weights("fused", pass);
-      },
+      .supports = [](const Problem& problem, Pass pass) { return unsupported("fused", problem, pass); },
       .takes = takes,
       .candidates =
           [](const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {

@@ -17,8 +17,8 @@ void pack(const Plan& plan, const Problem& problem, const Inputs& inputs, const 
 void backward(const Plan& plan, const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
               const Gradients& gradients, const Execution& execution);
 
-/// The reason why a variant of this machinery does not compute a split operator; nullopt for another pass.
-std::optional<std::string> keeps_no_weights(const std::string& variant, Pass pass);
+/// The reason why a variant of this machinery does not compute a pass of a problem; nullopt if it does.
+std::optional<std::string> unsupported(const std::string& variant, const Problem& problem, Pass pass);
 
 /// Whether the machinery is written for an arithmetic in a pass.
 bool takes(const Arithmetic& arithmetic, Pass pass);

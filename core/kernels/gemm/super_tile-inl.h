@@ -84,7 +84,7 @@ class SuperTile : private Tile<T, Lanes> {
         Arithmetic::PackKeys(first, step, dim, first, step, 0, segment.x3.size(), segment.first, block_, mine_.rows);
       }
       ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* packed) HWY_ATTR {
-        Arithmetic::Scores(packed, block_, dim, list, mine_.tile, mine_.maxima);
+        Arithmetic::Scores(packed, block_, dim, list, {}, mine_.tile, mine_.maxima);
         ScatterScores(tile, head, factor, biases.of(head), weights);
       });
     }

@@ -109,7 +109,7 @@ struct Bf16Arithmetic {
   }
 
   static NALAB_BF16_ATTR void Scores(const float* q, const Block& block, int64_t dim, const KeyList& list,
-                                     float* scores, float* maxima) {
+                                     const LaneBiases& biases, float* scores, float* maxima) {
     const Floats d;
     const Cells dc;
     const int64_t pairs = key_floats(dim);
@@ -138,7 +138,7 @@ struct Bf16Arithmetic {
           for (int v = 0; v < kVectors; ++v) sum[i][v] = DotPairs(sum[i][v], query[v], key);
         }
       }
-      FinishScores<Lanes>(list, n, common, sum, scores, maxima);
+      FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
     }
   }
 

@@ -102,14 +102,16 @@ HWY_NOINLINE void KeyScores(const float* HWY_RESTRICT queries, const Rows& keys,
 }
 
 /// weights[n][lane] = 2^(exponent_scale * score - lse2), scores being the products of queries and keys; lse2 [Lanes] is
-/// the log-sum-exp of the scaled scores in base 2. 0 where a lane does not attend.
+/// the log-sum-exp of the scaled scores in base 2. With biases, scale * bias is added to the exponent. 0 where a lane
+/// does not attend.
 template <int Lanes>
 HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
-                                 float exponent_scale, const float* HWY_RESTRICT lse2, float* HWY_RESTRICT weights) {
+                                 float exponent_scale, const LaneBiases& biases, const float* HWY_RESTRICT lse2,
+                                 float* HWY_RESTRICT weights) {
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   constexpr int kStep = Lanes / kVectors;
   const Floats d;
-  const VF scale = hn::Set(d, exponent_scale);
+  const VF scale = hn::Set(d, exponent_scale), bias_scale = hn::Set(d, biases.scale);
   KeyScores<Lanes>(queries, keys, dim, list, weights);
   for (int64_t n = 0; n < list.count; ++n) {
     const bool masked = !list.all_attend && list.lanes[n] != kAllLanes<Lanes>;
@@ -117,6 +119,10 @@ HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& 
     for (int v = 0; v < kVectors; ++v) {
       float* const weight = weights + n * Lanes + v * kStep;
       VF x = hn::MulSub(hn::Load(d, weight), scale, hn::Load(d, lse2 + v * kStep));
+      if (biases.vectors != nullptr) {
+        const float* const bias = biases.vectors + static_cast<int64_t>(list.bias[n]) * Lanes;
+        x = hn::MulAdd(hn::Load(d, bias + v * kStep), bias_scale, x);
+      }
       // No weight exceeds 1, but the scores here and in the forward pass differ in their last bits. NaN stays.
       x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
       x = simd::HWY_NAMESPACE::Exp2NonPositive(d, x);
@@ -139,6 +145,20 @@ HWY_NOINLINE void ScoreGradients(const float* HWY_RESTRICT dout, const Rows& val
     if (list.lanes[n] != kAllLanes<Lanes>) gradient = hn::IfThenElseZero(LaneMask(list.lanes[n], v), gradient);
     hn::Store(gradient, d, weight);
   });
+}
+
+/// sums[place][lane] += gradients[n][lane] for the places of the listed keys.
+template <int Lanes>
+HWY_NOINLINE void AddToPlaces(const float* HWY_RESTRICT gradients, const KeyList& list, float* HWY_RESTRICT sums) {
+  const Floats d;
+  constexpr int kStep = static_cast<int>(hn::MaxLanes(Floats()));
+  for (int64_t n = 0; n < list.count; ++n) {
+    float* const sum = sums + static_cast<int64_t>(list.bias[n]) * Lanes;
+#pragma GCC unroll 32
+    for (int lane = 0; lane < Lanes; lane += kStep) {
+      hn::Store(hn::Add(hn::Load(d, sum + lane), hn::Load(d, gradients + n * Lanes + lane)), d, sum + lane);
+    }
+  }
 }
 
 /// Keys of a register tile of AddOuter: with two vectors of columns each, accumulators fill the registers but for the
@@ -212,10 +232,12 @@ concept GradientArithmetic = TileArithmetic<A> &&
   { A::AllFinite(memory, n) } -> std::same_as<bool>;
   /// sums[lane] of products of two packed tiles, in the order of the products with keys.
   A::LaneProducts(memory, memory, n, memory);
-  /// weights[n][lane] = 2^(factor * (query * key) - lse2), 0 where a lane does not attend.
-  A::WeightsFromLse(memory, rows, n, list, 1.0f, memory, memory);
+  /// weights[n][lane] = 2^(factor * (query * key) + biases - lse2), 0 where a lane does not attend.
+  A::WeightsFromLse(memory, rows, n, list, 1.0f, LaneBiases{}, memory, memory);
   /// Weights become weight * (dout * value - delta) in place.
   A::ScoreGradients(memory, rows, n, list, memory, memory);
+  /// Adds them to the sums of the keys' places.
+  A::AddToPlaces(memory, list, memory);
   /// Rows of a block += weights times rows of the tile; <true> keeps a lane's row from keys that it does not attend to.
   A::template AddOuter<true>(memory, rows, n, list, rows);
   A::template AddOuter<false>(memory, rows, n, list, rows);
@@ -231,8 +253,12 @@ struct FloatGradients : FloatArithmetic<Lanes> {
     HWY_NAMESPACE::LaneProducts<Lanes>(a, b, dim, sums);
   }
   static HWY_INLINE void WeightsFromLse(const float* queries, const Rows& keys, int64_t dim, const KeyList& list,
-                                        float exponent_scale, const float* lse2, float* weights) {
-    HWY_NAMESPACE::WeightsFromLse<Lanes>(queries, keys, dim, list, exponent_scale, lse2, weights);
+                                        float exponent_scale, const LaneBiases& biases, const float* lse2,
+                                        float* weights) {
+    HWY_NAMESPACE::WeightsFromLse<Lanes>(queries, keys, dim, list, exponent_scale, biases, lse2, weights);
+  }
+  static HWY_INLINE void AddToPlaces(const float* gradients, const KeyList& list, float* sums) {
+    HWY_NAMESPACE::AddToPlaces<Lanes>(gradients, list, sums);
   }
   static HWY_INLINE void ScoreGradients(const float* dout, const Rows& values, int64_t dim_v, const KeyList& list,
                                         const float* delta, float* weights) {

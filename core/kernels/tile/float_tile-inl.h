@@ -34,16 +34,25 @@ HWY_INLINE const float* AsFloats(const T* row, int64_t dim, float* memory) {
   }
 }
 
-/// Masks and stores the scores of kRows listed keys from key n on, and raises the maxima [Lanes] to theirs. `common`:
-/// the lanes that attend to all of them.
+/// Adds biases to the scores of kRows listed keys from key n on, masks and stores them, and raises the maxima [Lanes]
+/// to theirs. `common`: the lanes that attend to all of them.
 template <int Lanes>
-HWY_INLINE void FinishScores(const KeyList& list, int64_t n, uint32_t common,
+HWY_INLINE void FinishScores(const KeyList& list, int64_t n, uint32_t common, const LaneBiases& biases,
                              VF (&sum)[RegisterTile<Lanes>::kRows][RegisterTile<Lanes>::kVectors], float* scores,
                              float* maxima) {
   constexpr int kRows = RegisterTile<Lanes>::kRows;
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   constexpr int kStep = Lanes / kVectors;
   const Floats d;
+  if (biases.vectors != nullptr) {
+    const VF scale = hn::Set(d, biases.scale);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const float* const bias = biases.vectors + static_cast<int64_t>(list.bias[n + i]) * Lanes;
+#pragma GCC unroll 32
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(sum[i][v], scale, hn::Load(d, bias + v * kStep));
+    }
+  }
   if (common != kAllLanes<Lanes>) {
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
@@ -166,9 +175,9 @@ struct FloatArithmetic {
   }
 
   /// scores[n][lanes] = K q^T for the listed keys, kNoScore where a lane does not attend; maxima raised to their
-  /// maxima. q: [dim][Lanes]; maxima: [Lanes].
+  /// maxima. With biases: scale * K q^T + bias. q: [dim][Lanes]; maxima: [Lanes].
   static HWY_INLINE void Scores(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
-                                float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
+                                const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
     const Floats d;
     for (int64_t n = 0; n < list.count; n += kRows) {
       const float* row[kRows];
@@ -195,7 +204,7 @@ struct FloatArithmetic {
           for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, query[v], sum[i][v]);
         }
       }
-      FinishScores<Lanes>(list, n, common, sum, scores, maxima);
+      FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
     }
   }
 

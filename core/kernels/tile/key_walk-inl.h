@@ -17,6 +17,7 @@
 #include <limits>
 #include <span>
 
+#include "core/kernels/tile/bias.h"
 #include "core/kernels/tile/lanes.h"
 #include "core/kernels/tile/segments.h"
 #include "core/kernels/tile/super_tiles.h"
@@ -45,8 +46,9 @@ struct KeyRows {
 
 /// Memory for the list of keys that a query tile visits.
 struct ListMemory {
-  int32_t* index;   ///< [block_keys + padding]
-  uint32_t* lanes;  ///< [block_keys + padding]
+  int32_t* index;           ///< [block_keys + padding]
+  uint32_t* lanes;          ///< [block_keys + padding]
+  int32_t* bias = nullptr;  ///< [block_keys + padding]; null without a bias
 };
 
 /// Stands at a block of keys of one super tile.
@@ -57,10 +59,16 @@ class KeyWalk {
   static constexpr uint32_t kAll = kAllLanes<Lanes>;
 
  public:
-  /// Begins before the first block. Lists are written to `memory`.
-  HWY_ATTR KeyWalk(const Problem& problem, const Tiling& tiling, const LaneShape& shape, const Inputs& in,
-                   const SuperTile& super, const ListMemory& memory)
-      : problem_(problem), tiling_(tiling), in_(in), memory_(memory), axes_(problem.axes3()), super_(super) {
+  /// Begins before the first block. Lists are written to `memory`; `places` number the biases of their keys.
+  HWY_ATTR KeyWalk(const Problem& problem, const Tiling& tiling, const LaneShape& shape, const BiasPlaces& places,
+                   const Inputs& in, const SuperTile& super, const ListMemory& memory)
+      : problem_(problem),
+        tiling_(tiling),
+        places_(places),
+        in_(in),
+        memory_(memory),
+        axes_(problem.axes3()),
+        super_(super) {
     for (int axis = 0; axis < 3; ++axis) mask_[axis] = axes_[axis].group_mask(super.group[axis]);
     const TileCut cut(super.tokens, tiling.query);
     tiles_ = cut.count();
@@ -82,6 +90,19 @@ class KeyWalk {
       keys[axis] = geometry::TileAxis{mask_[axis].length, tiling_.kv[axis]}.covering(keys[axis]);
     }
     return keys;
+  }
+
+  /// The places of all keys that the query tiles visit: a box, and extra tokens have none of them.
+  geometry::Box places_of_keys() const {
+    geometry::Box box;
+    for (int axis = 0; axis < 3; ++axis) {
+      box[axis] = {places_.extent(axis), 0};
+      for (int64_t i = 0; i < tiles_; ++i) {
+        const geometry::Range places = places_.along(axis, lanes_[i].first(axis), lanes_[i].keys(axis));
+        box[axis] = {std::min(box[axis].begin, places.begin), std::max(box[axis].end, places.end)};
+      }
+    }
+    return box;
   }
 
   /// A number for the first key of a segment that grows along every walk over this dilation group, by one from a key of
@@ -192,7 +213,7 @@ class KeyWalk {
     int64_t n = 0;
     uint32_t common = kAll;
     // Runs that are not aligned are filled up with rows that no lane attends to.
-    const auto list_rows = [&](geometry::Range rows, auto&& set_lanes) {
+    const auto list_rows = [&](geometry::Range rows, auto&& set_lanes, auto&& set_biases) {
       constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
       const int64_t before = rows.begin % kAlignment;
       const int64_t after = geometry::ceil_div(rows.end, kAlignment) * kAlignment - rows.end;
@@ -200,6 +221,10 @@ class KeyWalk {
       std::fill_n(memory_.lanes + n, before, 0u);
       set_lanes(memory_.lanes + n + before);
       std::fill_n(memory_.lanes + n + before + rows.size(), after, 0u);
+      if (memory_.bias != nullptr) {
+        std::fill_n(memory_.bias + n, before + rows.size() + after, static_cast<int32_t>(places_.none()));
+        set_biases(memory_.bias + n + before);
+      }
       for (int64_t row = rows.begin - before; row < rows.end + after; ++row) {
         memory_.index[n++] = static_cast<int32_t>(row);
       }
@@ -207,26 +232,38 @@ class KeyWalk {
     for (const Segment& segment : segments()) {
       if (segment.is_extra()) {
         const int64_t count = segment.x3.size();
-        list_rows({segment.first, segment.first + count}, [=](uint32_t* target) { std::fill_n(target, count, kAll); });
+        list_rows(
+            {segment.first, segment.first + count}, [=](uint32_t* target) { std::fill_n(target, count, kAll); },
+            [](int32_t*) {});
         continue;
       }
       const geometry::Range x3 = geometry::intersect(segment.x3, lanes.keys(2));
       if (!lanes.keys(0).contains(segment.x1) || !lanes.keys(1).contains(segment.x2) || x3.empty()) continue;
       const uint32_t row = lanes.attending(0, segment.x1) & lanes.attending(1, segment.x2);
       const int64_t offset = segment.first - segment.x3.begin;
-      list_rows({x3.begin + offset, x3.end + offset},
-                [&](uint32_t* target) { common &= lanes.attending_run(2, x3, row, target); });
+      list_rows(
+          {x3.begin + offset, x3.end + offset},
+          [&](uint32_t* target) { common &= lanes.attending_run(2, x3, row, target); },
+          [&](int32_t* target) {
+            const int64_t u1 = places_.along(0, lanes.first(0), segment.x1);
+            const int64_t u2 = places_.along(1, lanes.first(1), segment.x2);
+            for (int64_t x = x3.begin; x < x3.end; ++x) {
+              *target++ = static_cast<int32_t>(places_.number_or_none(u1, u2, places_.along(2, lanes.first(2), x)));
+            }
+          });
     }
     const int64_t count = n;
     for (; n % kRows != 0; ++n) {
       memory_.index[n] = memory_.index[count - 1];
       memory_.lanes[n] = 0;
+      if (memory_.bias != nullptr) memory_.bias[n] = static_cast<int32_t>(places_.none());
     }
-    return {memory_.index, memory_.lanes, count, common == kAll};
+    return {memory_.index, memory_.lanes, count, common == kAll, memory_.bias};
   }
 
   const Problem& problem_;
   const Tiling& tiling_;
+  const BiasPlaces& places_;
   const Inputs& in_;
   const ListMemory memory_;
   const std::array<Axis, 3> axes_;

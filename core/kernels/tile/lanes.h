@@ -95,6 +95,8 @@ class LaneTile {
     for (int axis = 0; axis < 3; ++axis) axes_[axis].assign(mask[axis], box[axis], shape.steps(axis), kv_tile[axis]);
   }
 
+  /// Position of the tile's first query along an axis.
+  int64_t first(int axis) const { return box_[axis].begin; }
   /// Position of a lane's query; a lane beyond the layout repeats the last query along the axis.
   std::array<int64_t, 3> query(int64_t lane) const {
     std::array<int64_t, 3> position;

@@ -62,6 +62,14 @@ struct KeyList {
   const uint32_t* lanes;  ///< bit i: the query on lane i attends to the key; padding has none
   int64_t count;          ///< without padding
   bool all_attend;        ///< every lane attends to every key: no mask is looked at
+  /// Which vector of biases belongs to a key, padded as `index`; null without a bias.
+  const int32_t* bias = nullptr;
+};
+
+/// The biases of a head. Scores to which they are added are scaled before.
+struct LaneBiases {
+  const float* vectors = nullptr;  ///< [places][lanes], see TileBiases; null without a bias
+  float scale = 1.0f;
 };
 
 /// A cache line between panels of packed values: a multiple of 4 KiB apart they would share a set of the
@@ -102,8 +110,9 @@ concept TileArithmetic = requires(int64_t n, const float* in, float* memory, con
   /// dim_v, count, used, block, memory), with rows a step apart in their tensors. Returns whether all values are
   /// finite. A dim of 0 packs none.
   { A::PackKeys(key, n, n, key, n, n, n, n, block, memory) } -> std::same_as<bool>;
-  /// scores[n][lanes] of the listed keys, kNoScore where a lane does not attend; maxima [lanes] raised to theirs.
-  A::Scores(in, block, n, list, memory, memory);
+  /// scores[n][lanes] of the listed keys, kNoScore where a lane does not attend; maxima [lanes] raised to theirs. With
+  /// biases: scale * score + bias.
+  A::Scores(in, block, n, list, LaneBiases{}, memory, memory);
   /// Scores become weights in place, exp2(factor * (score - maximum)); their sums per lane.
   A::Weigh(list, 1.0f, vectors, memory, sums);
   /// out[columns][lanes] = correction * out + weights times values; <true> keeps values from lanes that do not attend.
