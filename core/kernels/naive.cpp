@@ -55,16 +55,9 @@ struct Private {
   }
 };
 
-/// Whether the split operators work on attn itself: it is float whatever the caller chooses, no slot is hidden, and the
-/// gradients of the scores need not be scaled.
-inline bool works_in_place(const Problem& p, Pass pass) {
-  return is_split(pass) && p.type == ElementType::f32 && all_slots_are_keys(p) &&
-         (pass != Pass::weights_backward || p.weights_scale() == 1.0);
-}
-
 /// The stored weights, in rows of whole cache lines.
 inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
-  return {p, pass, (p.keys_per_query() + 15) / 16 * 16, works_in_place(p, pass), cutter};
+  return {p, pass, (p.keys_per_query() + 15) / 16 * 16, cutter};
 }
 
 /// The workspace of a call.
@@ -229,8 +222,7 @@ void Run(const Plan& plan, const Call& call, const Execution& execution) {
   with_element_type(plan.problem().type, [&](auto element) {
     using T = decltype(element);
     const Products<T> products(plan, execution);
-    const bool in_place = works_in_place(plan.problem(), plan.pass());
-    rows::Passes<T, Products<T>>(plan, products, in_place, execution.workers).Run(call);
+    rows::Passes<T, Products<T>>(plan, products, execution.workers).Run(call);
   });
 }
 

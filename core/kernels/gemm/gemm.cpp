@@ -114,8 +114,7 @@ class Products {
 template <class T, int Lanes>
 void RunOf(const Plan& plan, const unfused::Call& call, const Execution& execution) {
   const Products<T, Lanes> products(plan, execution);
-  unfused::HWY_NAMESPACE::Passes<T, Products<T, Lanes>>(plan, products, /*in_place=*/false, execution.workers)
-      .Run(call);
+  unfused::HWY_NAMESPACE::Passes<T, Products<T, Lanes>>(plan, products, execution.workers).Run(call);
 }
 
 void Run(const Plan& plan, const unfused::Call& call, const Execution& execution) {

@@ -16,30 +16,62 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::gemm::HWY_NAMESPACE {
 
-/// Copies whole vectors: up to one less than a vector beyond n.
-HWY_INLINE void CopyVectors(const float* source, int64_t n, float* target) {
-  const Floats d;
+/// Calls vector(i) for whole vectors of [0, n), then tail(i, what is left) once if anything is.
+template <class Vector, class Tail>
+HWY_INLINE void ForEachVector(int64_t n, const Vector& vector, const Tail& tail) {
   constexpr int64_t kStep = hn::MaxLanes(Floats());
-  for (int64_t i = 0; i < n; i += kStep) hn::StoreU(hn::LoadU(d, source + i), d, target + i);
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) vector(i);
+  if (i < n) tail(i, n - i);
 }
 
-/// target[i] = source[i] + biases[i] by whole vectors, as CopyVectors.
-HWY_INLINE void AddVectors(const float* source, const float* biases, int64_t n, float* target) {
+/// The next n floats, less than a vector, and zeros. Reads nothing beyond them.
+HWY_INLINE VF LoadFew(const float* source, int64_t n) {
   const Floats d;
-  constexpr int64_t kStep = hn::MaxLanes(Floats());
-  for (int64_t i = 0; i < n; i += kStep) {
-    hn::StoreU(hn::Add(hn::LoadU(d, source + i), hn::LoadU(d, biases + i)), d, target + i);
-  }
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(n)), d, source);
+#else
+  HWY_ALIGN float few[hn::MaxLanes(Floats())] = {};
+  std::copy_n(source, n, few);
+  return hn::Load(d, few);
+#endif
 }
 
-/// As CopyVectors, with zeros beyond n.
-HWY_INLINE void CopyVectorsAndZeros(const float* source, int64_t n, float* target) {
+/// Stores n floats, less than a vector. Writes nothing beyond them: the next row may be another task's, or a caller's.
+HWY_INLINE void StoreFew(VF values, int64_t n, float* target) {
   const Floats d;
-  constexpr int64_t kStep = hn::MaxLanes(Floats());
-  for (int64_t i = 0; i < n; i += kStep) {
-    const auto mask = hn::FirstN(d, static_cast<std::size_t>(n - i));
-    hn::StoreU(hn::MaskedLoad(mask, d, source + i), d, target + i);
-  }
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  hn::BlendedStore(values, hn::FirstN(d, static_cast<std::size_t>(n)), d, target);
+#else
+  HWY_ALIGN float few[hn::MaxLanes(Floats())];
+  hn::Store(values, d, few);
+  std::copy_n(few, n, target);
+#endif
+}
+
+/// target[i] = source[i] for i in [0, n). `source` is read by whole vectors.
+HWY_INLINE void CopyRun(const float* source, int64_t n, float* target) {
+  const Floats d;
+  ForEachVector(
+      n, [&](int64_t i) HWY_ATTR { hn::StoreU(hn::LoadU(d, source + i), d, target + i); },
+      [&](int64_t i, int64_t left) HWY_ATTR { StoreFew(hn::LoadU(d, source + i), left, target + i); });
+}
+
+/// target[i] = source[i] + biases[i] for i in [0, n). `source` and `biases` are read by whole vectors.
+HWY_INLINE void AddBiases(const float* source, const float* biases, int64_t n, float* target) {
+  const Floats d;
+  const auto sum = [&](int64_t i) HWY_ATTR { return hn::Add(hn::LoadU(d, source + i), hn::LoadU(d, biases + i)); };
+  ForEachVector(
+      n, [&](int64_t i) HWY_ATTR { hn::StoreU(sum(i), d, target + i); },
+      [&](int64_t i, int64_t left) HWY_ATTR { StoreFew(sum(i), left, target + i); });
+}
+
+/// target[i] = source[i] for i in [0, n), and zeros up to a whole vector.
+HWY_INLINE void CopyAndZeros(const float* source, int64_t n, float* target) {
+  const Floats d;
+  ForEachVector(
+      n, [&](int64_t i) HWY_ATTR { hn::StoreU(hn::LoadU(d, source + i), d, target + i); },
+      [&](int64_t i, int64_t left) HWY_ATTR { hn::StoreU(LoadFew(source + i, left), d, target + i); });
 }
 
 /// One super tile of queries of one kv head in PN or in NN. Its haloed keys are packed in blocks, and each block is
@@ -222,7 +254,7 @@ class SuperTile : private Tile<T, Lanes> {
       entry[lane] = table_.entry(position(queries.token(lane)), {0, 0, 0});
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
-      // Four keys more or less cost the same; what the copies below write in excess, the next ones overwrite.
+      // Four keys more or less cost the same.
       products::LanesToRows<Lanes>(mine_.tile + piece.first * Lanes, (piece.x3.size() + 3) / 4 * 4, factors, row);
       for (uint32_t bits = queries.attending(piece); bits != 0; bits &= bits - 1) {
         const int lane = std::countr_zero(bits);
@@ -231,10 +263,10 @@ class SuperTile : private Tile<T, Lanes> {
         hwy::Prefetch(target + kPrefetch);
         const float* const source = row[lane] + part.x3.begin - piece.x3.begin;
         if (biases == nullptr || piece.is_extra()) {
-          CopyVectors(source, part.x3.size(), target);
+          CopyRun(source, part.x3.size(), target);
         } else {
           const int64_t first = entry[lane] + table_.place({piece.x1, piece.x2, part.x3.begin});
-          AddVectors(source, biases + first, part.x3.size(), target);
+          AddBiases(source, biases + first, part.x3.size(), target);
         }
       }
     });
@@ -258,7 +290,7 @@ class SuperTile : private Tile<T, Lanes> {
         const RowPart part = queries.part(lane, piece);
         const float* const source = weights[lane] + part.column;
         hwy::Prefetch(source + kPrefetch);
-        CopyVectorsAndZeros(source, part.x3.size(), row[lane] + part.x3.begin - piece.x3.begin);
+        CopyAndZeros(source, part.x3.size(), row[lane] + part.x3.begin - piece.x3.begin);
       }
       products::RowsToLanes<Lanes>(row, (piece.x3.size() + 3) / 4 * 4, 1.0f, mine_.tile + piece.first * Lanes);
     });

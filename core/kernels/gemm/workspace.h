@@ -78,8 +78,8 @@ inline Private cut_private(const Problem& problem, Pass pass, const Tiling& t, W
 /// The stored weights. Rows take an odd number of cache lines, so that those of neighbouring queries spread over all
 /// sets of a cache.
 inline StoredWeights stored_weights(const Problem& p, Pass pass, WorkspaceCutter& cutter) {
-  const int64_t lines = geometry::ceil_div(p.keys_per_query() + kVectorFloats - 1, kVectorFloats) | 1;
-  return {p, pass, lines * kVectorFloats, /*in_place=*/false, cutter};
+  const int64_t lines = geometry::ceil_div(p.keys_per_query(), kVectorFloats) | 1;
+  return {p, pass, lines * kVectorFloats, cutter};
 }
 
 /// The workspace of a call: what is stored of all queries, and private memory for each worker.

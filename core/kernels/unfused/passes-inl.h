@@ -36,13 +36,11 @@ namespace nalab::unfused::HWY_NAMESPACE {
 template <class T, class Products>
 class Passes {
  public:
-  /// in_place: attn takes the place of what is stored.
-  Passes(const Plan& plan, const Products& products, bool in_place, Workers& workers)
+  Passes(const Plan& plan, const Products& products, Workers& workers)
       : problem_(plan.problem()),
         pass_(plan.pass()),
         products_(products),
         stored_(products.stored()),
-        in_place_(in_place),
         workers_(workers) {}
 
   void Run(const Call& call) {
@@ -96,7 +94,8 @@ class Passes {
   void Weights(const Call& call) {
     const WeightRows rows = Made(call.made_attn, stored_.weights);
     Scores(call.in, problem_.weights_scale(), rows);
-    if (!in_place_) store_slots(problem_, rows, -std::numeric_limits<float>::infinity(), call.made_attn, workers_);
+    if (!stored_.in_place)
+      store_slots(problem_, rows, -std::numeric_limits<float>::infinity(), call.made_attn, workers_);
   }
 
   void WeightsBackward(const Call& call) {
@@ -111,7 +110,7 @@ class Passes {
   void ValuesBackward(const Call& call) {
     const WeightRows gradients = Made(call.made_attn, stored_.gradients);
     WeightGradients(call, gradients);
-    if (!in_place_) store_slots(problem_, gradients, 0.0f, call.made_attn, workers_);
+    if (!stored_.in_place) store_slots(problem_, gradients, 0.0f, call.made_attn, workers_);
     products_.InverseNeighborhood(Given(call.attn, stored_.weights), call.dout.template as<T>(), call.gradients.dv,
                                   call.gradients.dextra_v);
   }
@@ -143,19 +142,20 @@ class Passes {
 
   /// The rows of weights that a caller gives: its own, or a copy.
   ConstWeightRows Given(const ConstTensorView& attn, const WeightRows& copy) {
-    if (in_place_) return attn.as<float>();
+    if (stored_.in_place) return attn.as<float>();
     load_slots(problem_, attn, copy, workers_);
     return copy;
   }
 
   /// Where the rows of weights that a caller wants are made.
-  WeightRows Made(const TensorView& attn, const WeightRows& copy) const { return in_place_ ? attn.as<float>() : copy; }
+  WeightRows Made(const TensorView& attn, const WeightRows& copy) const {
+    return stored_.in_place ? attn.as<float>() : copy;
+  }
 
   const Problem& problem_;
   const Pass pass_;
   const Products& products_;
   const StoredWeights& stored_;
-  const bool in_place_;
   Workers& workers_;
 };
 
