@@ -34,6 +34,11 @@ Axis axis(int64_t extent, int64_t window, int64_t stride = 1, int64_t dilation =
   return {.extent = extent, .window = window, .stride = stride, .dilation = dilation};
 }
 
+Problem with_bias(Problem p) {
+  p.relative_bias = true;
+  return p;
+}
+
 std::vector<Case> cases() {
   return {
       {"self_attention_2048_d128", problem({axis(2048, 2048)}, 1, 1, 128)},
@@ -43,6 +48,9 @@ std::vector<Case> cases() {
       {"hunyuan_10x24x40", problem({axis(10, 6), axis(24, 12), axis(40, 12)}, 1, 1, 128)},
       {"hunyuan_10x24x40_s6x4x4", problem({axis(10, 6, 6), axis(24, 12, 4), axis(40, 12, 4)}, 1, 1, 128)},
       {"nat_56x56", problem({axis(56, 7), axis(56, 7)}, 8, 2, 32)},
+      {"nat_56x56_bias", with_bias(problem({axis(56, 7), axis(56, 7)}, 8, 2, 32))},
+      {"space_16x64x64", problem({axis(16, 5), axis(64, 7), axis(64, 7)}, 1, 1, 64)},
+      {"space_16x64x64_bias", with_bias(problem({axis(16, 5), axis(64, 7), axis(64, 7)}, 1, 1, 64))},
       {"dinat_56x56_d8", problem({axis(56, 7, 1, 8), axis(56, 7, 1, 8)}, 8, 2, 32)},
   };
 }
