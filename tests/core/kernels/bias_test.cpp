@@ -1,6 +1,7 @@
 // What must hold of a relative positional bias whatever the numbers are, for every variant that takes one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -55,7 +56,7 @@ vector<Problem> problems() {
   };
 }
 
-/// Calls f(variant, problem, setting) for every variant that takes a bias, problem, type and way to run a pass.
+/// Calls f(variant, problem, setting) for every variant that takes a bias, type and way to run a pass.
 template <class F>
 void for_every_setting(const vector<Problem>& on, Pass pass, F f) {
   for (Problem problem : on) {
@@ -71,6 +72,15 @@ void for_every_setting(const vector<Problem>& on, Pass pass, F f) {
       }
     }
   }
+}
+
+template <class F>
+void for_every_forward(F f) {
+  for_every_setting(problems(), Pass::forward, f);
+}
+template <class F>
+void for_every_backward(F f) {
+  for_every_setting(problems(), Pass::backward, f);
 }
 
 void fill(Tensor& tensor, double x) {
@@ -101,96 +111,93 @@ vector<double> magnitudes(const Problem& problem, const test::Data& data) {
 }
 
 TEST(Bias, GradientsOfEachHeadAddUpToNothing) {
-  for_every_setting(
-      problems(), Pass::backward, [](const Variant& variant, const Problem& problem, const Setting& setting) {
-        const test::Data data(problem, 61);
-        const vector<double> drpb = gradients_by(variant, problem, data, setting).back();
-        const vector<double> terms = magnitudes(problem, data);
-        const double score = reference::forward(problem, data.inputs()).max_abs_score;
-        // Terms of a query: its products and sums round in float, its weights by the size of the scores; of the smaller
-        // types, numbers may be rounded once on their way.
-        const double roundings = static_cast<double>(problem.keys_per_query() + problem.head_dim + problem.head_dim_v);
-        const double unit = problem.type == ElementType::f32 ? 0 : problem.type == ElementType::f16 ? 0x1p-11 : 0x1p-8;
-        const double bound = 0x1p-24 * (roundings + score + 8) + unit;
-        for (int64_t h = 0; h < problem.heads; ++h) {
-          double sum = 0;
-          for (int64_t i = 0; i < problem.bias_entries(); ++i) {
-            sum += drpb[static_cast<std::size_t>(h * problem.bias_entries() + i)];
-          }
-          EXPECT_NEAR(sum, 0, 2 * bound * terms[static_cast<std::size_t>(h)]) << "head " << h;
-        }
-      });
+  for_every_backward([](const Variant& variant, const Problem& problem, const Setting& setting) {
+    const test::Data data(problem, 61);
+    const vector<double> drpb = gradients_by(variant, problem, data, setting).back();
+    const vector<double> terms = magnitudes(problem, data);
+    const double score = reference::forward(problem, data.inputs()).max_abs_score;
+    // Terms of a query: its products and sums round in float, its weights by the size of the scores; of the smaller
+    // types, numbers may be rounded once on their way.
+    const double roundings = static_cast<double>(problem.keys_per_query() + problem.head_dim + problem.head_dim_v);
+    const double unit = problem.type == ElementType::f32 ? 0 : problem.type == ElementType::f16 ? 0x1p-11 : 0x1p-8;
+    const double bound = 0x1p-24 * (roundings + score + 8) + unit;
+    for (int64_t h = 0; h < problem.heads; ++h) {
+      double sum = 0;
+      for (int64_t i = 0; i < problem.bias_entries(); ++i) {
+        sum += drpb[static_cast<std::size_t>(h * problem.bias_entries() + i)];
+      }
+      EXPECT_NEAR(sum, 0, 2 * bound * terms[static_cast<std::size_t>(h)]) << "head " << h;
+    }
+  });
 }
 
 TEST(Bias, AConstantTableMovesLseAndLeavesOutAlone) {
-  for_every_setting(problems(), Pass::forward,
-                    [](const Variant& variant, const Problem& problem, const Setting& setting) {
-                      test::Data data(problem, 63);
-                      fill(data["rpb"], 0);
-                      Problem plain = problem;
-                      plain.relative_bias = false;
-                      const test::Data plain_data(plain, 63);
-                      const double score = reference::forward(problem, data.inputs()).max_abs_score;
-                      // The same q, k, v; in the same arithmetic.
-                      auto without = test::run_forward(variant, plain, plain_data.inputs(), setting);
-                      const vector<double> out = without.out.values(), lse = without.lse.values();
-                      for (const double constant : {0.0, 0.75, -300.0}) {
-                        fill(data["rpb"], constant);
-                        auto moved = test::run_forward(variant, problem, data.inputs(), setting);
-                        vector<double> back = moved.lse.values();
-                        for (double& x : back) x -= constant;
-                        // Scores round where the constant has moved them to.
-                        const Tolerance bound = tolerance(problem.type, TensorKind::output, score + std::abs(constant));
-                        const vector<double> moved_out = moved.out.values();
-                        const Comparison out_errors = compare(std::span(moved_out), std::span(out), bound, 1);
-                        EXPECT_TRUE(out_errors.ok) << constant << " out: " << out_errors.to_string();
-                        const double greatest = std::abs(constant) + score + 10;
-                        for (std::size_t i = 0; i < lse.size(); ++i) {
-                          ASSERT_NEAR(back[i], lse[i], 0x1p-22 * greatest) << constant << " lse at " << i;
-                        }
-                      }
-                    });
+  for_every_forward([](const Variant& variant, const Problem& problem, const Setting& setting) {
+    test::Data data(problem, 63);
+    fill(data["rpb"], 0);
+    Problem plain = problem;
+    plain.relative_bias = false;
+    const test::Data plain_data(plain, 63);
+    const double score = reference::forward(problem, data.inputs()).max_abs_score;
+    // The same q, k, v; in the same arithmetic.
+    auto without = test::run_forward(variant, plain, plain_data.inputs(), setting);
+    const vector<double> out = without.out.values(), lse = without.lse.values();
+    for (const double constant : {0.0, 0.75, -300.0}) {
+      fill(data["rpb"], constant);
+      auto moved = test::run_forward(variant, problem, data.inputs(), setting);
+      vector<double> back = moved.lse.values();
+      for (double& x : back) x -= constant;
+      // Scores round where the constant has moved them to.
+      const Tolerance bound = tolerance(problem.type, TensorKind::output, score + std::abs(constant));
+      const vector<double> moved_out = moved.out.values();
+      const Comparison out_errors = compare(std::span(moved_out), std::span(out), bound, 1);
+      EXPECT_TRUE(out_errors.ok) << constant << " out: " << out_errors.to_string();
+      const double greatest = std::abs(constant) + score + 10;
+      for (std::size_t i = 0; i < lse.size(); ++i) {
+        ASSERT_NEAR(back[i], lse[i], 0x1p-22 * greatest) << constant << " lse at " << i;
+      }
+    }
+  });
 }
 
 TEST(Bias, OneOffsetAloneGathersItsValues) {
-  for_every_setting(
-      problems(), Pass::forward, [](const Variant& variant, const Problem& problem, const Setting& setting) {
-        const test::LayoutMask mask(problem);
-        const auto axes = problem.axes3();
-        test::Data data(problem, 65);
-        const vector<double> v = test::to_double(data["v"].view());
-        int64_t gathered = 0;
-        // Some entries; others for each head.
-        for (int64_t first = 0; first < problem.bias_entries(); first += 1 + problem.bias_entries() / 5) {
-          fill(data["rpb"], -1e30);
-          for (int64_t h = 0; h < problem.heads; ++h) {
-            test::set(data["rpb"], h * problem.bias_entries() + (first + h) % problem.bias_entries(), 0);
-          }
-          auto result = test::run_forward(variant, problem, data.inputs(), setting);
-          const vector<double> out = result.out.values(), lse = result.lse.values();
-          for (double x : out) ASSERT_TRUE(std::isfinite(x));
-          const vector<double> expected_lse = reference::forward(problem, data.inputs()).lse;
-          const TokenShape shape = out_shape(problem);
-          for (int64_t row = 0; row < shape.elements() / shape.dim; ++row) {
-            const int64_t h = row % problem.heads;
-            const auto token = token_at(shape.layout, row / problem.heads % problem.tokens());
-            const auto index = token_at(data["rpb"].shape().layout, (first + h) % problem.bias_entries());
-            if (!mask.attends_at(token, index)) continue;
-            ++gathered;
-            std::array<int64_t, 3> key;
-            for (std::size_t a = 0; a < 3; ++a) key[a] = token[a] + (index[a] - axes[a].window + 1) * axes[a].dilation;
-            const int64_t from = test::row_index(v_shape(problem), row / problem.heads / problem.tokens(), key,
-                                                 h * problem.heads_kv / problem.heads);
-            for (int64_t c = 0; c < shape.dim; ++c) {
-              const double value = v[static_cast<std::size_t>(from + c)];
-              ASSERT_NEAR(out[static_cast<std::size_t>(row * shape.dim + c)], value, 0x1p-22 * std::abs(value));
-            }
-            const double expected = expected_lse[static_cast<std::size_t>(row)];
-            ASSERT_NEAR(lse[static_cast<std::size_t>(row)], expected, 1e-5 * (1 + std::abs(expected)));
-          }
+  for_every_forward([](const Variant& variant, const Problem& problem, const Setting& setting) {
+    const test::LayoutMask mask(problem);
+    const auto axes = problem.axes3();
+    test::Data data(problem, 65);
+    const vector<double> v = test::to_double(data["v"].view());
+    int64_t gathered = 0;
+    // Some entries; others for each head.
+    for (int64_t first = 0; first < problem.bias_entries(); first += 1 + problem.bias_entries() / 5) {
+      fill(data["rpb"], -1e30);
+      for (int64_t h = 0; h < problem.heads; ++h) {
+        test::set(data["rpb"], h * problem.bias_entries() + (first + h) % problem.bias_entries(), 0);
+      }
+      auto result = test::run_forward(variant, problem, data.inputs(), setting);
+      const vector<double> out = result.out.values(), lse = result.lse.values();
+      for (double x : out) ASSERT_TRUE(std::isfinite(x));
+      const vector<double> expected_lse = reference::forward(problem, data.inputs()).lse;
+      const TokenShape shape = out_shape(problem);
+      for (int64_t row = 0; row < shape.elements() / shape.dim; ++row) {
+        const int64_t h = row % problem.heads;
+        const auto token = token_at(shape.layout, row / problem.heads % problem.tokens());
+        const auto index = token_at(data["rpb"].shape().layout, (first + h) % problem.bias_entries());
+        if (!mask.attends_at(token, index)) continue;
+        ++gathered;
+        std::array<int64_t, 3> key;
+        for (std::size_t a = 0; a < 3; ++a) key[a] = token[a] + (index[a] - axes[a].window + 1) * axes[a].dilation;
+        const int64_t from = test::row_index(v_shape(problem), row / problem.heads / problem.tokens(), key,
+                                             h * problem.heads_kv / problem.heads);
+        for (int64_t c = 0; c < shape.dim; ++c) {
+          const double value = v[static_cast<std::size_t>(from + c)];
+          ASSERT_NEAR(out[static_cast<std::size_t>(row * shape.dim + c)], value, 0x1p-22 * std::abs(value));
         }
-        EXPECT_GT(gathered, 0);
-      });
+        const double expected = expected_lse[static_cast<std::size_t>(row)];
+        ASSERT_NEAR(lse[static_cast<std::size_t>(row)], expected, 1e-5 * (1 + std::abs(expected)));
+      }
+    }
+    EXPECT_GT(gathered, 0);
+  });
 }
 
 /// Attention over all tokens with a bias as Swin has it: a number for each pair, gathered from a table by the index of
@@ -303,31 +310,29 @@ std::set<int64_t> used_entries(const Problem& problem, const test::LayoutMask& m
 
 TEST(Bias, EntriesThatNoPairHasHaveNoInfluenceAndNoGradient) {
   int64_t unused = 0;
-  for_every_setting(problems(), Pass::backward,
-                    [&](const Variant& variant, const Problem& problem, const Setting& setting) {
-                      const std::set<int64_t> used = used_entries(problem, test::LayoutMask(problem));
-                      test::Data data(problem, 69);
-                      const auto run = [&] {
-                        auto forward = test::run_forward(variant, problem, data.inputs(), setting);
-                        vector<vector<double>> results{forward.out.values(), forward.lse.values()};
-                        for (auto& gradient : gradients_by(variant, problem, data, setting))
-                          results.push_back(std::move(gradient));
-                        return results;
-                      };
-                      const auto clean = run();
-                      for (int64_t i = 0; i < data["rpb"].elements(); ++i) {
-                        if (used.contains(i % problem.bias_entries())) continue;
-                        EXPECT_EQ(clean.back()[static_cast<std::size_t>(i)], 0) << "drpb at " << i;
-                        test::set(data["rpb"], i, i % 3 == 0 ? kNan : i % 3 == 1 ? kInfinity : -1e30);
-                        ++unused;
-                      }
-                      EXPECT_EQ(run(), clean);
-                    });
+  for_every_backward([&](const Variant& variant, const Problem& problem, const Setting& setting) {
+    const std::set<int64_t> used = used_entries(problem, test::LayoutMask(problem));
+    test::Data data(problem, 69);
+    const auto run = [&] {
+      auto forward = test::run_forward(variant, problem, data.inputs(), setting);
+      vector<vector<double>> results{forward.out.values(), forward.lse.values()};
+      for (auto& gradient : gradients_by(variant, problem, data, setting)) results.push_back(std::move(gradient));
+      return results;
+    };
+    const auto clean = run();
+    for (int64_t i = 0; i < data["rpb"].elements(); ++i) {
+      if (used.contains(i % problem.bias_entries())) continue;
+      EXPECT_EQ(clean.back()[static_cast<std::size_t>(i)], 0) << "drpb at " << i;
+      test::set(data["rpb"], i, i % 3 == 0 ? kNan : i % 3 == 1 ? kInfinity : -1e30);
+      ++unused;
+    }
+    EXPECT_EQ(run(), clean);
+  });
   EXPECT_GT(unused, 0);
 }
 
-/// What a bad bias of one head may reach of the gradients, as flat indices: `own` of the queries that have a pair of
-/// its index, `shared` of what those attend to.
+/// Whether a bad bias of one head may reach an element of a gradient: of a query that has a pair of its index, or of
+/// what such a query attends to.
 bool may_reach(const Problem& problem, const test::LayoutMask& mask, const TensorInfo& info, int64_t flat, int64_t head,
                const std::array<int64_t, 3>& index) {
   const TokenShape q = q_shape(problem);
@@ -371,60 +376,63 @@ vector<Problem> small_problems() {
   };
 }
 
+template <class F>
+void for_small_problems(F f) {
+  for_every_setting(small_problems(), Pass::backward, f);
+}
+
 TEST(Bias, NanReachesTheGradientsOfTheQueriesOfItsIndexAndOfWhatTheyAttendTo) {
-  for_every_setting(small_problems(), Pass::backward,
-                    [](const Variant& variant, const Problem& problem, const Setting& setting) {
-                      const test::LayoutMask mask(problem);
-                      test::Data data(problem, 71);
-                      const auto clean = gradients_by(variant, problem, data, setting);
-                      const auto list = test::gradients_of(problem);
-                      Tensor& rpb = data["rpb"];
-                      // Entries of all heads in turn.
-                      for (int64_t entry = 0; entry < problem.bias_entries(); ++entry) {
-                        const int64_t head = entry % problem.heads, i = head * problem.bias_entries() + entry;
-                        const auto index = token_at(rpb.shape().layout, entry);
-                        const float old = rpb.data<float>()[i];
-                        test::set(rpb, i, kNan);
-                        const auto spoilt = gradients_by(variant, problem, data, setting);
-                        test::set(rpb, i, old);
-                        for (std::size_t t = 0; t < list.size(); ++t) {
-                          for (std::size_t n = 0; n < clean[t].size(); ++n) {
-                            if (may_reach(problem, mask, list[t], static_cast<int64_t>(n), head, index)) {
-                              ASSERT_TRUE(std::isnan(spoilt[t][n])) << list[t].name << " at " << n << ", bias " << i;
-                            } else {
-                              ASSERT_EQ(spoilt[t][n], clean[t][n]) << list[t].name << " at " << n << ", bias " << i;
-                            }
-                          }
-                        }
-                      }
-                    });
+  for_small_problems([](const Variant& variant, const Problem& problem, const Setting& setting) {
+    const test::LayoutMask mask(problem);
+    test::Data data(problem, 71);
+    const auto clean = gradients_by(variant, problem, data, setting);
+    const auto list = test::gradients_of(problem);
+    Tensor& rpb = data["rpb"];
+    // Entries of all heads in turn.
+    for (int64_t entry = 0; entry < problem.bias_entries(); ++entry) {
+      const int64_t head = entry % problem.heads, i = head * problem.bias_entries() + entry;
+      const auto index = token_at(rpb.shape().layout, entry);
+      const float old = rpb.data<float>()[i];
+      test::set(rpb, i, kNan);
+      const auto spoilt = gradients_by(variant, problem, data, setting);
+      test::set(rpb, i, old);
+      for (std::size_t t = 0; t < list.size(); ++t) {
+        for (std::size_t n = 0; n < clean[t].size(); ++n) {
+          if (may_reach(problem, mask, list[t], static_cast<int64_t>(n), head, index)) {
+            ASSERT_TRUE(std::isnan(spoilt[t][n])) << list[t].name << " at " << n << ", bias " << i;
+          } else {
+            ASSERT_EQ(spoilt[t][n], clean[t][n]) << list[t].name << " at " << n << ", bias " << i;
+          }
+        }
+      }
+    }
+  });
 }
 
 TEST(Bias, MinusInfinityMasksItsOffsetInTheGradients) {
-  for_every_setting(
-      small_problems(), Pass::backward, [](const Variant& variant, const Problem& problem, const Setting& setting) {
-        test::Data data(problem, 73);
-        const auto list = test::gradients_of(problem);
-        Tensor& rpb = data["rpb"];
-        for (int64_t entry = 0; entry < problem.bias_entries(); ++entry) {
-          const int64_t i = entry % problem.heads * problem.bias_entries() + entry;
-          const float old = rpb.data<float>()[i];
-          test::set(rpb, i, -kInfinity);
-          const auto gradients = gradients_by(variant, problem, data, setting);
-          const auto expected = test::expected_gradients(problem, data);
-          const Tolerance bound =
-              tolerance(problem.type, TensorKind::gradient, reference::forward(problem, data.inputs()).max_abs_score);
-          for (std::size_t t = 0; t < list.size(); ++t) {
-            const Comparison errors =
-                compare(std::span(gradients[t]), std::span(expected[t]), bound, test::max_abs(expected[2]));
-            EXPECT_TRUE(errors.ok) << list[t].name << " with bias " << i << ": " << errors.to_string();
-          }
-          const double masked = gradients.back()[static_cast<std::size_t>(i)];
-          // A query with no other key has no finite score, and NaN.
-          EXPECT_TRUE(masked == 0 || (std::isnan(masked) && std::isnan(expected.back()[static_cast<std::size_t>(i)])));
-          test::set(rpb, i, old);
-        }
-      });
+  for_small_problems([](const Variant& variant, const Problem& problem, const Setting& setting) {
+    test::Data data(problem, 73);
+    const auto list = test::gradients_of(problem);
+    Tensor& rpb = data["rpb"];
+    for (int64_t entry = 0; entry < problem.bias_entries(); ++entry) {
+      const int64_t i = entry % problem.heads * problem.bias_entries() + entry;
+      const float old = rpb.data<float>()[i];
+      test::set(rpb, i, -kInfinity);
+      const auto gradients = gradients_by(variant, problem, data, setting);
+      const auto expected = test::expected_gradients(problem, data);
+      const Tolerance bound =
+          tolerance(problem.type, TensorKind::gradient, reference::forward(problem, data.inputs()).max_abs_score);
+      for (std::size_t t = 0; t < list.size(); ++t) {
+        const Comparison errors =
+            compare(std::span(gradients[t]), std::span(expected[t]), bound, test::max_abs(expected[2]));
+        EXPECT_TRUE(errors.ok) << list[t].name << " with bias " << i << ": " << errors.to_string();
+      }
+      const double masked = gradients.back()[static_cast<std::size_t>(i)];
+      // A query with no other key has no finite score, and NaN.
+      EXPECT_TRUE(masked == 0 || (std::isnan(masked) && std::isnan(expected.back()[static_cast<std::size_t>(i)])));
+      test::set(rpb, i, old);
+    }
+  });
 }
 
 }  // namespace

@@ -59,9 +59,9 @@ inline void run_split(const Plan& plan, const Views& views, const Execution& exe
   }
 }
 
-/// The same as a caller does it.
-inline void call_split(const Problem& problem, Pass pass, const Views& views, Context& context,
-                       const PlanOptions& options = {}) {
+/// The same as a caller does it; tensors may be missing.
+inline void call_split(const Plan& plan, Pass pass, const Views& views, Context& context) {
+  const Problem& problem = plan.problem();
   const auto inputs = bundle_of<Inputs>(problem, views);
   const auto gradients = bundle_of<Gradients>(problem, views);
   const auto view = [&](std::string_view name) {
@@ -70,14 +70,13 @@ inline void call_split(const Problem& problem, Pass pass, const Views& views, Co
   };
   switch (pass) {
     case Pass::weights:
-      return attention_weights(problem, inputs, view("attn"), context, options);
+      return attention_weights(plan, inputs, view("attn"), context);
     case Pass::weights_backward:
-      return attention_weights_backward(problem, inputs, view("dattn"), gradients, context, options);
+      return attention_weights_backward(plan, inputs, view("dattn"), gradients, context);
     case Pass::values:
-      return attention_values(problem, view("attn"), inputs, view("out"), context, options);
+      return attention_values(plan, view("attn"), inputs, view("out"), context);
     case Pass::values_backward:
-      return attention_values_backward(problem, view("attn"), inputs, view("dout"), view("dattn"), gradients, context,
-                                       options);
+      return attention_values_backward(plan, view("attn"), inputs, view("dout"), view("dattn"), gradients, context);
     default:
       ADD_FAILURE() << "no split pass";
   }

@@ -140,7 +140,15 @@ std::vector<Problem> problems() {
   };
 }
 
-/// Calls f(problem, pass, attn's type, variant, setting) for each of all.
+/// One of all ways to run one of the passes.
+struct Job {
+  const Problem& problem;
+  Pass pass;
+  ElementType attn_type;
+  const Variant& variant;
+  Setting setting;
+};
+
 template <class F>
 void for_every_run(F f) {
   for (Problem problem : problems()) {
@@ -152,7 +160,7 @@ void for_every_run(F f) {
             for (const Setting& setting : test::settings(variant, problem, pass)) {
               SCOPED_TRACE(std::string(variant.name) + " " + problem.id() + " " + text(pass, attn_type) + " " +
                            setting.text());
-              f(problem, pass, attn_type, variant, setting.with_out(attn_type));
+              f(Job{problem, pass, attn_type, variant, setting.with_out(attn_type)});
             }
           });
         }
@@ -162,39 +170,39 @@ void for_every_run(F f) {
 }
 
 TEST(Split, ResultsAreTheSameBitsForEveryNumberOfThreads) {
-  for_every_run(
-      [](const Problem& problem, Pass pass, ElementType attn_type, const Variant& variant, const Setting& setting) {
-        if (variant.is_oracle) return;
-        SplitData data(problem, attn_type, 3);
-        const auto run = [&](int threads) {
-          return test::run_split(variant, problem, pass, data.inputs(pass), attn_type, setting.with_threads(threads));
-        };
-        auto one = run(1);
-        for (int threads : {2, 3, 7}) {
-          for (auto& [name, result] : run(threads)) {
-            EXPECT_EQ(result.bits(), one.at(name).bits()) << name << " with " << threads << " threads";
-          }
-        }
-      });
+  for_every_run([](const Job& job) {
+    if (job.variant.is_oracle) return;
+    SplitData data(job.problem, job.attn_type, 3);
+    const auto run = [&](int threads) {
+      return test::run_split(job.variant, job.problem, job.pass, data.inputs(job.pass), job.attn_type,
+                             job.setting.with_threads(threads));
+    };
+    auto one = run(1);
+    for (int threads : {2, 3, 7}) {
+      for (auto& [name, result] : run(threads)) {
+        EXPECT_EQ(result.bits(), one.at(name).bits()) << name << " with " << threads << " threads";
+      }
+    }
+  });
 }
 
 TEST(Split, GapsAreNeitherReadNorWritten) {
-  for_every_run(
-      [](const Problem& problem, Pass pass, ElementType attn_type, const Variant& variant, const Setting& setting) {
-        SplitData data(problem, attn_type, 5);
-        std::map<std::string_view, test::StridedTensor> memory;
-        Views views;
-        for (const auto& [name, view] : data.inputs(pass)) {
-          views[name] = memory.emplace(name, test::StridedTensor(view)).first->second.view();
-        }
-        const auto expected = test::expected_split(problem, pass, data.inputs(pass));
-        auto results =
-            test::run_split<test::StridedTensor>(variant, problem, pass, views, attn_type, setting, /*in_a_row=*/false);
-        for (auto& [name, result] : results) {
-          check(problem, name, result.view().type, test::to_double(result.view()), expected.at(name));
-          EXPECT_TRUE(result.gaps_intact()) << name;
-        }
-      });
+  for_every_run([](const Job& job) {
+    SplitData data(job.problem, job.attn_type, 5);
+    std::map<std::string_view, test::StridedTensor> memory;
+    Views views;
+    for (const auto& [name, view] : data.inputs(job.pass)) {
+      views[name] = memory.emplace(name, test::StridedTensor(view)).first->second.view();
+    }
+    const auto expected = test::expected_split(job.problem, job.pass, data.inputs(job.pass));
+    auto results =
+        test::run_split<test::StridedTensor>(job.variant, job.problem, job.pass, views, job.attn_type, job.setting,
+                                             /*in_a_row=*/false);
+    for (auto& [name, result] : results) {
+      check(job.problem, name, result.view().type, test::to_double(result.view()), expected.at(name));
+      EXPECT_TRUE(result.gaps_intact()) << name;
+    }
+  });
 }
 
 /// A tensor [batch, heads, X..., dim] between guards, seen heads-last.
@@ -230,61 +238,59 @@ class HeadsFirst {
 };
 
 TEST(Split, HeadsFirstTensorsAreViews) {
-  for_every_run(
-      [](const Problem& problem, Pass pass, ElementType attn_type, const Variant& variant, const Setting& setting) {
-        SplitData data(problem, attn_type, 5);
-        // Of attn alone, and of all tensors that have heads.
-        for (const bool all : {false, true}) {
-          std::map<std::string_view, HeadsFirst> memory;
-          Views views = data.inputs(pass);
-          auto last = test::split_results<test::GuardedTensor>(problem, pass, attn_type, setting.out_type);
-          for (auto& [name, tensor] : last) views[name] = tensor.view();
-          for (const TensorInfo& info : tensors_of(problem, pass)) {
-            if (info.over == Over::offsets || (!all && !test::is_attn(info))) continue;
-            HeadsFirst tensor =
-                info.is_result() ? HeadsFirst(views.at(info.name).type, info.shape) : HeadsFirst(views.at(info.name));
-            views[info.name] = memory.emplace(info.name, std::move(tensor)).first->second.view();
-          }
-          test::with_workspace(
-              test::plan_of(variant, problem, pass, setting), setting,
-              [&](const Plan& plan, const Execution& execution) { test::run_split(plan, views, execution); });
-          for (auto& [name, result] : test::run_split(variant, problem, pass, data.inputs(pass), attn_type, setting)) {
-            EXPECT_EQ(test::to_double(views.at(name)), result.values()) << name << ": other numbers than heads-last";
-          }
-          for (const auto& [name, tensor] : memory) EXPECT_TRUE(tensor.intact()) << name;
-        }
-      });
+  for_every_run([](const Job& job) {
+    SplitData data(job.problem, job.attn_type, 5);
+    // Of attn alone, and of all tensors that have heads.
+    for (const bool all : {false, true}) {
+      std::map<std::string_view, HeadsFirst> memory;
+      Views views = data.inputs(job.pass);
+      auto last = test::split_results<test::GuardedTensor>(job.problem, job.pass, job.attn_type, job.setting.out_type);
+      for (auto& [name, tensor] : last) views[name] = tensor.view();
+      for (const TensorInfo& info : tensors_of(job.problem, job.pass)) {
+        if (info.over == Over::offsets || (!all && !test::is_attn(info))) continue;
+        HeadsFirst tensor =
+            info.is_result() ? HeadsFirst(views.at(info.name).type, info.shape) : HeadsFirst(views.at(info.name));
+        views[info.name] = memory.emplace(info.name, std::move(tensor)).first->second.view();
+      }
+      test::with_workspace(
+          test::plan_of(job.variant, job.problem, job.pass, job.setting), job.setting,
+          [&](const Plan& plan, const Execution& execution) { test::run_split(plan, views, execution); });
+      for (auto& [name, result] :
+           test::run_split(job.variant, job.problem, job.pass, data.inputs(job.pass), job.attn_type, job.setting)) {
+        EXPECT_EQ(test::to_double(views.at(name)), result.values()) << name << ": other numbers than heads-last";
+      }
+      for (const auto& [name, tensor] : memory) EXPECT_TRUE(tensor.intact()) << name;
+    }
+  });
 }
 
 TEST(Split, WhatHiddenSlotsHoldHasNoInfluenceAndTheyAreGiven) {
-  for_every_run(
-      [](const Problem& problem, Pass pass, ElementType attn_type, const Variant& variant, const Setting& setting) {
-        SplitData data(problem, attn_type, 9);
-        const auto run = [&](double hidden) {
-          test::set_hidden(problem, data["attn"], hidden);
-          test::set_hidden(problem, data["dattn"], hidden);
-          return test::run_split(variant, problem, pass, data.inputs(pass), attn_type, setting);
-        };
-        auto zero = run(0);
-        for (const double hidden : {kNan, kInfinity, -1e30}) {
-          for (auto& [name, result] : run(hidden))
-            EXPECT_EQ(result.bits(), zero.at(name).bits()) << name << " " << hidden;
+  for_every_run([](const Job& job) {
+    SplitData data(job.problem, job.attn_type, 9);
+    const auto run = [&](double hidden) {
+      test::set_hidden(job.problem, data["attn"], hidden);
+      test::set_hidden(job.problem, data["dattn"], hidden);
+      return test::run_split(job.variant, job.problem, job.pass, data.inputs(job.pass), job.attn_type, job.setting);
+    };
+    auto zero = run(0);
+    for (const double hidden : {kNan, kInfinity, -1e30}) {
+      for (auto& [name, result] : run(hidden)) EXPECT_EQ(result.bits(), zero.at(name).bits()) << name << " " << hidden;
+    }
+    const std::vector<bool> visible = test::visible_slots(job.problem);
+    for (const char* made : {"attn", "dattn"}) {
+      const auto found = zero.find(made);
+      if (found == zero.end()) continue;
+      const std::vector<double> values = found->second.values();
+      ASSERT_EQ(values.size(), visible.size());
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (visible[i]) {
+          ASSERT_TRUE(std::isfinite(values[i])) << made << " at " << i;
+        } else {
+          ASSERT_EQ(values[i], job.pass == Pass::weights ? -kInfinity : 0.0) << made << " at " << i;
         }
-        const std::vector<bool> visible = test::visible_slots(problem);
-        for (const char* made : {"attn", "dattn"}) {
-          const auto found = zero.find(made);
-          if (found == zero.end()) continue;
-          const std::vector<double> values = found->second.values();
-          ASSERT_EQ(values.size(), visible.size());
-          for (std::size_t i = 0; i < values.size(); ++i) {
-            if (visible[i]) {
-              ASSERT_TRUE(std::isfinite(values[i])) << made << " at " << i;
-            } else {
-              ASSERT_EQ(values[i], pass == Pass::weights ? -kInfinity : 0.0) << made << " at " << i;
-            }
-          }
-        }
-      });
+      }
+    }
+  });
 }
 
 TEST(Split, TheScaleOfTheWeightsIsOneUnlessGiven) {
@@ -389,7 +395,7 @@ struct Call {
   }
   std::string error() {
     Context context(1);
-    return test::error_of([&] { test::call_split(problem, pass, views, context, options); });
+    return test::error_of([&] { test::call_split(make_plan(problem, pass, options), pass, views, context); });
   }
 };
 
@@ -456,7 +462,8 @@ TEST(SplitCalls, WithoutExtraTokensOrABiasTheirTensorsAreNotAskedFor) {
     Views views = data.inputs(pass);
     for (auto& [name, tensor] : results) views[name] = tensor.view();
     Context context(1);
-    EXPECT_EQ(test::error_of([&] { test::call_split(problem, pass, views, context); }), "") << name(pass);
+    EXPECT_EQ(test::error_of([&] { test::call_split(make_plan(problem, pass), pass, views, context); }), "")
+        << name(pass);
   }
 }
 
@@ -495,31 +502,42 @@ TEST(SplitCalls, APlanOfAnotherPassIsRefused) {
       Call call(pass);
       Context context(1);
       const Plan plan = make_plan(call.problem, other);
-      const auto inputs = test::bundle_of<Inputs>(call.problem, call.views);
-      const auto gradients = test::bundle_of<Gradients>(call.problem, call.views);
-      const std::string error = test::error_of([&] {
-        if (pass == Pass::weights) attention_weights(plan, inputs, call.views.at("attn"), context);
-        if (pass == Pass::weights_backward) {
-          attention_weights_backward(plan, inputs, call.views.at("dattn"), gradients, context);
-        }
-        if (pass == Pass::values) {
-          attention_values(plan, call.views.at("attn"), inputs, call.views.at("out"), context);
-        }
-        if (pass == Pass::values_backward) {
-          attention_values_backward(plan, call.views.at("attn"), inputs, call.views.at("dout"), call.views.at("dattn"),
-                                    gradients, context);
-        }
-      });
-      EXPECT_EQ(error, std::string("the plan is of the ") + name(other) + " pass, must be of the " + name(pass));
+      EXPECT_EQ(test::error_of([&] { test::call_split(plan, pass, call.views, context); }),
+                std::string("the plan is of the ") + name(other) + " pass, must be of the " + name(pass));
     }
   }
 }
 
-TEST(SplitCalls, ThePlanMayBeMadeBeforehand) {
+TEST(SplitCalls, WithoutAPlanMakeTheSameOne) {
+  for (const Pass pass : test::kSplitPasses) {
+    Call call(pass), again(pass);
+    Context context(1);
+    const PlanOptions options{.variant = "naive"};
+    test::call_split(make_plan(call.problem, pass, options), pass, call.views, context);
+    const auto inputs = test::bundle_of<Inputs>(call.problem, again.views);
+    const auto gradients = test::bundle_of<Gradients>(call.problem, again.views);
+    const Problem& problem = call.problem;
+    Views& views = again.views;
+    if (pass == Pass::weights) attention_weights(problem, inputs, views["attn"], context, options);
+    if (pass == Pass::weights_backward) {
+      attention_weights_backward(problem, inputs, views["dattn"], gradients, context, options);
+    }
+    if (pass == Pass::values) attention_values(problem, views["attn"], inputs, views["out"], context, options);
+    if (pass == Pass::values_backward) {
+      attention_values_backward(problem, views["attn"], inputs, views["dout"], views["dattn"], gradients, context,
+                                options);
+    }
+    for (auto& [name, tensor] : call.results) {
+      EXPECT_EQ(test::to_double(again.results.at(name).view()), test::to_double(tensor.view())) << name;
+    }
+  }
+}
+
+TEST(SplitCalls, ThePlanIsOfTheExpectedBestVariant) {
   for (const Pass pass : test::kSplitPasses) {
     Call call(pass);
     Context context(2);
-    test::call_split(call.problem, pass, call.views, context);
+    test::call_split(make_plan(call.problem, pass), pass, call.views, context);
     const Plan plan = make_plan(call.problem, pass);
     EXPECT_FALSE(plan.variant().is_oracle);
     auto again = test::run_split(plan.variant(), call.problem, pass, call.data.inputs(pass), ElementType::bf16,
