@@ -101,6 +101,7 @@ TEST_P(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
         .relative_bias = GetParam(),
         .type = type};
     test::for_every_backward(given, [type](const Variant& variant, const Problem& problem) {
+      if (problem.relative_bias != GetParam()) return;  // without its bias it is that of the other test
       const test::Data data(problem, 5);
       const auto list = test::gradients_of(problem);
       for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {

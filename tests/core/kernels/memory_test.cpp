@@ -152,7 +152,8 @@ TEST_P(Memory, IsTheStatedWorkspace) {
       if (problem.is_self_attention() && problem.tokens() > 2000) continue;  // long, and nothing new
       problem.type = type_;
       std::map<std::string_view, Tensor> tensors;
-      for (const TensorInfo& info : tensors_of(problem, Pass::backward)) tensors.emplace(info.name, zeros(info.type, info.shape));
+      for (const TensorInfo& info : tensors_of(problem, Pass::backward))
+        tensors.emplace(info.name, zeros(info.type, info.shape));
       const auto inputs = test::views_of<Inputs>(problem, tensors);
       const auto outputs = test::views_of<Outputs>(problem, tensors);
       const auto saved = test::views_of<SavedForBackward>(problem, tensors);

@@ -371,6 +371,36 @@ TEST(Split, NanReachesExactlyTheSlotsThatItIsPartOf) {
   });
 }
 
+// So many terms of one sign that a sum in float alone would be off: what each of them adds would round.
+TEST(Split, GradientsOfBiasesAreSumsOverManyQueries) {
+  const Problem problem{.axes = {{.extent = 9'001, .window = 3}},
+                        .heads = 64,
+                        .heads_kv = 64,
+                        .head_dim = 1,
+                        .head_dim_v = 1,
+                        .relative_bias = true};
+  const Pass pass = Pass::weights_backward;
+  std::mt19937_64 random(27);
+  Tensor q = test::random_tensor(ElementType::f32, q_shape(problem), random);
+  Tensor dattn = test::random_tensor(ElementType::f32, attn_shape(problem), random);
+  const Views views{{"q", q.view()}, {"k", q.view()}, {"dattn", dattn.view()}};
+  std::vector<double> expected(64 * 5, 0.0);
+  for (int64_t i = 0; i < dattn.elements(); ++i) {
+    dattn.data<float>()[i] = 1 + std::abs(dattn.data<float>()[i]);
+    const int64_t slot = i % 3, head = i / 3 % 64, query = i / 3 / 64;
+    const int64_t start = std::clamp<int64_t>(query - 1, 0, problem.tokens() - 3);
+    expected[static_cast<std::size_t>(head * 5 + start + slot - query + 2)] += dattn.data<float>()[i];
+  }
+  for_every_split_variant(problem, pass, [&](const Variant& variant) {
+    if (variant.is_oracle) return;
+    const Setting setting{.isa = choose_isa()};
+    const auto drpb = test::run_split(variant, problem, pass, views, ElementType::f32, setting).at("drpb").values();
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(drpb[i], expected[i], 2e-6 * expected[i]) << variant.name << " at " << i;
+    }
+  });
+}
+
 /// A fitting call of every pass, to be spoilt.
 struct Call {
   Problem problem{.axes = {{.extent = 3, .window = 2}, {.extent = 4, .window = 3}},
