@@ -21,6 +21,7 @@ struct Call {
                   .head_dim = 8,
                   .head_dim_v = 5,
                   .extra_tokens = 3,
+                  .relative_bias = true,
                   .type = ElementType::bf16};
   test::Data data{problem, 1};
   std::vector<Tensor> results = test::tensors_for<Outputs>(problem, ElementType::f32);
@@ -99,6 +100,24 @@ INSTANTIATE_TEST_SUITE_P(
         BadCall{"v_type", [](Call& c) { c.in.v.type = ElementType::f16; }, "tensor v is f16, must be bf16"},
         BadCall{"extra_v_type", [](Call& c) { c.in.extra_v.type = ElementType::f16; },
                 "tensor extra_v is f16, must be bf16"},
+        BadCall{"rpb_missing", [](Call& c) { c.in.rpb = {}; }, "tensor rpb is missing"},
+        BadCall{"rpb_heads", [](Call& c) { c.in.rpb.shape.batch = 2; },
+                "tensor rpb has shape [2, 1, 3, 3, 1, 1], must be [4, 1, 3, 3, 1, 1]"},
+        BadCall{"rpb_of_another_window", [](Call& c) { c.in.rpb.shape.layout[2] = 5; },
+                "tensor rpb has shape [4, 1, 3, 5, 1, 1], must be [4, 1, 3, 3, 1, 1]"},
+        BadCall{"rpb_dim", [](Call& c) { c.in.rpb.shape.dim = 8; },
+                "tensor rpb has shape [4, 1, 3, 3, 1, 8], must be [4, 1, 3, 3, 1, 1]"},
+        BadCall{"rpb_type", [](Call& c) { c.in.rpb.type = ElementType::bf16; }, "tensor rpb is bf16, must be f32"},
+        BadCall{"rpb_without_a_bias", [](Call& c) { c.problem.relative_bias = false; },
+                "tensor rpb is given, but the problem has no relative bias"},
+        BadCall{"extra_without_extra_tokens", [](Call& c) { c.problem.extra_tokens = 0; },
+                "tensor extra_k is given, but the problem has no extra tokens"},
+        BadCall{"extra_v_without_extra_tokens",
+                [](Call& c) {
+                  c.problem.extra_tokens = 0;
+                  c.in.extra_k = {};
+                },
+                "tensor extra_v is given, but the problem has no extra tokens"},
         BadCall{"problem_type", [](Call& c) { c.problem.type = ElementType::f32; }, "tensor q is bf16, must be f32"},
         BadCall{"problem",
                 [](Call& c) {
@@ -133,6 +152,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCall{"dv_missing", [](Call& c) { c.gradients.dv = {}; }, "tensor dv is missing"},
         BadCall{"dextra_k_missing", [](Call& c) { c.gradients.dextra_k = {}; }, "tensor dextra_k is missing"},
         BadCall{"dextra_v_missing", [](Call& c) { c.gradients.dextra_v = {}; }, "tensor dextra_v is missing"},
+        BadCall{"drpb_missing", [](Call& c) { c.gradients.drpb = {}; }, "tensor drpb is missing"},
+        BadCall{"drpb_heads", [](Call& c) { c.gradients.drpb.shape.batch = 2; },
+                "tensor drpb has shape [2, 1, 3, 3, 1, 1], must be [4, 1, 3, 3, 1, 1]"},
+        BadCall{"drpb_type", [](Call& c) { c.gradients.drpb.type = ElementType::bf16; },
+                "tensor drpb is bf16, must be f32"},
         BadCall{"dout_dim", [](Call& c) { c.saved.dout.shape.dim = 8; },
                 "tensor dout has shape [2, 1, 3, 4, 4, 8], must be [2, 1, 3, 4, 4, 5]"},
         BadCall{"dout_type", [](Call& c) { c.saved.dout.type = ElementType::f32; }, "tensor dout is f32, must be bf16"},
@@ -188,6 +212,15 @@ TEST(Attention, ExtraTensorsAreNotAskedForWithoutExtraTokens) {
   EXPECT_EQ(test::error_of([&] { call.backward(); }), "");
 }
 
+TEST(Attention, ATableOfBiasesIsNotAskedForWithoutABias) {
+  Call call;
+  call.problem.relative_bias = false;
+  call.in.rpb = {};
+  call.gradients.drpb = {};
+  EXPECT_EQ(test::error_of([&] { call.forward(); }), "");
+  EXPECT_EQ(test::error_of([&] { call.backward(); }), "");
+}
+
 TEST(Attention, APlanOfTheOtherPassIsRefused) {
   Call call;
   Context context(1);
@@ -210,6 +243,7 @@ TEST(Attention, ATensorThatDoesNotFitThePlanIsRefused) {
 TEST(Attention, AFlatPlanRefusesTokensThatDoNotLieInARowAndACallWithoutAPlanTakesThem) {
   Call call;
   call.problem = call.problem.self_attention();
+  call.in.rpb = {};  // of the window, not of the layout
   const Plan forward = make_plan(call.problem, Pass::forward, {.variant = "dense"});
   const Plan backward = make_plan(call.problem, Pass::backward, {.variant = "dense"});
   Context context(1);

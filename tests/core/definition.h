@@ -50,8 +50,8 @@ inline std::vector<std::vector<bool>> mask_of(const geometry::Axis& axis) {
 /// Whether a token of a layout attends to another; both embedded in three axes.
 class LayoutMask {
  public:
-  explicit LayoutMask(const Problem& problem) {
-    for (const geometry::Axis& axis : problem.axes3()) masks_.push_back(mask_of(axis));
+  explicit LayoutMask(const Problem& problem) : axes_(problem.axes3()) {
+    for (const geometry::Axis& axis : axes_) masks_.push_back(mask_of(axis));
   }
 
   bool attends(const std::array<int64_t, 3>& query, const std::array<int64_t, 3>& key) const {
@@ -61,7 +61,18 @@ class LayoutMask {
     return true;
   }
 
+  /// Whether a query attends to a key whose entry in a table of relative biases has these indices.
+  bool attends_at(const std::array<int64_t, 3>& query, const std::array<int64_t, 3>& index) const {
+    std::array<int64_t, 3> key;
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+      key[axis] = query[axis] + (index[axis] - (axes_[axis].window - 1)) * axes_[axis].dilation;
+      if (key[axis] < 0 || key[axis] >= axes_[axis].extent) return false;
+    }
+    return attends(query, key);
+  }
+
  private:
+  std::array<geometry::Axis, 3> axes_;
   std::vector<std::vector<std::vector<bool>>> masks_;
 };
 

@@ -150,7 +150,9 @@ TEST(Problem, EffectiveScale) {
   for (double scale : {0.0, -2.0, 1e10}) {
     problem.scale = scale;
     EXPECT_EQ(problem.effective_scale(), scale);
+    EXPECT_EQ(problem.weights_scale(), scale);
   }
+  EXPECT_EQ((Problem{.axes = {{}}, .head_dim = 16}.weights_scale()), 1.0) << "of the weights themselves";
 }
 
 /// Attended pairs of one head, by looking at every pair of tokens.
@@ -255,9 +257,90 @@ TEST(Problem, TensorBytes) {
   EXPECT_EQ(problem.tensor_bytes(Pass::forward), 2 * (q + kv + out) + lse_bytes);
   EXPECT_EQ(problem.tensor_bytes(Pass::backward), 2 * ((q + kv + out) + out + (q + kv)) + lse_bytes)
       << "reads q, k, v, out, dout, lse; writes the gradients of q, k, v";
+  const int64_t attn = 2 * 15 * 4 * (1 + 6), k = 2 * (15 + 6) * 2 * 7, v = 2 * (15 + 6) * 2 * 11;
+  EXPECT_EQ(problem.tensor_bytes(Pass::weights), 2 * (q + k + attn));
+  EXPECT_EQ(problem.tensor_bytes(Pass::weights_backward), 2 * (q + k + attn + q + k));
+  EXPECT_EQ(problem.tensor_bytes(Pass::values), 2 * (attn + v + out));
+  EXPECT_EQ(problem.tensor_bytes(Pass::values_backward), 2 * (attn + v + out + attn + v));
   Problem wider = problem;
   wider.type = ElementType::f32;
   EXPECT_EQ(wider.tensor_bytes(Pass::forward) - lse_bytes, 2 * (problem.tensor_bytes(Pass::forward) - lse_bytes));
+}
+
+/// valid() with a relative bias.
+Problem with_bias() {
+  Problem problem = valid();
+  problem.relative_bias = true;
+  return problem;
+}
+
+TEST(Problem, ARelativeBiasHasAnEntryForEachOffsetAndCostsNoFlops) {
+  const Problem plain = valid(), biased = with_bias();
+  EXPECT_EQ(line(biased), "");
+  EXPECT_EQ(biased.bias_entries(), 5 * 7 * 9);
+  EXPECT_EQ((Problem{.axes = {{.extent = 6, .window = 4}}, .relative_bias = true}.bias_entries()), 7);
+  EXPECT_EQ((Problem{.axes = {{.extent = 6}}, .relative_bias = true}.bias_entries()), 1);
+  EXPECT_EQ(biased.attended_pairs(), plain.attended_pairs());
+  EXPECT_EQ(biased.keys_per_query(), plain.keys_per_query());
+  for (const Pass pass : kPasses) {
+    EXPECT_EQ(biased.useful_flops(pass), plain.useful_flops(pass)) << name(pass);
+    EXPECT_EQ(biased.flops_per_pair(pass), plain.flops_per_pair(pass)) << name(pass);
+  }
+}
+
+TEST(Problem, TheTableOfBiasesCountsOnceInBytesAndItsGradientOnce) {
+  Problem plain = valid(), biased = with_bias();
+  const int64_t table = 4 * 6 * 5 * 7 * 9;
+  for (ElementType type : {ElementType::f32, ElementType::bf16}) {
+    plain.type = biased.type = type;  // the table is f32 in both
+    const auto more = [&](Pass pass) { return biased.tensor_bytes(pass) - plain.tensor_bytes(pass); };
+    EXPECT_EQ(more(Pass::forward), table);
+    EXPECT_EQ(more(Pass::backward), 2 * table);
+    EXPECT_EQ(more(Pass::weights), table);
+    EXPECT_EQ(more(Pass::weights_backward), table) << "the gradient; the table itself is not needed";
+    EXPECT_EQ(more(Pass::values), 0);
+    EXPECT_EQ(more(Pass::values_backward), 0);
+  }
+}
+
+TEST(Problem, SelfAttentionKeepsABiasOnlyIfTheWindowIsTheLayout) {
+  EXPECT_FALSE(with_bias().self_attention().relative_bias) << "the table is that of the window";
+  Problem whole{.axes = {{.extent = 4, .window = 4}, {.extent = 3, .window = 3, .stride = 2}}, .relative_bias = true};
+  EXPECT_TRUE(whole.self_attention().relative_bias);
+  EXPECT_EQ(whole.self_attention().bias_entries(), whole.bias_entries());
+  whole.axes[1].causal = true;
+  EXPECT_FALSE(whole.self_attention().relative_bias) << "causal: not self attention";
+  EXPECT_FALSE((Problem{.axes = {{.extent = 4, .window = 4}}}.self_attention().relative_bias));
+}
+
+TEST(Problem, ATableOfBiasesMustBeSmallEnoughForItsBytesToBeCounted) {
+  // So many heads that the tensors fit, and their tables beside them do not.
+  Problem problem{.axes = {{.extent = 16, .window = 16}}, .heads = int64_t{3} << 45, .head_dim = 1, .head_dim_v = 1};
+  EXPECT_EQ(line(problem), "");
+  problem.relative_bias = true;
+  EXPECT_EQ(line(problem), "problem 16 must be small enough for its FLOPs and bytes to be counted in 64 bits");
+  problem.heads = int64_t{1} << 45;
+  EXPECT_EQ(line(problem), "");
+  EXPECT_GT(problem.tensor_bytes(Pass::backward), 2 * 4 * problem.heads * 31);
+  const int64_t extent = int64_t{1} << 29;
+  problem = {.axes = {{.extent = extent, .window = extent}}, .head_dim = 1, .head_dim_v = 1, .relative_bias = true};
+  EXPECT_EQ(line(problem), "");
+  EXPECT_EQ(problem.bias_entries(), 2 * extent - 1);
+  const Axis axis{.extent = 1 << 14, .window = 1 << 14};
+  problem.axes = {axis, axis};
+  EXPECT_EQ(line(problem), "");
+  EXPECT_EQ(problem.bias_entries(), ((int64_t{1} << 15) - 1) * ((int64_t{1} << 15) - 1));
+}
+
+TEST(Problem, ViolationsAreTheSameWithABias) {
+  Problem plain = valid();
+  plain.axes[0].window = int64_t{1} << 62;
+  plain.axes[1].window = std::numeric_limits<int64_t>::max();
+  plain.axes[2].window = -1;
+  Problem biased = plain;
+  biased.relative_bias = true;
+  EXPECT_EQ(line(biased), line(plain));
+  EXPECT_THAT(line(biased), HasSubstr("axis 1: window 4611686018427387904 must be at most 4, the layout 4"));
 }
 
 TEST(ProblemId, IsStable) {
@@ -269,6 +352,10 @@ TEST(ProblemId, IsStable) {
                  .id()),
             "56x56_w7x7_s1x1_d1x1_c0x0_b1_h2_kv2_dk32_dv32_e0_f32");
   EXPECT_EQ(valid().id(), "4x9x5_w3x4x5_s1x2x1_d1x2x1_c0x0x1_b2_h6_kv3_dk8_dv16_e0_f32");
+  Problem biased = with_bias();
+  EXPECT_EQ(biased.id(), valid().id() + "_rpb");
+  biased.scale = 0.5;
+  EXPECT_EQ(biased.id(), "4x9x5_w3x4x5_s1x2x1_d1x2x1_c0x0x1_b2_h6_kv3_dk8_dv16_e0_scale0.5_f32_rpb");
 }
 
 TEST(ProblemId, DiffersWhereAnythingDiffers) {
@@ -295,6 +382,7 @@ TEST(ProblemId, DiffersWhereAnythingDiffers) {
       [](Problem& p) { p.scale = 0.1 + 1e-15; },
       [](Problem& p) { p.scale = p.effective_scale(); },
       [](Problem& p) { p.scale = 1e-300; },
+      [](Problem& p) { p.relative_bias = true; },
   };
   std::set<std::string> ids;
   for (const auto change : changes) {
@@ -309,12 +397,36 @@ TEST(ProblemId, DiffersWhereAnythingDiffers) {
 TEST(Pass, Names) {
   EXPECT_STREQ(name(Pass::forward), "forward");
   EXPECT_STREQ(name(Pass::backward), "backward");
+  EXPECT_STREQ(name(Pass::weights), "weights");
+  EXPECT_STREQ(name(Pass::weights_backward), "weights_backward");
+  EXPECT_STREQ(name(Pass::values), "values");
+  EXPECT_STREQ(name(Pass::values_backward), "values_backward");
+}
+
+TEST(Pass, KindsByTheirNames) {
+  std::set<std::string> names;
+  for (const Pass pass : kPasses) {
+    const std::string text = name(pass);
+    EXPECT_TRUE(names.insert(text).second) << text;
+    EXPECT_EQ(is_backward(pass), text.ends_with("backward")) << text;
+    EXPECT_EQ(is_split(pass), text.starts_with("weights") || text.starts_with("values")) << text;
+  }
 }
 
 TEST(Problem, FlopsPerPairAreTwoForEachMultiplyAdd) {
   const Problem problem = valid();  // head_dim 8, head_dim_v 16
   EXPECT_EQ(problem.flops_per_pair(Pass::forward), 2 * (8 + 16));
   EXPECT_EQ(problem.flops_per_pair(Pass::backward), 2 * (3 * 8 + 2 * 16));
+  EXPECT_EQ(problem.flops_per_pair(Pass::weights), 2 * 8) << "q k^T";
+  EXPECT_EQ(problem.flops_per_pair(Pass::weights_backward), 2 * 2 * 8) << "dq, dk";
+  EXPECT_EQ(problem.flops_per_pair(Pass::values), 2 * 16) << "attn v";
+  EXPECT_EQ(problem.flops_per_pair(Pass::values_backward), 2 * 2 * 16) << "dattn, dv";
+  EXPECT_EQ(problem.flops_per_pair(Pass::weights) + problem.flops_per_pair(Pass::values),
+            problem.flops_per_pair(Pass::forward));
+  for (const Pass pass : kPasses) {
+    EXPECT_EQ(problem.useful_flops(pass), 2 * 6 * problem.attended_pairs() * problem.flops_per_pair(pass))
+        << name(pass) << ": slots that a causal axis hides are not counted";
+  }
 }
 
 TEST(Extents, TextAndNumbersAreInverse) {

@@ -65,6 +65,83 @@ TEST(Tensors, OfExtraTokensAreThereOnlyIfThereAreAnyAndThoseOfThePassOnlyIfAsked
   EXPECT_EQ(list_of(problem_with(1), Pass::forward).size(), 7u);
 }
 
+/// problem_with() and a relative bias; windows 2 and 3.
+Problem with_bias(int64_t extra_tokens) {
+  Problem problem = problem_with(extra_tokens);
+  problem.axes[1].window = 3;
+  problem.relative_bias = true;
+  return problem;
+}
+
+TEST(Tensors, OfARelativeBiasAreF32AndOfTheWindowsOffsets) {
+  EXPECT_EQ(list_of(with_bias(0), Pass::backward),
+            (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]", "v input bf16 [2, 3, 4, 2, 5]",
+                   "rpb input f32 [4, 3, 5] offsets", "dout output_gradient bf16 [2, 3, 4, 4, 5]",
+                   "out output bf16 [2, 3, 4, 4, 5] result", "lse output f32 [2, 3, 4, 4] result",
+                   "dq gradient bf16 [2, 3, 4, 4, 8] result", "dk gradient bf16 [2, 3, 4, 2, 8] result",
+                   "dv gradient bf16 [2, 3, 4, 2, 5] result", "drpb gradient f32 [4, 3, 5] offsets result"}));
+  EXPECT_EQ(list_of(with_bias(3), Pass::forward).at(5), "rpb input f32 [4, 3, 5] offsets");
+  for (ElementType type : test::kElementTypes) {
+    Problem problem = with_bias(0);
+    problem.type = type;
+    EXPECT_EQ(find_tensor(problem, "rpb")->type, ElementType::f32);
+    EXPECT_EQ(find_tensor(problem, "drpb")->type, ElementType::f32);
+  }
+}
+
+TEST(Tensors, OfARelativeBiasHaveAnExtentForEachAxis) {
+  std::vector<Axis> axes;
+  std::vector<int64_t> extents{4};
+  for (int64_t window : {2, 1, 4}) {
+    axes.push_back({.extent = 8, .window = window, .stride = window, .dilation = 2, .causal = window == 4});
+    extents.push_back(2 * window - 1);
+    Problem problem = with_bias(3);
+    problem.axes = axes;
+    for (const char* name : {"rpb", "drpb"}) EXPECT_EQ(find_tensor(problem, name)->extents(problem), extents) << name;
+    EXPECT_EQ(rpb_shape(problem).elements(), 4 * problem.bias_entries());
+  }
+}
+
+TEST(Tensors, OfTheSplitOperators) {
+  EXPECT_EQ(
+      list_of(with_bias(3), Pass::weights),
+      (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]", "extra_k input bf16 [2, 3, 2, 8] extra",
+             "rpb input f32 [4, 3, 5] offsets", "attn output bf16 [2, 3, 4, 4, 9] result"}));
+  EXPECT_EQ(list_of(with_bias(3), Pass::weights_backward),
+            (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]",
+                   "extra_k input bf16 [2, 3, 2, 8] extra", "dattn output_gradient bf16 [2, 3, 4, 4, 9]",
+                   "dq gradient bf16 [2, 3, 4, 4, 8] result", "dk gradient bf16 [2, 3, 4, 2, 8] result",
+                   "dextra_k gradient bf16 [2, 3, 2, 8] extra result", "drpb gradient f32 [4, 3, 5] offsets result"}));
+  EXPECT_EQ(list_of(with_bias(3), Pass::values),
+            (Texts{"attn input bf16 [2, 3, 4, 4, 9]", "v input bf16 [2, 3, 4, 2, 5]",
+                   "extra_v input bf16 [2, 3, 2, 5] extra", "out output bf16 [2, 3, 4, 4, 5] result"}));
+  EXPECT_EQ(
+      list_of(with_bias(3), Pass::values_backward),
+      (Texts{"attn input bf16 [2, 3, 4, 4, 9]", "v input bf16 [2, 3, 4, 2, 5]", "extra_v input bf16 [2, 3, 2, 5] extra",
+             "dout output_gradient bf16 [2, 3, 4, 4, 5]", "dattn gradient bf16 [2, 3, 4, 4, 9] result",
+             "dv gradient bf16 [2, 3, 4, 2, 5] result", "dextra_v gradient bf16 [2, 3, 2, 5] extra result"}));
+  EXPECT_EQ(list_of(problem_with(0), Pass::weights),
+            (Texts{"q input bf16 [2, 3, 4, 4, 8]", "k input bf16 [2, 3, 4, 2, 8]",
+                   "attn output bf16 [2, 3, 4, 4, 4] result"}));
+  EXPECT_EQ(list_of(problem_with(0), Pass::weights_backward).size(), 5u);
+  EXPECT_EQ(list_of(problem_with(0), Pass::values).size(), 3u);
+  EXPECT_EQ(list_of(problem_with(0), Pass::values_backward).size(), 5u);
+}
+
+TEST(Tensors, EveryTensorOfASplitOperatorThatAttentionHasToIsTheSame) {
+  const Problem problem = with_bias(3);
+  for (const Pass pass : kPasses) {
+    for (const TensorInfo& info : tensors_of(problem, pass)) {
+      if (info.name == "attn" || info.name == "dattn") {
+        EXPECT_FALSE(find_tensor(problem, info.name)) << "not in files";
+        EXPECT_EQ(info.shape, attn_shape(problem));
+      } else {
+        EXPECT_EQ(text_of(info, problem), text_of(*find_tensor(problem, info.name), problem)) << name(pass);
+      }
+    }
+  }
+}
+
 TEST(Tensors, ShapesEmbedTheLayoutInThreeAxes) {
   const Problem p = problem_with(3);
   EXPECT_EQ(q_shape(p), (TokenShape{2, {1, 3, 4}, 4, 8}));
@@ -74,6 +151,8 @@ TEST(Tensors, ShapesEmbedTheLayoutInThreeAxes) {
   EXPECT_EQ(extra_v_shape(p), (TokenShape{2, {1, 1, 3}, 2, 5}));
   EXPECT_EQ(out_shape(p), (TokenShape{2, {1, 3, 4}, 4, 5}));
   EXPECT_EQ(lse_shape(p), (TokenShape{2, {1, 3, 4}, 4, 1}));
+  EXPECT_EQ(attn_shape(p), (TokenShape{2, {1, 3, 4}, 4, 2 * 2 + 3}));
+  EXPECT_EQ(rpb_shape(with_bias(3)), (TokenShape{4, {1, 3, 5}, 1, 1}));
 }
 
 /// The names that a visit of a bundle meets, and whether each view is the one that the bundle holds.
@@ -100,6 +179,10 @@ TEST(Tensors, EveryBundleIsVisitedInTheOrderOfTheList) {
   EXPECT_EQ(visited(problem_with(3), saved), "out lse dout ");
   EXPECT_EQ(visited(problem_with(3), gradients), "dq dk dv dextra_k dextra_v ");
   EXPECT_EQ(visited(problem_with(0), gradients), "dq dk dv ");
+  EXPECT_EQ(visited(with_bias(3), inputs), "q k v extra_k extra_v rpb ");
+  EXPECT_EQ(visited(with_bias(0), inputs), "q k v rpb ");
+  EXPECT_EQ(visited(with_bias(3), gradients), "dq dk dv dextra_k dextra_v drpb ");
+  EXPECT_EQ(visited(with_bias(0), gradients), "dq dk dv drpb ");
   visit_tensors(problem_with(3), gradients, [](const TensorInfo& info, TensorView& view) { view.shape = info.shape; });
   EXPECT_EQ(gradients.dv.shape, v_shape(problem_with(3)));
   EXPECT_EQ(gradients.dextra_k.shape, extra_k_shape(problem_with(3)));
@@ -121,7 +204,7 @@ bool in_a_row_by_tokens(const ConstTensorView& view) {
 }
 
 TEST(Tensors, AreFoundByNameAsTheListHasThem) {
-  const Problem problem = problem_with(3);
+  const Problem problem = with_bias(3);
   for (const TensorInfo& info : tensors_of(problem, Pass::backward)) {
     const auto found = find_tensor(problem, info.name);
     ASSERT_TRUE(found) << info.name;
@@ -158,7 +241,7 @@ TEST(TokensInARow, ASliceAlongTheLastAxisIsNotIfTheMiddleExtentIsOne) {
 }
 
 TEST(TokensInARow, OfABundleAreThoseOfAllTensorsOverTheLayout) {
-  const Problem problem = problem_with(3);
+  const Problem problem = with_bias(3);
   const test::Data data(problem, 1);
   const Inputs inputs = data.inputs();
   EXPECT_TRUE(tokens_in_a_row(problem, inputs));
@@ -173,7 +256,7 @@ TEST(TokensInARow, OfABundleAreThoseOfAllTensorsOverTheLayout) {
 }
 
 TEST(Flattened, KeepsEveryTokenWhereItIs) {
-  const Problem problem = problem_with(3);
+  const Problem problem = with_bias(3);
   const test::Data data(problem, 1);
   auto memory = test::strided(problem, data.inputs(), test::kBatchGap | test::kHeadsGap | test::kDimGap);
   const auto inputs = test::views_of<Inputs>(problem, memory);
@@ -182,6 +265,7 @@ TEST(Flattened, KeepsEveryTokenWhereItIs) {
   EXPECT_EQ(flat.q.shape, (TokenShape{2, {1, 1, 12}, 4, 8}));
   EXPECT_EQ(flat.v.shape, (TokenShape{2, {1, 1, 12}, 2, 5}));
   EXPECT_EQ(flat.extra_k.shape, inputs.extra_k.shape) << "not over the layout";
+  EXPECT_EQ(flat.rpb.shape, inputs.rpb.shape) << "not over the layout";
   for (const auto& [a, b] : {std::pair{flat.q, inputs.q}, {flat.k, inputs.k}, {flat.extra_v, inputs.extra_v}}) {
     EXPECT_EQ(test::to_double(a), test::to_double(b));
   }

@@ -11,7 +11,8 @@
 
 namespace nalab::test {
 
-/// The gradients of a problem in the order of the list: dq, dk, dv and, with extra tokens, dextra_k and dextra_v.
+/// The gradients of a problem in the order of the list: dq, dk, dv, with extra tokens dextra_k and dextra_v, and with a
+/// relative bias drpb.
 inline std::vector<TensorInfo> gradients_of(const Problem& problem) {
   std::vector<TensorInfo> list;
   const Gradients gradients;
@@ -63,12 +64,9 @@ inline std::vector<GuardedTensor> run_backward(const Variant& variant, const Pro
 
 /// In the order of the list.
 inline std::vector<std::vector<double>> expected_gradients(const Problem& problem, const Data& data) {
-  auto g = reference::backward(problem, data.inputs(), data["dout"].view());
-  std::vector<std::vector<double>> expected{std::move(g.dq), std::move(g.dk), std::move(g.dv)};
-  if (problem.extra_tokens > 0) {
-    expected.push_back(std::move(g.dextra_k));
-    expected.push_back(std::move(g.dextra_v));
-  }
+  auto named = reference::by_name(reference::backward(problem, data.inputs(), data["dout"].view()));
+  std::vector<std::vector<double>> expected;
+  for (const TensorInfo& info : gradients_of(problem)) expected.push_back(std::move(named.at(info.name)));
   return expected;
 }
 

@@ -84,7 +84,11 @@ TEST(RandomBackward, EveryVariantOnTwoHundred) {
   }
 }
 
-TEST(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
+class ThreadsBackward : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(WithABias, ThreadsBackward, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "yes" : "no"; });
+
+TEST_P(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
   for (ElementType type : test::kElementTypes) {
     const Problem given{
         .axes = {{.extent = 11, .window = 7, .stride = 2}, {.extent = 13, .window = 5, .dilation = 2, .causal = true}},
@@ -94,8 +98,10 @@ TEST(ThreadsBackward, ResultsAreTheSameBitsForEveryNumber) {
         .head_dim = 16,
         .head_dim_v = 24,
         .extra_tokens = 3,
+        .relative_bias = GetParam(),
         .type = type};
     test::for_every_backward(given, [type](const Variant& variant, const Problem& problem) {
+      if (problem.relative_bias != GetParam()) return;  // without its bias it is that of the other test
       const test::Data data(problem, 5);
       const auto list = test::gradients_of(problem);
       for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {

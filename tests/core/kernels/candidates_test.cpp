@@ -27,6 +27,18 @@ std::vector<Problem> problems() {
       {.axes = {{.extent = 3, .window = 2}, {.extent = 5, .window = 4, .causal = true}, {.extent = 7, .window = 3}},
        .head_dim = 17,
        .head_dim_v = 16},
+      {.axes = {{.extent = 7, .window = 4, .stride = 2, .causal = true}, {.extent = 11, .window = 3, .dilation = 2}},
+       .heads = 4,
+       .heads_kv = 2,
+       .head_dim = 8,
+       .head_dim_v = 5,
+       .extra_tokens = 3,
+       .relative_bias = true},
+      {.axes = {{.extent = 3, .window = 3}, {.extent = 9, .window = 9}},
+       .heads = 2,
+       .head_dim = 5,
+       .head_dim_v = 8,
+       .relative_bias = true},
   };
 }
 
@@ -58,6 +70,8 @@ TEST_P(Candidates, AreUniqueAndTheFirstOnesAreTheSameHoweverManyAreAskedFor) {
 TEST_P(Candidates, AllComputeRightResults) {
   for (const Problem& given : problems()) {
     const Problem problem = test::problem_of(variant_, given);
+    // Without its bias it is like the others.
+    if (problem.relative_bias != given.relative_bias || variant_.supports(problem, Pass::backward)) continue;
     const test::Data data(problem, 71);
     const auto reference = reference::forward(problem, data.inputs());
     const auto gradients = test::expected_gradients(problem, data);

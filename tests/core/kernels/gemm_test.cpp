@@ -34,6 +34,16 @@ std::vector<Problem> problems() {
   };
 }
 
+/// Those, and with biases: runs of them that are longer than a piece.
+std::vector<Problem> all_problems() {
+  std::vector<Problem> all = problems();
+  for (const std::size_t i : {0, 2}) {
+    Problem& biased = all.emplace_back(problems()[i]);
+    biased.relative_bias = true;
+  }
+  return all;
+}
+
 std::vector<reference::Query> sample(const Problem& problem, int count) {
   std::mt19937_64 random(31);
   const auto pick = [&](int64_t end) { return std::uniform_int_distribution<int64_t>(0, end - 1)(random); };
@@ -80,7 +90,7 @@ void run_and_check(const Problem& problem, const test::Data& data) {
 }
 
 TEST(Gemm, LongRunsAndSeveralBlocks) {
-  for (Problem problem : problems()) {
+  for (Problem problem : all_problems()) {
     for (ElementType type : test::kElementTypes) {
       problem.type = type;
       ASSERT_NO_THROW(problem.validate());
@@ -102,7 +112,7 @@ TEST(Gemm, ValuesThatAreNotFiniteReachOnlyWhoAttendsToThem) {
 
 TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
   const Variant& gemm = find_variant("gemm");
-  for (Problem problem : problems()) {
+  for (Problem problem : all_problems()) {
     for (ElementType type : {ElementType::f32, ElementType::bf16}) {
       problem.type = type;
       const test::Data data(problem, 5);
@@ -118,6 +128,17 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
       }
       const auto dq = reference::backward_queries(problem, data.inputs(), data["dout"].view(), queries).dq;
       const auto of_keys = reference::backward_keys(problem, data.inputs(), saved, keys);
+      // Entries of the middle, of both borders and between.
+      std::vector<reference::Offset> offsets;
+      std::vector<reference::Query> bias_rows;
+      if (problem.relative_bias) {
+        const int64_t entries = problem.bias_entries();
+        for (const int64_t entry : {int64_t{0}, entries / 3, entries / 2, entries / 2 + 1, entries - 1}) {
+          offsets.push_back({entry % problem.heads, token_at(rpb_shape(problem).layout, entry)});
+          bias_rows.push_back({offsets.back().head, offsets.back().index, 0});
+        }
+      }
+      const auto drpb = reference::backward_bias(problem, data.inputs(), saved, offsets);
       const Tolerance bound = tolerance(type, TensorKind::gradient);
       const auto list = test::gradients_of(problem);
       for (const Setting& setting : test::settings(gemm, problem, Pass::backward)) {
@@ -132,6 +153,7 @@ TEST(Gemm, BackwardOfLongRunsAndSeveralBlocks) {
           EXPECT_TRUE(errors.ok) << list[i].name << ": " << errors.to_string();
         };
         check(0, queries, dq);
+        if (problem.relative_bias) check(list.size() - 1, bias_rows, drpb);
         check(1, key_rows, of_keys.dk);
         check(2, key_rows, of_keys.dv);
       }

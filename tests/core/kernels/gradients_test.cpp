@@ -44,6 +44,20 @@ vector<Problem> problems() {
        .head_dim_v = 4,
        .extra_tokens = 1},
       {.axes = {{}}, .batch = 2, .heads = 2, .head_dim = 3, .head_dim_v = 4},
+      {.axes = {{.extent = 5, .window = 4, .stride = 2, .causal = true}, {.extent = 6, .window = 3, .dilation = 2}},
+       .heads = 4,
+       .heads_kv = 2,
+       .head_dim = 3,
+       .head_dim_v = 2,
+       .extra_tokens = 1,
+       .relative_bias = true,
+       .scale = -0.7},
+      {.axes = {{.extent = 2, .window = 2}, {.extent = 5, .window = 5}},
+       .batch = 2,
+       .heads = 2,
+       .head_dim = 3,
+       .head_dim_v = 4,
+       .relative_bias = true},
   };
 }
 
@@ -80,6 +94,7 @@ TEST(Gradients, AreFiniteDifferencesOfOut) {
   for (const Problem& given : problems()) {
     // Variants of self attention have a problem of their own.
     for (const Problem& problem : {given, given.self_attention()}) {
+      if (given.relative_bias && !problem.relative_bias) continue;  // as one without from the beginning
       test::Data data(problem, 3);
       vector<Tensor*> inputs;
       const Inputs views = data.inputs();
@@ -183,14 +198,27 @@ TEST(Gradients, AddUp) {
     double k_dk = dot(gradients[1], test::to_double(data["k"].view()));
     if (problem.extra_tokens > 0) k_dk += dot(gradients[3], test::to_double(data["extra_k"].view()));
     EXPECT_NEAR(dot(gradients[0], test::to_double(data["q"].view())), k_dk, 1e-4);
+    // As dk: the biases of a head pass on nothing in all, where extra tokens have no part of it.
+    if (!problem.relative_bias || problem.extra_tokens > 0) return;
+    for (int64_t h = 0; h < problem.heads; ++h) {
+      double sum = 0;
+      for (int64_t i = 0; i < problem.bias_entries(); ++i) {
+        sum += gradients.back()[static_cast<std::size_t>(h * problem.bias_entries() + i)];
+      }
+      EXPECT_NEAR(sum, 0, 2e-5) << "drpb";
+    }
   });
 }
 
 /// Elements of a tensor's gradient that may not be zero, or may not stay what they were, when something is done to one
-/// query: its own row of dq, and the rows of the keys that it attends to.
+/// query: its own row of dq, the rows of the keys that it attends to, and their entries of drpb.
 bool reached(const Problem& problem, const test::LayoutMask& mask, std::size_t tensor, int64_t flat,
              const reference::Query& query) {
   const TokenShape shape = gradients_of(problem)[tensor].shape;
+  if (gradients_of(problem)[tensor].over == Over::offsets) {
+    return flat / shape.tokens() == query.head &&
+           mask.attends_at(query.token, token_at(shape.layout, flat % shape.tokens()));
+  }
   const int64_t head = flat / shape.dim % shape.heads;
   const int64_t index = flat / (shape.dim * shape.heads) % shape.tokens();
   const Token token{index / (shape.layout[1] * shape.layout[2]), index / shape.layout[2] % shape.layout[1],
@@ -232,6 +260,12 @@ vector<Problem> larger_problems() {
       {.axes = {{.extent = 4, .window = 3}, {.extent = 5, .window = 2, .dilation = 2}, {.extent = 9, .window = 4}},
        .head_dim = 4,
        .head_dim_v = 4},
+      {.axes = {{.extent = 7, .window = 4, .stride = 2}, {.extent = 13, .window = 3, .dilation = 2, .causal = true}},
+       .heads = 2,
+       .head_dim = 5,
+       .head_dim_v = 4,
+       .extra_tokens = 1,
+       .relative_bias = true},
   };
 }
 

@@ -13,6 +13,7 @@
 #include "core/kernels/registry.h"
 #include "core/tensor/buffer.h"
 #include "tests/core/kernels/problems.h"
+#include "tests/core/operators/split.h"
 
 namespace {
 
@@ -91,6 +92,22 @@ std::vector<Problem> problems(int64_t n) {
            .head_dim_v = 24}};
 }
 
+/// As problems(), with biases; the table of the second grows with its window.
+std::vector<Problem> biased_problems(int64_t n) {
+  return {{.axes = {{.extent = 37 * n, .window = 7, .stride = 2}, {.extent = 7, .window = 4, .causal = true}},
+           .heads = 4,
+           .heads_kv = 2,
+           .head_dim = 16,
+           .head_dim_v = 24,
+           .extra_tokens = 3,
+           .relative_bias = true},
+          {.axes = {{.extent = 61 * n, .window = 61 * n}},
+           .heads = 2,
+           .head_dim = 16,
+           .head_dim_v = 16,
+           .relative_bias = true}};
+}
+
 /// What it holds does not matter, as long as it is quick to compute with.
 Tensor zeros(ElementType type, const TokenShape& shape) {
   Tensor tensor(type, shape);
@@ -126,8 +143,12 @@ class Memory : public testing::TestWithParam<std::tuple<std::string_view, Elemen
 TEST_P(Memory, IsTheStatedWorkspace) {
   const Variant& variant = find_variant(variant_);
   for (const int64_t n : {1, 3}) {
-    for (const Problem& given : problems(n)) {
+    std::vector<Problem> all = problems(n);
+    for (const Problem& biased : biased_problems(n)) all.push_back(biased);
+    for (const Problem& given : all) {
       Problem problem = test::problem_of(variant, given);
+      // Without its bias it is like the others.
+      if (problem.relative_bias != given.relative_bias) continue;
       if (problem.is_self_attention() && problem.tokens() > 2000) continue;  // long, and nothing new
       problem.type = type_;
       std::map<std::string_view, Tensor> tensors;
@@ -145,6 +166,25 @@ TEST_P(Memory, IsTheStatedWorkspace) {
         const Plan plan = make_plan(problem, Pass::backward, {.variant = variant_});
         expect_stated(plan, [&](Context& context) { attention_backward(plan, inputs, saved, gradients, context); });
       }
+    }
+  }
+}
+
+TEST_P(Memory, OfTheSplitOperatorsIsTheStatedWorkspace) {
+  const Variant& variant = find_variant(variant_);
+  std::vector<Problem> all = problems(2);
+  for (const Problem& biased : biased_problems(2)) all.push_back(biased);
+  for (Problem problem : all) {
+    problem.type = type_;
+    for (const Pass pass : test::kSplitPasses) {
+      if (variant.supports(problem, pass)) continue;
+      std::map<std::string_view, Tensor> tensors;
+      test::Views views;
+      for (const TensorInfo& info : tensors_of(problem, pass)) {
+        views[info.name] = tensors.emplace(info.name, zeros(info.type, info.shape)).first->second.view();
+      }
+      const Plan plan = make_plan(problem, pass, {.variant = variant_});
+      expect_stated(plan, [&](Context& context) { test::call_split(plan, pass, views, context); });
     }
   }
 }

@@ -46,6 +46,12 @@ class Experiment {
 
   test::Data& data() { return data_; }
   const test::LayoutMask& mask() const { return mask_; }
+  /// Keys that a query attends to, extra tokens among them.
+  int64_t attended(const reference::Query& query) const {
+    int64_t keys = problem_.extra_tokens;
+    for (const Token& key : tokens_of(problem_)) keys += mask_.attends(query.token, key) ? 1 : 0;
+    return keys;
+  }
   int64_t kv_head_of(int64_t head) const { return head * problem_.heads_kv / problem_.heads; }
 
   /// Puts a bad value into one element of an input, runs, and hands each query to check(query, results, first element
@@ -133,17 +139,44 @@ std::vector<Problem> problems() {
       {.axes = {{.extent = 13, .window = 5, .stride = 2, .causal = true}}, .head_dim = 3, .head_dim_v = 8},
       {.axes = {{.extent = 5}}, .batch = 2, .head_dim = 4, .head_dim_v = 4},
       {.axes = {{.extent = 23, .window = 9}}, .head_dim = 8, .head_dim_v = 8, .scale = 60.0},
+      {.axes = {{.extent = 5, .window = 4, .stride = 2, .causal = true}, {.extent = 4, .window = 2, .dilation = 2}},
+       .heads = 2,
+       .head_dim = 3,
+       .head_dim_v = 2,
+       .relative_bias = true},
   };
+}
+
+/// Problems with biases: windows on every edge, entries that no pair has, single keys, all pairs.
+std::vector<Problem> biased_problems() {
+  std::vector<Problem> biased = {
+      problems()[0],
+      problems()[1],
+      problems()[2],
+      problems()[3],
+      {.axes = {{.extent = 3, .window = 3}, {.extent = 4, .window = 4}}, .heads = 2, .head_dim = 3, .head_dim_v = 5},
+      {.axes = {{.extent = 4, .window = 2},
+                {.extent = 5, .window = 3, .stride = 3, .causal = true},
+                {.extent = 3, .window = 1, .dilation = 2}},
+       .heads = 2,
+       .head_dim = 3,
+       .head_dim_v = 2},
+      {.axes = {{.extent = 4}}, .head_dim = 3, .head_dim_v = 3, .extra_tokens = 1},
+  };
+  for (Problem& problem : biased) problem.relative_bias = true;
+  return biased;
 }
 
 /// Calls f(experiment, problem) for every variant, problem, type, way to run and type of out; stops at a failure.
 template <class F>
-void for_every_experiment(F f) {
-  for (const Problem& given : problems()) {
+void for_every_experiment(F f, const std::vector<Problem>& on = problems()) {
+  for (const Problem& given : on) {
     for (ElementType type : test::kElementTypes) {
       for (const Variant& variant : variants()) {
         Problem problem = test::problem_of(variant, given);
         problem.type = type;
+        // Without its bias it is like the others.
+        if (problem.relative_bias != given.relative_bias) continue;
         if (variant.supports(problem, Pass::forward)) continue;
         for (const Setting& each : test::settings(variant, problem, Pass::forward)) {
           for (ElementType out_type : {ElementType::f32, type}) {
@@ -227,6 +260,34 @@ TEST(NonFinite, QueryReachesItselfAlone) {
           [&](const auto&, const Results& r, int64_t row) { e.expect_all_nan(r, row); });
     });
   });
+}
+
+TEST(NonFinite, BiasReachesExactlyTheQueriesAndHeadsWithAPairOfItsIndex) {
+  for_every_experiment(
+      [](Experiment& e, const Problem& problem) {
+        Tensor& rpb = e.data()["rpb"];
+        int64_t masked = 0;
+        for (int64_t i = 0; i < rpb.elements(); ++i) {
+          const int64_t head = i / problem.bias_entries();
+          const Token index = token_at(rpb.shape().layout, i % problem.bias_entries());
+          SCOPED_TRACE("bias " + std::to_string(i));
+          const auto reached = [&](const reference::Query& q) {
+            return q.head == head && e.mask().attends_at(q.token, index);
+          };
+          e.spoil(rpb, i, kNan, reached, [&](const auto&, const Results& r, int64_t row) { e.expect_all_nan(r, row); });
+          // -infinity masks the offset where another score is finite, and leaves nothing where none is.
+          e.spoil(rpb, i, -kInfinity, reached, [&](const auto& q, const Results& r, int64_t row) {
+            e.expect_as_reference(q, r, row);
+            ASSERT_EQ(std::isnan(e.lse(r, row)), e.attended(q) == 1);
+            ++masked;
+          });
+          e.spoil(rpb, i, kInfinity, reached,
+                  [&](const auto& q, const Results& r, int64_t row) { e.expect_as_reference(q, r, row); });
+          if (::testing::Test::HasFailure()) return;
+        }
+        ASSERT_GT(masked, 0);
+      },
+      biased_problems());
 }
 
 TEST(NonFinite, ExtraTokenReachesEveryQueryOfItsBatchEntryAndHeads) {

@@ -83,13 +83,71 @@ inline std::vector<Awkward> awkward_problems() {
         .head_dim = 8,
         .head_dim_v = 8,
         .scale = 1e30}},
+      {"bias_on_one_axis",
+       {.axes = {{.extent = 41, .window = 12, .stride = 5}},
+        .heads = 3,
+        .heads_kv = 3,
+        .head_dim = 24,
+        .head_dim_v = 24,
+        .relative_bias = true}},
+      {"bias_even_windows_and_all_else",
+       {.axes = {{.extent = 11, .window = 4, .stride = 3}, {.extent = 13, .window = 6, .dilation = 2, .causal = true}},
+        .batch = 2,
+        .heads = 6,
+        .heads_kv = 2,
+        .head_dim = 12,
+        .head_dim_v = 20,
+        .extra_tokens = 5,
+        .relative_bias = true}},
+      {"bias_in_space",
+       {.axes = {{.extent = 5, .window = 3, .stride = 2},
+                 {.extent = 7, .window = 2, .dilation = 3},
+                 {.extent = 6, .window = 5, .stride = 4, .causal = true}},
+        .heads = 4,
+        .heads_kv = 2,
+        .head_dim = 20,
+        .head_dim_v = 9,
+        .relative_bias = true,
+        .scale = -0.4}},
+      {"bias_of_more_lanes_than_keys",
+       {.axes = {{.extent = 3, .window = 2}, {.extent = 67, .window = 33, .stride = 2}},
+        .head_dim = 7,
+        .head_dim_v = 16,
+        .relative_bias = true}},
+      {"bias_window_one",
+       {.axes = {{.extent = 31}},
+        .heads = 2,
+        .head_dim = 24,
+        .head_dim_v = 9,
+        .extra_tokens = 2,
+        .relative_bias = true}},
+      {"bias_of_one_key", {.axes = {{.extent = 5}, {.extent = 4}}, .heads = 2, .relative_bias = true}},
+      {"bias_each_token_its_own_group",
+       {.axes = {{.extent = 17, .dilation = 17}, {.extent = 4, .window = 3}}, .batch = 2, .relative_bias = true}},
+      {"bias_window_is_extent",
+       {.axes = {{.extent = 37, .window = 37}}, .heads = 3, .head_dim = 16, .head_dim_v = 40, .relative_bias = true}},
+      {"bias_window_is_extent_in_a_plane",
+       {.axes = {{.extent = 7, .window = 7}, {.extent = 10, .window = 10, .stride = 4}},
+        .batch = 2,
+        .heads = 2,
+        .relative_bias = true}},
+      {"bias_window_is_extent_in_space",
+       {.axes = {{.extent = 3, .window = 3}, {.extent = 1}, {.extent = 9, .window = 9, .stride = 9}},
+        .heads = 2,
+        .extra_tokens = 5,
+        .relative_bias = true}},
+      {"bias_window_is_extent_causal",
+       {.axes = {{.extent = 19, .window = 19, .stride = 5, .causal = true}}, .heads = 2, .relative_bias = true}},
+      {"bias_scale_zero",
+       {.axes = plane, .head_dim = 16, .head_dim_v = 16, .extra_tokens = 2, .relative_bias = true, .scale = 0.0}},
+      {"bias_scale_large", {.axes = plane, .head_dim = 16, .head_dim_v = 16, .relative_bias = true, .scale = 50.0}},
   };
 }
 
 /// Small valid problems of all kinds.
 class RandomProblems {
  public:
-  explicit RandomProblems(uint64_t seed) : random_(seed) {}
+  explicit RandomProblems(uint64_t seed) : random_(seed), bias_(seed) {}
 
   int64_t pick(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
 
@@ -113,11 +171,14 @@ class RandomProblems {
     // Enough rows that a tensor's norm is not by chance small against its terms.
     problem.batch = std::max<int64_t>(pick(1, 2), 24 / (problem.tokens() * problem.heads) + 1);
     problem.type = kElementTypes[static_cast<std::size_t>(pick(0, 2))];
+    problem.relative_bias = bias_() % 2 == 0;
     return problem;
   }
 
  private:
   std::mt19937_64 random_;
+  /// Of its own, so that which problems have a bias has no part in what they are.
+  std::mt19937_64 bias_;
 };
 
 }  // namespace nalab::test

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -57,11 +58,22 @@ reference::Forward plain_attention(const Problem& p, const test::Data& data) {
   const bool extra = p.extra_tokens > 0;
   const auto extra_k = extra ? test::to_double(data["extra_k"].view()) : vector<double>{};
   const auto extra_v = extra ? test::to_double(data["extra_v"].view()) : vector<double>{};
+  const auto rpb = p.relative_bias ? test::to_double(data["rpb"].view()) : vector<double>{};
   const int64_t tokens = p.tokens();
   const auto coordinates = [&axes](int64_t token) -> std::array<int64_t, 3> {
     return {token / (axes[1].extent * axes[2].extent), token / axes[2].extent % axes[1].extent, token % axes[2].extent};
   };
   const auto at = [](const vector<double>& values, int64_t i) { return values.at(static_cast<std::size_t>(i)); };
+  // Of the table [heads, 2 w1 - 1, 2 w2 - 1, 2 w3 - 1], by the distance within a dilation group.
+  const auto bias = [&](int64_t head, int64_t query, int64_t key) {
+    if (!p.relative_bias) return 0.0;
+    int64_t index = head;
+    for (std::size_t a = 0; a < 3; ++a) {
+      const int64_t distance = coordinates(key)[a] / axes[a].dilation - coordinates(query)[a] / axes[a].dilation;
+      index = index * (2 * axes[a].window - 1) + distance + axes[a].window - 1;
+    }
+    return at(rpb, index);
+  };
   reference::Forward result;
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t i = 0; i < tokens; ++i) {
@@ -69,21 +81,25 @@ reference::Forward plain_attention(const Problem& p, const test::Data& data) {
         const int64_t kv = h * p.heads_kv / p.heads;
         double sum = 0;
         vector<double> out(static_cast<std::size_t>(p.head_dim_v), 0.0);
-        const auto add = [&](const vector<double>& keys, const vector<double>& values, int64_t row) {
+        const auto add = [&](const vector<double>& keys, const vector<double>& values, int64_t row, double added) {
           double score = 0;
           for (int64_t c = 0; c < p.head_dim; ++c) {
             score += at(q, ((b * tokens + i) * p.heads + h) * p.head_dim + c) * at(keys, row * p.head_dim + c);
           }
-          const double weight = std::exp(score * p.scale.value_or(1 / std::sqrt(static_cast<double>(p.head_dim))));
+          const double scale = p.scale.value_or(1 / std::sqrt(static_cast<double>(p.head_dim)));
+          const double weight = std::exp(score * scale + added);
           sum += weight;
           for (int64_t c = 0; c < p.head_dim_v; ++c) {
             out[static_cast<std::size_t>(c)] += weight * at(values, row * p.head_dim_v + c);
           }
         };
         for (int64_t j = 0; j < tokens; ++j) {
-          if (mask.attends(coordinates(i), coordinates(j))) add(k, v, (b * tokens + j) * p.heads_kv + kv);
+          if (!mask.attends(coordinates(i), coordinates(j))) continue;
+          add(k, v, (b * tokens + j) * p.heads_kv + kv, bias(h, i, j));
         }
-        for (int64_t j = 0; j < p.extra_tokens; ++j) add(extra_k, extra_v, (b * p.extra_tokens + j) * p.heads_kv + kv);
+        for (int64_t j = 0; j < p.extra_tokens; ++j) {
+          add(extra_k, extra_v, (b * p.extra_tokens + j) * p.heads_kv + kv, 0);
+        }
         for (double x : out) result.out.push_back(x / sum);
         result.lse.push_back(std::log(sum));
       }
@@ -121,6 +137,31 @@ vector<Problem> small_problems() {
        .extra_tokens = 1,
        .scale = 0.9},
       {.axes = {{.extent = 4}}, .heads = 2, .head_dim = 3, .head_dim_v = 4},
+      {.axes = {{.extent = 5, .window = 5}}, .head_dim = 3, .head_dim_v = 3, .relative_bias = true},
+      {.axes = {{.extent = 3, .window = 3}, {.extent = 5, .window = 4, .stride = 2}},
+       .batch = 2,
+       .heads = 4,
+       .heads_kv = 2,
+       .head_dim = 3,
+       .head_dim_v = 2,
+       .extra_tokens = 2,
+       .relative_bias = true},
+      {.axes = {{.extent = 9, .window = 4, .stride = 3, .causal = true}},
+       .batch = 2,
+       .heads = 2,
+       .head_dim = 2,
+       .head_dim_v = 1,
+       .relative_bias = true,
+       .scale = -0.7},
+      {.axes = {{.extent = 2, .window = 2},
+                {.extent = 3, .window = 2, .causal = true},
+                {.extent = 5, .window = 2, .stride = 2, .dilation = 2}},
+       .heads = 2,
+       .heads_kv = 2,
+       .head_dim = 2,
+       .head_dim_v = 3,
+       .relative_bias = true},
+      {.axes = {{.extent = 3}}, .heads = 2, .head_dim = 3, .head_dim_v = 4, .relative_bias = true},
   };
 }
 
@@ -202,6 +243,15 @@ TEST_P(SmallProblems, GradientsOfChosenQueriesAndKeysAreThoseOfAll) {
                     append_row(extra ? all.dextra_v : all.dv, row, problem.head_dim_v, dv);
                   });
   }
+  if (problem.relative_bias) {
+    std::vector<reference::Offset> offsets;
+    vector<double> drpb;
+    for_some_rows(rpb_shape(problem), [&](int64_t head, const auto& index, int64_t, int64_t row) {
+      offsets.push_back({head, index});
+      append_row(all.drpb, row, 1, drpb);
+    });
+    expect_near(reference::backward_bias(problem, data.inputs(), saved, offsets), drpb, 1e-5);
+  }
   // out and lse are rounded to float.
   const auto some = reference::backward_keys(problem, data.inputs(), saved, keys);
   expect_near(some.dk, dk, 1e-5);
@@ -258,6 +308,7 @@ TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
   check("v", gradients.dv);
   check("extra_k", gradients.dextra_k);
   check("extra_v", gradients.dextra_v);
+  check("rpb", gradients.drpb);
 }
 
 /// Sums over all rows of the kv head that a row's head reads.
@@ -292,6 +343,34 @@ TEST_P(SmallProblems, SumRulesOfTheGradients) {
   double k_dk = dot(gradients.dk, test::to_double(data["k"].view()));
   if (problem.extra_tokens > 0) k_dk += dot(gradients.dextra_k, test::to_double(data["extra_k"].view()));
   EXPECT_NEAR(dot(gradients.dq, test::to_double(data["q"].view())), k_dk, 1e-12);
+  // The same number added to all scores of a query changes nothing: each head's biases pass on nothing in all.
+  if (!problem.relative_bias || problem.extra_tokens > 0) return;
+  for (int64_t h = 0; h < problem.heads; ++h) {
+    const auto first = gradients.drpb.begin() + h * problem.bias_entries();
+    EXPECT_NEAR(std::accumulate(first, first + problem.bias_entries(), 0.0), 0, 1e-12);
+  }
+}
+
+// As above; the bias of the next key is ln 2, so that the scores of the first query are 0 and ln 6. That of the one
+// before is ln 4.
+TEST(Reference, TwoTokensWithBiasesByHand) {
+  Problem problem{.axes = {{.extent = 2, .window = 2}}, .head_dim = 1, .head_dim_v = 1, .relative_bias = true};
+  problem.scale = 0.5;
+  const double ln2 = std::log(2.0), ln3 = std::log(3.0);
+  const Tensor q = tensor_of(q_shape(problem), {1, 0});
+  const Tensor k = tensor_of(k_shape(problem), {0, 2 * ln3});
+  const Tensor v = tensor_of(v_shape(problem), {10, 20});
+  const Tensor rpb = tensor_of(rpb_shape(problem), {2 * ln2, 0, ln2});
+  const Tensor dout = tensor_of(out_shape(problem), {7, 0});
+  const Inputs inputs{q.view(), k.view(), v.view(), {}, {}, rpb.view()};
+  const auto forward = reference::forward(problem, inputs);
+  expect_near(forward.out, {10.0 / 7 + 20 * 6.0 / 7, 10 * 4.0 / 5 + 20.0 / 5}, 1e-5);
+  expect_near(forward.lse, {std::log(7.0), std::log(5.0)}, 1e-6);
+  EXPECT_NEAR(forward.max_abs_score, std::log(6.0), 1e-6) << "biases are part of the scores";
+  // dp = (70, 140), delta = 130, ds = (1/7 * -60, 6/7 * 10): the bias is not scaled, its gradient neither.
+  const auto backward = reference::backward(problem, inputs, dout.view());
+  expect_near(backward.drpb, {0, -60.0 / 7, 60.0 / 7}, 1e-5);
+  expect_near(backward.dk, {-30.0 / 7, 30.0 / 7}, 1e-5);
 }
 
 TEST(Reference, WindowOfOneIsTheValueItself) {

@@ -13,6 +13,7 @@ namespace {
 
 const Problem kSelfAttention{.axes = {{.extent = 6, .window = 6}}, .head_dim = 8, .head_dim_v = 8};
 const Problem kWindowed{.axes = {{.extent = 6, .window = 3}}, .head_dim = 8, .head_dim_v = 8};
+const Problem kBiased{.axes = {{.extent = 6, .window = 3}}, .head_dim = 8, .head_dim_v = 8, .relative_bias = true};
 
 TEST(Registry, InOrderOfPreferenceAndEveryNameOnce) {
   std::string order;
@@ -58,8 +59,8 @@ TEST(Registry, EveryVariantComputesSelfAttentionAndSaysWhyNotTheRest) {
 
 TEST(Registry, ExecutedFlopsAreAtLeastTheUsefulOnes) {
   for (const Variant& variant : variants()) {
-    for (Pass pass : {Pass::forward, Pass::backward}) {
-      for (const Problem& problem : {kSelfAttention, kWindowed}) {
+    for (Pass pass : kPasses) {
+      for (const Problem& problem : {kSelfAttention, kWindowed, kBiased}) {
         if (variant.supports(problem, pass)) continue;
         for (const test::Setting& setting : test::settings(variant, problem, pass)) {
           const Plan plan = test::plan_of(variant, problem, pass, setting);
@@ -84,9 +85,48 @@ TEST(Registry, TheBestVariantIsTheFirstThatSupportsThePass) {
   }
 }
 
+TEST(Registry, VariantsHaveTheSplitOperatorsOrSayWhyNot) {
+  for (const Variant& variant : variants()) {
+    for (const Problem& problem : {kSelfAttention, kWindowed, kBiased}) {
+      for (const Pass pass : kPasses) {
+        const auto reason = variant.supports(problem, pass);
+        EXPECT_NE(reason, "") << variant.name << " " << name(pass);
+        if (!is_split(pass)) continue;
+        EXPECT_EQ(reason.has_value(), variant.split == nullptr) << variant.name;
+      }
+    }
+    if (variant.split == nullptr) continue;
+    EXPECT_TRUE(variant.split->weights != nullptr && variant.split->weights_backward != nullptr) << variant.name;
+    EXPECT_TRUE(variant.split->values != nullptr && variant.split->values_backward != nullptr) << variant.name;
+  }
+}
+
+TEST(Registry, TheBestVariantOfASplitOperatorIsTheOneExpectedToBeFastest) {
+  const auto seconds = [](const Variant& variant, const Problem& problem, Pass pass) {
+    return static_cast<double>(make_plan(variant, problem, pass).executed_flops()) / variant.expected_flops_per_second;
+  };
+  // gemm for large windows; naive where its tiles would hold little else than what nobody attends to.
+  const Problem large{.axes = {{.extent = 64, .window = 31}, {.extent = 64, .window = 31}}};
+  const Problem dilated{.axes = {{.extent = 64, .window = 2, .dilation = 32}}};
+  for (const Problem& problem : {kSelfAttention, kWindowed, kBiased, large, dilated}) {
+    for (const Pass pass : kPasses) {
+      if (!is_split(pass)) continue;
+      const Variant& best = best_variant(problem, pass);
+      EXPECT_FALSE(best.is_oracle);
+      EXPECT_FALSE(best.supports(problem, pass));
+      for (const Variant& variant : variants()) {
+        if (variant.is_oracle || variant.supports(problem, pass)) continue;
+        EXPECT_LE(seconds(best, problem, pass), seconds(variant, problem, pass)) << variant.name;
+      }
+      EXPECT_TRUE(problem != large || best.name == "gemm") << name(pass);
+    }
+  }
+}
+
 TEST(Registry, EveryVariantTakesAnArithmeticForEveryTypeAndOnlyTheOracleTheOracles) {
   for (const Variant& variant : variants()) {
-    for (const Pass pass : {Pass::forward, Pass::backward}) {
+    for (const Pass pass : kPasses) {
+      if (is_split(pass) && variant.split == nullptr) continue;
       for (const ElementType type : test::kElementTypes) {
         bool any = false;
         for (const Arithmetic& arithmetic : arithmetics()) {

@@ -104,12 +104,19 @@ Problem for_threads() {
       .extra_tokens = 3};
 }
 
-TEST(Threads, ResultsAreTheSameBitsForEveryNumber) {
+class Threads : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(WithABias, Threads, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "yes" : "no"; });
+
+TEST_P(Threads, ResultsAreTheSameBitsForEveryNumber) {
   for (ElementType type : test::kElementTypes) {
     Problem given = for_threads();
+    given.relative_bias = GetParam();
     given.type = type;
     for (const Variant& variant : variants()) {
       const Problem problem = test::problem_of(variant, given);
+      // Without its bias it is that of the other test.
+      if (problem.relative_bias != given.relative_bias) continue;
       if (variant.supports(problem, Pass::forward)) continue;
       const test::Data data(problem, 5);
       for (const Setting& setting : test::settings(variant, problem, Pass::forward)) {
@@ -128,7 +135,11 @@ TEST(Threads, ResultsAreTheSameBitsForEveryNumber) {
   }
 }
 
-TEST(StridedViews, GapsAreNeitherReadNorWritten) {
+class StridedViews : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(WithABias, StridedViews, ::testing::Bool(),
+                         [](const auto& test) { return test.param ? "yes" : "no"; });
+
+TEST_P(StridedViews, GapsAreNeitherReadNorWritten) {
   for (ElementType type : test::kElementTypes) {
     Problem given{.axes = {{.extent = 5, .window = 3, .stride = 2},
                            {.extent = 6, .window = 2, .dilation = 2},
@@ -139,9 +150,12 @@ TEST(StridedViews, GapsAreNeitherReadNorWritten) {
                   .head_dim = 19,
                   .head_dim_v = 21,
                   .extra_tokens = 3,
+                  .relative_bias = GetParam(),
                   .type = type};
     for (const Variant& variant : variants()) {
       const Problem problem = test::problem_of(variant, given);
+      // Without its bias it is that of the other test.
+      if (problem.relative_bias != given.relative_bias) continue;
       if (variant.supports(problem, Pass::forward)) continue;
       const Case c(problem, 23);
       auto memory = test::strided(problem, c.data.inputs());
