@@ -6,6 +6,7 @@
 //   value     = integer | name | "(" sum ")"
 //   name      = layout | window | stride | dilation | causal         one value per axis
 //             | batch | heads | heads_kv | head_dim | head_dim_v | extra_tokens | rank
+//             | relative_bias
 //             | tokens | keys                                      products of layout and of window over the axes
 #pragma once
 
