@@ -266,7 +266,7 @@ TEST(BadFiles, TheDraftItselfIsFine) {
   const std::string path = folder.file("good.h5");
   write(path, {});
   EXPECT_EQ(refusal(path), "nothing was refused");
-  EXPECT_EQ(read_case(path, "c").expected.size(), 7u);
+  EXPECT_EQ(read_case(path, "c").expected.size(), 8u);
 }
 
 TEST(BadFiles, MissingFile) {

@@ -97,7 +97,7 @@ const Bad kBad[] = {
      "x.yaml:3:9: passes: expected one of forward, forward_backward, weights, weights_backward, values, "
      "values_backward, got 'backward'"},
     {"label of a run that no problem has", top("runs: [{}, {labels: [a]}]"),
-     "x.yaml:3:21: labels: expected the label of a problem, got 'a'"},
+     "x.yaml:3:22: labels: expected the label of a problem, got 'a'"},
     {"labels of a run that are none", top("runs: {labels: []}"),
      "x.yaml:3:16: labels: expected at least one value, got an empty list"},
     {"labels of a run that are mappings", top("runs: {labels: [{a: b}]}"),
@@ -136,7 +136,8 @@ const Bad kBad[] = {
      "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
     // Runs.
     {"unknown key of a run", top("runs: [{type: f32}]"),
-     "x.yaml:3:15: type: expected one of the keys types, passes, sample, tiling, backward_tiling, got "
+     "x.yaml:3:15: type: expected one of the keys types, passes, variants, labels, sample, tiling, backward_tiling, "
+     "got "
      "an unknown key"},
     {"runs that are no mappings", top("runs: [f32]"),
      "x.yaml:3:8: runs: expected a mapping of keys to values, got 'f32'"},
@@ -181,7 +182,7 @@ const Bad kBad[] = {
     {"bias that is a list", problem("layout: 8, window: 3, relative_bias: [true]"),
      "x.yaml:4:43: relative_bias: expected true or false, got a list of 1"},
     {"bias without a value", problem("layout: 8, window: 3, relative_bias: "),
-     "x.yaml:4:27: relative_bias: expected true or false, got nothing"},
+     "x.yaml:4:28: relative_bias: expected true or false, got nothing"},
     {"bias by another name", problem("layout: 8, window: 3, rpb: true"),
      "x.yaml:4:33: rpb: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
     {"label that is a list", problem("layout: 8, window: 3, label: [a]"),
