@@ -29,18 +29,18 @@ struct AttendOptions {
 
 struct Task {
   std::string name;
-  CasePlans plans;
+  std::vector<Plan> plans;
 };
 
 /// Throws Error if a case cannot be computed.
-CasePlans plan(const store::CaseHeader& header, const AttendOptions& options, ElementType type) {
+std::vector<Plan> plan(const store::CaseHeader& header, const AttendOptions& options, ElementType type) {
   if (options.backward && !header.backward) throw Error("tensor dout is missing; --backward needs it");
   Problem problem = header.problem;
   problem.type = type;
   const Pass pass = options.backward ? Pass::backward : Pass::forward;
   const Variant& variant = options.variant.empty() ? best_variant(problem, pass) : find_variant(options.variant);
   if (const auto reason = why_not(variant, problem, pass)) throw Error(*reason);
-  return plan_case(problem, options.backward, variant.name, options.choices);
+  return plan_case(problem, pass, variant.name, options.choices);
 }
 
 /// Checks every requested case and decides how to compute it. Throws Error if one of them cannot be computed.
@@ -73,13 +73,13 @@ void attend(const AttendOptions& options) {
   store::OutputsFile file(options.output);
   std::map<std::string_view, int> cases_by_variant;
   for (const Task& task : tasks) {
-    const TypedCase c(store::read_case(options.input, task.name), type);
+    const TypedCase c(store::read_case(options.input, task.name), type, task.plans.back().pass());
     file.write(compute(task.plans, task.name, c, context));
-    ++cases_by_variant[task.plans.forward.variant_name()];
+    ++cases_by_variant[task.plans.front().variant_name()];
   }
   file.commit();
   fmt::print("{}: {} {}, {}, {}, {} threads:", options.output, tasks.size(), tasks.size() == 1 ? "case" : "cases",
-             name(type), name(tasks.front().plans.forward.isa()), threads);
+             name(type), name(tasks.front().plans.front().isa()), threads);
   for (const auto& [variant, count] : cases_by_variant) fmt::print(" {} with {}", count, variant);
   fmt::print("\n");
 }

@@ -2,32 +2,68 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <regex>
 
 #include "core/error.h"
+#include "core/operators/split_attention.h"
 #include "core/simd/arithmetic.h"
 
 namespace nalab::cli {
 
 namespace {
 
-/// Inputs and, for the backward pass, dout.
-TensorSet tensors_for(const Problem& problem, bool backward) {
-  const auto is_given = [](Role role) { return role == Role::input || role == Role::output_gradient; };
-  return {problem, backward ? Pass::backward : Pass::forward, is_given};
-}
+bool is_given(Role role) { return role == Role::input || role == Role::output_gradient; }
 
-/// Adds uninitialised datasets for the results of a bundle to the outputs. Returns the bundle of views of them.
-template <class Bundle>
-Bundle add_results(const Problem& problem, store::CaseOutputs& outputs) {
-  Bundle bundle;
-  visit_tensors(problem, bundle, [&](const TensorInfo& info, TensorView& view) {
-    auto& dataset = outputs.datasets[std::string(info.name)];
-    dataset.shape = info.extents(problem);
-    dataset.data.resize(static_cast<std::size_t>(info.shape.elements()));
-    view = contiguous_view(dataset.data.data(), info.shape);
-  });
-  return bundle;
+/// Uninitialised datasets for the results of a pass, and views of them by name.
+class Results {
+ public:
+  Results(const Problem& problem, Pass pass, store::CaseOutputs& outputs) : problem_(problem) {
+    for (const TensorInfo& info : tensors_of(problem, pass)) {
+      if (!info.is_result()) continue;
+      auto& dataset = outputs.datasets[std::string(info.name)];
+      dataset.shape = info.extents(problem);
+      dataset.data.resize(static_cast<std::size_t>(info.shape.elements()));
+      views_[info.name] = contiguous_view(dataset.data.data(), info.shape);
+    }
+  }
+
+  /// Absent if there is no such result.
+  TensorView view(std::string_view name) const {
+    const auto found = views_.find(name);
+    return found == views_.end() ? TensorView{} : found->second;
+  }
+
+  template <class Bundle>
+  Bundle bundle() const {
+    Bundle bundle;
+    visit_tensors(problem_, bundle, [&](const TensorInfo& info, TensorView& v) { v = view(info.name); });
+    return bundle;
+  }
+
+ private:
+  const Problem& problem_;
+  std::map<std::string_view, TensorView> views_;
+};
+
+/// Makes the call of a plan.
+void call(const Plan& plan, const TypedCase& c, const Results& results, Context& context) {
+  switch (plan.pass()) {
+    case Pass::forward:
+      return attention_forward(plan, c.inputs(), results.bundle<Outputs>(), context);
+    case Pass::backward:
+      return attention_backward(plan, c.inputs(), {results.view("out"), results.view("lse"), c.view("dout")},
+                                results.bundle<Gradients>(), context);
+    case Pass::weights:
+      return attention_weights(plan, c.inputs(), results.view("attn"), context);
+    case Pass::weights_backward:
+      return attention_weights_backward(plan, c.inputs(), c.view("dattn"), results.bundle<Gradients>(), context);
+    case Pass::values:
+      return attention_values(plan, c.view("attn"), c.inputs(), results.view("out"), context);
+    case Pass::values_backward:
+      return attention_values_backward(plan, c.view("attn"), c.inputs(), c.view("dout"), results.view("dattn"),
+                                       results.bundle<Gradients>(), context);
+  }
 }
 
 Problem with_type(Problem problem, ElementType type) {
@@ -37,8 +73,8 @@ Problem with_type(Problem problem, ElementType type) {
 
 }  // namespace
 
-TypedCase::TypedCase(const store::Case& c, ElementType type)
-    : problem_(with_type(c.problem, type)), tensors_(tensors_for(problem_, c.backward)) {
+TypedCase::TypedCase(const store::Case& c, ElementType type, Pass pass)
+    : problem_(with_type(c.problem, type)), tensors_(problem_, pass, is_given) {
   for (auto& [info, tensor] : tensors_.entries()) {
     const std::vector<float>& values = c.tensors.find(info.name)->second;
     with_element_type(tensor.type(), [&](auto element) {
@@ -46,6 +82,11 @@ TypedCase::TypedCase(const store::Case& c, ElementType type)
       std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
     });
   }
+}
+
+ConstTensorView TypedCase::view(std::string_view name) const {
+  const Tensor* tensor = tensors_.find(name);
+  return tensor == nullptr ? ConstTensorView{} : tensor->view();
 }
 
 void Choices::add_options(CLI::App& command) {
@@ -75,41 +116,50 @@ void Choices::check() const {
 PlanOptions Choices::plan_options(std::string_view variant, Pass pass) const {
   return {.variant = variant,
           .arithmetic = arithmetic,
-          .tiling = pass == Pass::forward ? tiling : backward_tiling,
+          .tiling = is_backward(pass) ? backward_tiling : tiling,
           .isa = chosen_isa()};
 }
 
-CasePlans plan_case(const Problem& problem, bool backward, std::string_view variant, const Choices& choices) {
-  const auto plan = [&](Pass pass) { return make_plan(problem, pass, choices.plan_options(variant, pass)); };
-  return {plan(Pass::forward), backward ? std::optional(plan(Pass::backward)) : std::nullopt};
+std::vector<Pass> passes_before(Pass pass) {
+  if (pass == Pass::backward) return {Pass::forward, Pass::backward};
+  return {pass};
+}
+
+std::vector<Plan> plan_case(const Problem& problem, Pass pass, std::string_view variant, const Choices& choices) {
+  std::vector<Plan> plans;
+  for (const Pass each : passes_before(pass)) {
+    plans.push_back(make_plan(problem, each, choices.plan_options(variant, each)));
+  }
+  return plans;
 }
 
 std::optional<std::string> why_not(const Variant& variant, const Problem& problem, Pass pass) {
-  const auto reason = variant.supports(problem, Pass::forward);
-  return reason || pass == Pass::forward ? reason : variant.supports(problem, Pass::backward);
-}
-
-store::CaseOutputs compute(const CasePlans& plans, const std::string& name, const TypedCase& c, Context& context) {
-  store::CaseOutputs results{name, {}};
-  const auto outputs = add_results<Outputs>(c.problem(), results);
-  attention_forward(plans.forward, c.inputs(), outputs, context);
-  if (plans.backward) {
-    const auto gradients = add_results<Gradients>(c.problem(), results);
-    attention_backward(*plans.backward, c.inputs(), {outputs.out, outputs.lse, c.dout()}, gradients, context);
+  for (const Pass each : passes_before(pass)) {
+    if (auto reason = variant.supports(problem, each)) return reason;
   }
-  return results;
+  return std::nullopt;
 }
 
-verification::Expected ask_oracle(const TypedCase& c, bool backward, Context& context) {
-  return verification::ask_oracle(c.problem(), c.inputs(), backward ? c.dout() : ConstTensorView{}, {},
-                                  context.workers());
+store::CaseOutputs compute(const std::vector<Plan>& plans, const std::string& name, const TypedCase& c,
+                           Context& context) {
+  store::CaseOutputs outputs{name, {}};
+  const Results results(c.problem(), plans.back().pass(), outputs);
+  for (const Plan& plan : plans) call(plan, c, results, context);
+  return outputs;
 }
 
-verification::VerificationResult compare_outputs(const Problem& problem, bool backward,
-                                                 const store::CaseOutputs& computed,
+verification::Expected ask_oracle(const TypedCase& c, Pass pass, Context& context) {
+  if (is_split(pass)) {
+    return verification::ask_split_oracle(c.problem(), pass, c.tensors(), {}, context.workers());
+  }
+  const ConstTensorView dout = pass == Pass::backward ? c.view("dout") : ConstTensorView{};
+  return verification::ask_oracle(c.problem(), c.inputs(), dout, {}, context.workers());
+}
+
+verification::VerificationResult compare_outputs(const Problem& problem, Pass pass, const store::CaseOutputs& computed,
                                                  const verification::Expected& expected, double factor) {
   return verification::compare_tensors(
-      problem, backward ? Pass::backward : Pass::forward, expected,
+      problem, pass, expected,
       [&](const TensorInfo& info, const auto&) { return computed.datasets.at(std::string(info.name)).data; }, factor);
 }
 

@@ -14,15 +14,18 @@
 
 namespace nalab::cli {
 
-/// The tensors of a case, rounded to an element type.
+/// The tensors that a pass reads of a case, rounded to an element type.
 class TypedCase {
  public:
-  TypedCase(const store::Case& c, ElementType type);
+  /// Requires the case to have the tensors.
+  TypedCase(const store::Case& c, ElementType type, Pass pass);
 
   const Problem& problem() const { return problem_; }
   Inputs inputs() const { return tensors_.inputs(); }
-  /// Absent if the case has none.
-  ConstTensorView dout() const { return tensors_.saved().dout; }
+  /// Inputs and gradients of outputs.
+  const TensorSet& tensors() const { return tensors_; }
+  /// Absent if the pass reads no tensor of this name.
+  ConstTensorView view(std::string_view name) const;
 
  private:
   Problem problem_;
@@ -46,30 +49,27 @@ struct Choices {
   Isa chosen_isa() const;
 };
 
-/// The calls that compute a case.
-struct CasePlans {
-  Plan forward;
-  std::optional<Plan> backward;  ///< unset: out and lse only
-};
+/// The passes of a case: the pass itself, for the backward pass of attention its forward pass before it.
+std::vector<Pass> passes_before(Pass pass);
 
-/// Throws Error as make_plan().
-CasePlans plan_case(const Problem& problem, bool backward, std::string_view variant, const Choices& choices);
+/// The calls that compute a case, in their order: those of passes_before(). Throws Error as make_plan().
+std::vector<Plan> plan_case(const Problem& problem, Pass pass, std::string_view variant, const Choices& choices);
 
 /// nullopt if the variant computes the pass of the problem (and, for the backward pass, the forward pass that it
 /// needs), otherwise the reason why not.
 std::optional<std::string> why_not(const Variant& variant, const Problem& problem, Pass pass);
 
-/// The results of the plans in float32. Requires a case with dout for a plan of the backward pass.
-store::CaseOutputs compute(const CasePlans& plans, const std::string& name, const TypedCase& c, Context& context);
+/// The results of the plans in float32. Requires a case with the tensors of their passes.
+store::CaseOutputs compute(const std::vector<Plan>& plans, const std::string& name, const TypedCase& c,
+                           Context& context);
 
-/// What the oracle says of a case. The gradients cost about twice as much as the rest: `backward` tells whether they
-/// are needed.
-verification::Expected ask_oracle(const TypedCase& c, bool backward, Context& context);
+/// What the oracle says of a case. The gradients of attention cost about twice as much as the rest: Pass::forward
+/// leaves them out.
+verification::Expected ask_oracle(const TypedCase& c, Pass pass, Context& context);
 
-/// Compares the results computed for a problem, with `backward` the gradients too, with what is expected. `factor`
-/// widens the bounds of the contract.
-verification::VerificationResult compare_outputs(const Problem& problem, bool backward,
-                                                 const store::CaseOutputs& computed,
+/// Compares the results of a pass computed for a problem with what is expected. `factor` widens the bounds of the
+/// contract.
+verification::VerificationResult compare_outputs(const Problem& problem, Pass pass, const store::CaseOutputs& computed,
                                                  const verification::Expected& expected, double factor = 1);
 
 /// The names in which a regular expression has a match. Throws Error if it is not a regular expression, or if it

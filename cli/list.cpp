@@ -22,6 +22,8 @@ void list_variants() {
   for (const Variant& variant : variants()) {
     table.add({std::string(variant.name), std::string(variant.summary)});
     table.add({"", std::string(variant.paper_term)});
+    if (variant.split != nullptr)
+      table.add({"", "has the weights in memory: computes the passes of the operators on them"});
   }
   fmt::print("{}", table.to_string());
 }

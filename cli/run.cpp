@@ -55,13 +55,25 @@ void replace_tiling(const std::string& tiling, config::Settings& settings, std::
   for (config::Run& run : settings.runs) run.*of_run = std::nullopt;
 }
 
+/// Puts variants in the place of those of the settings. A run with variants of its own keeps those of them that are
+/// wanted, and is left out if there are none.
+void replace_variants(const std::vector<std::string>& variants, config::Settings& settings) {
+  settings.variants = variants;
+  std::erase_if(settings.runs, [&](config::Run& run) {
+    if (run.variants.empty()) return false;
+    std::erase_if(run.variants,
+                  [&](const std::string& own) { return std::ranges::find(variants, own) == variants.end(); });
+    return run.variants.empty();
+  });
+}
+
 std::vector<config::Config> load(const RunOptions& options) {
   for (const std::string& variant : options.variants) find_variant(variant);
   std::vector<config::Config> configs;
   for (const std::string& path : options.configs) {
     configs.push_back(config::load(path, options.quick ? config::Form::quick : config::Form::full));
     config::Settings& settings = configs.back().settings;
-    if (!options.variants.empty()) settings.variants = options.variants;
+    if (!options.variants.empty()) replace_variants(options.variants, settings);
     replace_tiling(options.tiling, settings, &config::Settings::tiling, &config::Run::tiling);
     replace_tiling(options.backward_tiling, settings, &config::Settings::backward_tiling,
                    &config::Run::backward_tiling);

@@ -14,6 +14,14 @@ namespace {
 
 constexpr std::string_view kFormerStaticVariant = "fused_static";
 
+/// The operator on weights that a row is of; nullopt if it is of attention.
+std::optional<Pass> split_pass(const store::Row& row) {
+  for (const Pass pass : kPasses) {
+    if (is_split(pass) && row.pass == name(pass)) return pass;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> tensors) {
@@ -28,7 +36,8 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
   inputs.backward = std::ranges::any_of(tensors_of(inputs.problem, Pass::backward), [&](const TensorInfo& info) {
     return info.role == Role::gradient && by_name.contains(info.name);
   });
-  for (const TensorInfo& info : tensors_of(inputs.problem, inputs.backward ? Pass::backward : Pass::forward)) {
+  stored.pass = split_pass(row).value_or(inputs.backward ? Pass::backward : Pass::forward);
+  for (const TensorInfo& info : tensors_of(inputs.problem, stored.pass)) {
     const std::string name(info.name);
     auto node = by_name.extract(name);
     if (node.empty()) throw Error("tensor " + name + " is not stored");
@@ -49,16 +58,17 @@ std::string_view variant_of(const store::Row& row) {
   return row.variant == kFormerStaticVariant ? "fused" : std::string_view(row.variant);
 }
 
-CasePlans plan_row(const store::Row& row, const Problem& problem, bool backward, const Choices& choices) {
-  const auto plan = [&](Pass pass) {
-    PlanOptions options = choices.plan_options(variant_of(row), pass);
-    const bool forward = pass == Pass::forward;
-    if (options.arithmetic.empty()) options.arithmetic = forward ? row.arithmetic : row.backward_arithmetic;
-    if (options.tiling.empty()) options.tiling = forward ? row.tiling : row.backward_tiling;
+std::vector<Plan> plan_row(const store::Row& row, const Problem& problem, Pass pass, const Choices& choices) {
+  std::vector<Plan> plans;
+  for (const Pass each : passes_before(pass)) {
+    PlanOptions options = choices.plan_options(variant_of(row), each);
+    const bool is_second = each == Pass::backward;
+    if (options.arithmetic.empty()) options.arithmetic = is_second ? row.backward_arithmetic : row.arithmetic;
+    if (options.tiling.empty()) options.tiling = is_second ? row.backward_tiling : row.tiling;
     if (options.tiling.empty() && row.variant == kFormerStaticVariant) options.tiling = kStaticTiling;
-    return make_plan(problem, pass, options);
-  };
-  return {plan(Pass::forward), backward ? std::optional(plan(Pass::backward)) : std::nullopt};
+    plans.push_back(make_plan(problem, each, options));
+  }
+  return plans;
 }
 
 }  // namespace nalab::cli

@@ -13,6 +13,7 @@ namespace nalab::cli {
 struct StoredCase {
   store::Case inputs;  ///< named after the row; its problem has the row's element type
   store::CaseOutputs outputs;
+  Pass pass;  ///< the last that the row computes
 };
 
 /// Throws Error as store::problem_of, and one that names the tensor if it is missing or has another shape than the
@@ -22,8 +23,8 @@ StoredCase stored_case(const store::Row& row, std::vector<store::StoredTensor> t
 /// The variant that computes a row today: `fused_static` was once one of its own, and is fused with static KV tiling.
 std::string_view variant_of(const store::Row& row);
 
-/// The plans of a row: with the arithmetics and tilings that it has stored, except for those that the choices
-/// prescribe. Throws Error as make_plan().
-CasePlans plan_row(const store::Row& row, const Problem& problem, bool backward, const Choices& choices);
+/// The plans of a row for passes_before(pass): with the arithmetics and tilings that it has stored, except for those
+/// that the choices prescribe. Throws Error as make_plan().
+std::vector<Plan> plan_row(const store::Row& row, const Problem& problem, Pass pass, const Choices& choices);
 
 }  // namespace nalab::cli

@@ -76,7 +76,8 @@ verification::Expected expected_of(const store::Case& c, const verification::Exp
 /// Computes a case in every way and compares.
 void verify_case(const store::Case& c, ElementType type, const VerifyOptions& options, VerifyTable& table,
                  Context& context) {
-  const TypedCase typed(c, type);
+  const Pass most = c.backward ? Pass::backward : Pass::forward;
+  const TypedCase typed(c, type, most);
   // The file's expected results hold for its float32 inputs, not for rounded ones.
   const bool as_in_file = type == ElementType::f32;
   std::optional<verification::Expected> expected;
@@ -86,20 +87,21 @@ void verify_case(const store::Case& c, ElementType type, const VerifyOptions& op
       continue;
     }
     const auto no_gradients = why_not(*variant, typed.problem(), Pass::backward);
-    std::optional<CasePlans> plans;
+    const Pass pass = no_gradients ? Pass::forward : most;
+    std::vector<Plan> plans;
     try {
-      plans = plan_case(typed.problem(), c.backward && !no_gradients, variant->name, choices);
+      plans = plan_case(typed.problem(), pass, variant->name, choices);
     } catch (const Error& error) {
       table.skip(c.name, label, type, error.what());
       continue;
     }
     if (!expected) {
-      expected = ask_oracle(typed, c.backward && !as_in_file, context);
+      expected = ask_oracle(typed, as_in_file ? Pass::forward : most, context);
       if (as_in_file) expected = expected_of(c, *expected);
     }
-    const auto computed = compute(*plans, c.name, typed, context);
+    const auto computed = compute(plans, c.name, typed, context);
     table.add({c.name, label, type, as_in_file ? "new, expected" : "new, oracle"}, computed,
-              compare_outputs(typed.problem(), plans->backward.has_value(), computed, *expected),
+              compare_outputs(typed.problem(), pass, computed, *expected),
               c.backward && no_gradients ? " (out and lse only: " + *no_gradients + ")" : "");
   }
 }
@@ -135,27 +137,27 @@ verification::Expected expected_of(const store::CaseOutputs& stored, const verif
 void verify_row(const store::Row& row, const StoredCase& stored, const Choices& choices, VerifyTable& table,
                 Context& context) {
   const Variant& variant = find_variant(variant_of(row));
-  const bool backward = stored.inputs.backward;
-  const TypedCase typed(stored.inputs, stored.inputs.problem.type);
+  const Pass pass = stored.pass;
+  const TypedCase typed(stored.inputs, stored.inputs.problem.type, pass);
   const Problem& problem = typed.problem();
-  const verification::Expected oracle = ask_oracle(typed, backward, context);
+  const verification::Expected oracle = ask_oracle(typed, pass, context);
   table.add({row.id, row.variant, problem.type, "stored, oracle"}, stored.outputs,
-            compare_outputs(problem, backward, stored.outputs, oracle));
+            compare_outputs(problem, pass, stored.outputs, oracle));
 
-  if (const auto reason = why_not(variant, problem, backward ? Pass::backward : Pass::forward)) {
+  if (const auto reason = why_not(variant, problem, pass)) {
     table.skip(row.id, row.variant, problem.type, *reason);
     return;
   }
-  std::optional<CasePlans> plans;
+  std::vector<Plan> plans;
   try {
-    plans = plan_row(row, problem, backward, choices);
+    plans = plan_row(row, problem, pass, choices);
   } catch (const Error& error) {
     table.skip(row.id, row.variant, problem.type, error.what());
     return;
   }
-  const auto computed = compute(*plans, row.id, typed, context);
+  const auto computed = compute(plans, row.id, typed, context);
   table.add({row.id, row.variant, problem.type, "new, stored"}, computed,
-            compare_outputs(problem, backward, computed, expected_of(stored.outputs, oracle), kBothSides));
+            compare_outputs(problem, pass, computed, expected_of(stored.outputs, oracle), kBothSides));
 }
 
 int verify_results(const VerifyOptions& options, Context& context) {

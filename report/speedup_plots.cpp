@@ -28,7 +28,7 @@ struct Slice {
   std::string type, pass;
   Rows problems;
 
-  std::string title() const { return type + (pass == "forward" ? ", forward" : ", forward and backward"); }
+  std::string title() const { return type + ", " + pass_text(pass); }
 };
 
 std::vector<Slice> slices_of(const SpeedupView& view) {
@@ -173,9 +173,9 @@ std::vector<Rows> groups_by(const Slice& slice, const AxesField& varied) {
     Row key = *row;
     key.*varied.text = "";
     // The rest of a row is about its result.
-    const std::string text =
-        fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", key.layout, key.window, key.stride, key.dilation, key.causal,
-                    key.batch, key.heads, key.heads_kv, key.head_dim, key.head_dim_v, key.extra_tokens, key.scale);
+    const std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {}", key.layout, key.window, key.stride,
+                                         key.dilation, key.causal, key.batch, key.heads, key.heads_kv, key.head_dim,
+                                         key.head_dim_v, key.extra_tokens, key.relative_bias, key.scale);
     auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& group) { return group.first == text; });
     if (found == groups.end()) found = groups.insert(groups.end(), {text, {}});
     found->second.push_back(row);
@@ -324,7 +324,7 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   most *= 2;
   Plot plot;
   plot.name = fmt::format("{}_roofline_{}", view.config, pass);
-  plot.title = pass == "forward" ? "Roofline, forward" : "Roofline, forward and backward";
+  plot.title = "Roofline, " + pass_text(pass);
   plot.x = {"work per size of the tensors, FLOP/B", true};
   plot.y = {"rate, GFLOP/s", true};
   for (const store::Peak& peak : peaks) {
@@ -365,7 +365,10 @@ std::vector<Plot> speedup_plots(const SpeedupView& view) {
     number = 0;
     for (const Rows& rows : groups_by(slice, kStride)) keep(against_stride(view, slice, rows, ++number));
   }
-  for (const char* pass : {"forward", "forward_backward"}) keep(roofline(view, pass));
+  std::set<std::string> passes;
+  for (const Row* problem : view.problems) {
+    if (passes.insert(problem->pass).second) keep(roofline(view, problem->pass));
+  }
   return plots;
 }
 

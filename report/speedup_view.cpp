@@ -27,11 +27,12 @@ std::vector<Trait<Row>> all_traits() {
       {"dilation", [](const Row& row) { return row.dilation; }},
       {"causal", causal_text, false, "no"},
       {"extra tokens", [](const Row& row) { return exact(row.extra_tokens); }, true, "0"},
+      {"bias", [](const Row& row) { return row.relative_bias != 0 ? "yes" : "no"; }, false, "no"},
       {"batch", [](const Row& row) { return exact(row.batch); }, true},
       {"heads", [](const Row& row) { return pair_text(row.heads, row.heads_kv, "kv"); }, true},
       {"head dim", [](const Row& row) { return pair_text(row.head_dim, row.head_dim_v, "v"); }, true},
       {"type", [](const Row& row) { return row.type; }},
-      {"pass", [](const Row& row) { return row.pass == "forward_backward" ? "forward + backward" : row.pass; }},
+      {"pass", [](const Row& row) { return pass_text(row.pass); }},
   };
 }
 
@@ -91,7 +92,7 @@ Speedup speedup(const SpeedupView& view, const Row& problem, const Row& row) {
   if (baseline == nullptr) {
     return {std::nullopt, view.baseline.empty()
                               ? "there is no baseline in the results"
-                              : fmt::format("{}, the baseline, is not in the results", view.baseline)};
+                              : fmt::format("{}, the baseline, is not in the results of this pass", view.baseline)};
   }
   if (!is_measured(*baseline)) return {std::nullopt, why_not_measured(*baseline)};
   const store::Environment& environment = view.results.environment;

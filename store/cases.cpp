@@ -40,15 +40,24 @@ Extents tensor_shape(hid_t group, const std::string& name, bool float64_too = fa
   return hdf5::shape_of(dataset);
 }
 
-/// `open_extent` is what an extent kAny of `must` is called.
-void require_shape(const std::string& name, const Extents& shape, const Extents& must, const std::string& open_extent) {
+/// `open_extent` is what an extent kAny of `must` is called, `rule` stands behind the shape that it must have.
+void require_shape(const std::string& name, const Extents& shape, const Extents& must, const std::string& open_extent,
+                   const std::string& rule = "") {
   bool fits = shape.size() == must.size();
   std::string text;
   for (std::size_t i = 0; i < must.size(); ++i) {
     fits = fits && (must[i] == kAny || must[i] == shape[i]);
     text += (i > 0 ? ", " : "") + (must[i] == kAny ? open_extent : std::to_string(must[i]));
   }
-  if (!fits) throw Error("tensor " + name + " has shape " + shape_text(shape) + ", must be [" + text + "]");
+  if (!fits) throw Error("tensor " + name + " has shape " + shape_text(shape) + ", must be [" + text + "]" + rule);
+}
+
+/// Requires the shape that the problem says.
+void require_shape(const Problem& problem, const TensorInfo& info, const Extents& shape) {
+  // No other tensor of a case says what the extents of a table are.
+  const bool is_table = info.over == Over::offsets;
+  require_shape(std::string(info.name), shape, info.extents(problem), "",
+                is_table ? ": heads, then 2 window - 1 for each axis" : "");
 }
 
 Extents extents_of(const Problem& problem, std::string_view tensor) {
@@ -56,7 +65,7 @@ Extents extents_of(const Problem& problem, std::string_view tensor) {
 }
 
 void require_tensor(hid_t group, const Problem& problem, const std::string& name) {
-  require_shape(name, tensor_shape(group, name), extents_of(problem, name), "");
+  require_shape(problem, *find_tensor(problem, name), tensor_shape(group, name));
 }
 
 std::vector<int64_t> read_integers(hid_t group, const std::string& name, int rank) {
@@ -119,6 +128,7 @@ Problem read_problem(hid_t group) {
     problem.axes[i] = {q[i + 1], window[i], stride[i], dilation[i], causal[i] == 1};
   }
   if (hdf5::has_attribute(group, "scale")) problem.scale = hdf5::read_attribute<double>(group, "scale");
+  problem.relative_bias = hdf5::has_link(group, "rpb");
   problem.validate();
 
   const double needed = static_cast<double>(problem.tensor_bytes(Pass::backward));
@@ -145,8 +155,7 @@ void check_expected(hid_t group, const CaseHeader& header) {
   for (const TensorInfo& info : tensors_of(header)) {
     if (!info.is_result()) continue;
     const std::string name(info.name);
-    const Extents shape = tensor_shape(group, name, /*float64_too=*/true);
-    require_shape(name, shape, info.extents(header.problem), "");
+    require_shape(header.problem, info, tensor_shape(group, name, /*float64_too=*/true));
   }
 }
 

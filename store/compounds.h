@@ -18,8 +18,8 @@ namespace nalab::store {
 inline constexpr int64_t kRowsPerChunk = 64;
 
 /// Fields that files of earlier builds lack; they are read as 0 or "".
-inline constexpr std::array<std::string_view, 6> kLaterFields{"position", "packing_seconds",     "arithmetic",
-                                                              "tiling",   "backward_arithmetic", "backward_tiling"};
+inline constexpr std::array<std::string_view, 7> kLaterFields{
+    "position", "packing_seconds", "arithmetic", "tiling", "backward_arithmetic", "backward_tiling", "relative_bias"};
 
 /// A field of a struct in memory: each one takes eight bytes.
 union Slot {

@@ -44,6 +44,12 @@ Problem mask_of(const R& row) {
   return problem;
 }
 
+/// The scale of a problem in the row's pass.
+double scale_of(const Problem& problem, const Row& row) {
+  const bool of_weights = row.pass == name(Pass::weights) || row.pass == name(Pass::weights_backward);
+  return of_weights ? problem.weights_scale() : problem.effective_scale();
+}
+
 }  // namespace
 
 void describe(const Problem& problem, Row& row) {
@@ -54,7 +60,8 @@ void describe(const Problem& problem, Row& row) {
   row.heads_kv = problem.heads_kv;
   row.head_dim = problem.head_dim;
   row.head_dim_v = problem.head_dim_v;
-  row.scale = problem.effective_scale();
+  row.relative_bias = problem.relative_bias ? 1 : 0;
+  row.scale = scale_of(problem, row);
   row.type = name(problem.type);
 }
 
@@ -67,11 +74,15 @@ Problem problem_of(const Row& row) {
   problem.heads_kv = row.heads_kv;
   problem.head_dim = row.head_dim;
   problem.head_dim_v = row.head_dim_v;
+  if (row.relative_bias != 0 && row.relative_bias != 1) {
+    throw Error("relative_bias " + std::to_string(row.relative_bias) + " must be 0 or 1");
+  }
+  problem.relative_bias = row.relative_bias == 1;
   problem.type = parse_element_type(row.type);
   Problem with_scale = problem;
   with_scale.scale = row.scale;
   with_scale.validate();
-  return problem.effective_scale() == row.scale && problem.id() == row.problem ? problem : with_scale;
+  return scale_of(problem, row) == row.scale && problem.id() == row.problem ? problem : with_scale;
 }
 
 Problem problem_of(const SimulationRow& row) {

@@ -7,13 +7,13 @@
 namespace nalab::store {
 
 /// Fills in every field of a row that says what problem it is about: problem (the id), layout to causal, batch to
-/// extra_tokens, scale and type.
+/// relative_bias, scale and type. The row's pass must be set: a scale that is not is another one for some passes.
 void describe(const Problem& problem, Row& row);
 /// The same for what a simulation says of its problem: layout to causal, and extra_tokens.
 void describe(const Problem& problem, SimulationRow& row);
 
-/// The problem that a row is about: the inverse of describe. The scale is unset if the row has the default one and its
-/// id says none. Throws Error that names the field if the fields do not describe a valid problem.
+/// The problem that a row is about: the inverse of describe. The scale is unset if the row has the default one of its
+/// pass and its id says none. Throws Error that names the field if the fields do not describe a valid problem.
 Problem problem_of(const Row& row);
 /// The same for a simulation: axes and extra tokens, everything else as in Problem{}.
 Problem problem_of(const SimulationRow& row);

@@ -83,13 +83,16 @@ struct Row {
   std::string baseline;  ///< id of the same problem with self attention: where to find the baseline row
   std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
   int64_t batch = 0, heads = 0, heads_kv = 0, head_dim = 0, head_dim_v = 0, extra_tokens = 0;
+  int64_t relative_bias = 0;  ///< 1: with a relative positional bias
   double scale = 0;
   std::string variant, type;
-  std::string pass;  ///< forward, or forward_backward (both, timed together)
+  /// forward, forward_backward (both, timed together), or a pass on the weights themselves: weights, weights_backward,
+  /// values, values_backward.
+  std::string pass;
   std::string isa;
-  std::string arithmetic;  ///< of the forward pass: f32_fma, bf16_dot, f64_scalar (that of the reference)
-  std::string tiling;      ///< of the forward pass; empty if the variant has none
-  std::string backward_arithmetic, backward_tiling;  ///< likewise of the backward pass; empty where pass is forward
+  std::string arithmetic;  ///< of the first pass that is timed: f32_fma, bf16_dot, f64_scalar (that of the reference)
+  std::string tiling;      ///< of the first pass; empty if the variant has none
+  std::string backward_arithmetic, backward_tiling;  ///< of the backward pass of forward_backward; else empty
   int64_t threads = 0;
   std::string status;                         ///< done, failed (a wrong result) or refused (not run)
   std::string reason;                         ///< why the status is not done, or what was not verified
@@ -125,6 +128,7 @@ struct Row {
     visitor("head_dim", self.head_dim, "");
     visitor("head_dim_v", self.head_dim_v, "");
     visitor("extra_tokens", self.extra_tokens, "tokens");
+    visitor("relative_bias", self.relative_bias, "");
     visitor("scale", self.scale, "");
     visitor("variant", self.variant, "");
     visitor("type", self.type, "");

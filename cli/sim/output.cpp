@@ -54,6 +54,7 @@ Json inputs_to_json(const SimRequest& request) {
             {"dilation", per_axis(problem, &Axis::dilation)},
             {"causal", per_axis(problem, &Axis::causal)},
             {"extra_kv", problem.extra_tokens},
+            {"relative_bias", problem.relative_bias},
             {"q_tile", request.tiles.query},
             {"kv_tile", request.tiles.kv},
             {"kv_tiling", options.kv_tiling},
@@ -101,6 +102,7 @@ void print_request(const SimRequest& request) {
   const auto varied = [&options](const char* name) { return options.sweep == name; };
   add("layout", fmt::format("{}, {} tokens", layout_text(problem), problem.tokens()));
   if (problem.extra_tokens > 0) add("extra tokens", std::to_string(problem.extra_tokens));
+  if (problem.relative_bias) add("relative bias", "yes, which changes no tile and no cost");
   if (!varied("window") && !options.recommend) add("window", extents_text(per_axis(problem, &Axis::window)));
   if (!varied("stride") && !options.recommend) add("stride", extents_text(per_axis(problem, &Axis::stride)));
   const Extents dilation = per_axis(problem, &Axis::dilation);

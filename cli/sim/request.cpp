@@ -45,6 +45,7 @@ Problem read_problem(const SimOptions& options) {
                   .head_dim = options.head_dim,
                   .head_dim_v = options.head_dim,
                   .extra_tokens = options.extra_kv,
+                  .relative_bias = options.relative_bias,
                   .type = parse_element_type(options.type)};
   for (const int64_t extent : parse_extents("--layout", options.layout)) problem.axes.push_back({.extent = extent});
   problem.validate();  // before the other options, so that their messages speak of a layout that stands

@@ -16,6 +16,7 @@ struct SimOptions {
   std::string q_tile, kv_tile;  ///< empty: the tiles of the published figures
   std::string kv_tiling = "static", tiling = "multi";
   int64_t extra_kv = 0, batch = 1, heads = 1, head_dim = 128;
+  bool relative_bias = false;
   std::string type = "bf16";
   std::optional<double> bandwidth;  ///< GB/s
   simulator::Application application;

@@ -44,6 +44,10 @@ void add_problem(CLI::App& command, SimOptions& options) {
       .add_option("--extra-kv", options.extra_kv,
                   "Extra tokens that every query attends to, counted as additional KV tiles")
       ->group(group);
+  command
+      .add_flag("--relative-bias", options.relative_bias,
+                "A relative positional bias: accepted, and changes no tile and no cost")
+      ->group(group);
 }
 
 void add_tiles(CLI::App& command, SimOptions& options) {

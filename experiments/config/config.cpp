@@ -43,6 +43,21 @@ void expand_all(std::vector<std::string>& variants) {
   if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
 }
 
+/// The labels that runs ask for must be those of problems.
+void check_labels(const Config& config, const Field& runs) {
+  for (const Field& run : runs.elements()) {
+    const std::vector<Field> keys = run.entries();
+    const Field* labels = find(keys, "labels");
+    if (labels == nullptr) continue;
+    for (const Field& label : labels->elements()) {
+      std::string text;
+      read(label, text, Anything{});
+      const bool is_there = std::ranges::find(config.problems, text, &ProblemSettings::label) != config.problems.end();
+      if (!is_there) label.refuse("the label of a problem");
+    }
+  }
+}
+
 /// The top level of a file, whose keys are those of Title and Settings, and a few more.
 Config read_config(const Field& root, Form form) {
   std::vector<std::string> known = keys_of<Title>();
@@ -56,11 +71,14 @@ Config read_config(const Field& root, Form form) {
   if (config.title.name.empty()) root.refuse("the key name", "none");
   read_fields(entries, config.settings);
   check_timing(config.settings.timing, entries);
+  std::vector<Field> overrides;
   if (const Field* quick = find(entries, "quick"); quick != nullptr && form == Form::quick) {
     read(*quick, config.settings, Anything{});
-    check_timing(config.settings.timing, quick->entries());
+    overrides = quick->entries();
+    check_timing(config.settings.timing, overrides);
   }
   expand_all(config.settings.variants);
+  for (Run& run : config.settings.runs) expand_all(run.variants);
 
   if (const Field* problems = find(entries, "problems")) {
     for (const Field& entry : problems->elements()) config.problems.push_back(read_problem(entry, form));
@@ -70,6 +88,9 @@ Config read_config(const Field& root, Form form) {
       for (ProblemSettings& settings : read_grid(entry, form)) config.problems.push_back(std::move(settings));
     }
   }
+  const Field* runs = find(overrides, "runs");
+  if (runs == nullptr) runs = find(entries, "runs");
+  if (runs != nullptr) check_labels(config, *runs);
   if (!config.problems.empty() && config.settings.variants.empty()) root.refuse("the key variants", "none");
   if (const Field* simulations = find(entries, "simulations")) {
     for (const Field& entry : simulations->elements()) {
@@ -154,6 +175,24 @@ std::vector<std::string> variant_names(std::vector<std::string> more) {
   return more;
 }
 
+std::vector<Pass> passes_of(RowPass pass) {
+  switch (pass) {
+    case RowPass::forward:
+      return {Pass::forward};
+    case RowPass::forward_backward:
+      return {Pass::forward, Pass::backward};
+    case RowPass::weights:
+      return {Pass::weights};
+    case RowPass::weights_backward:
+      return {Pass::weights_backward};
+    case RowPass::values:
+      return {Pass::values};
+    case RowPass::values_backward:
+      return {Pass::values_backward};
+  }
+  return {};
+}
+
 Problem ProblemSettings::problem(ElementType type) const {
   Problem p;
   for (std::size_t i = 0; i < layout.size(); ++i) {
@@ -166,6 +205,7 @@ Problem ProblemSettings::problem(ElementType type) const {
   p.head_dim = head_dim;
   p.head_dim_v = head_dim_v.value_or(head_dim);
   p.extra_tokens = extra_tokens;
+  p.relative_bias = relative_bias;
   p.scale = scale;
   p.type = type;
   return p;

@@ -17,8 +17,11 @@
 
 namespace nalab::config {
 
-/// What one row times: the forward pass, or both passes together.
-enum class RowPass : uint8_t { forward, forward_backward };
+/// What one row times: one pass, or attention's both passes together.
+enum class RowPass : uint8_t { forward, forward_backward, weights, weights_backward, values, values_backward };
+/// The passes that are timed, in the order of their calls. The last one has the tensors of all of them.
+std::vector<Pass> passes_of(RowPass pass);
+
 /// Which tensors a results file keeps: none, those of small rows, or all.
 enum class TensorStorage : uint8_t { none, sample, all };
 /// A configuration has a quick form: the same, overridden by the keys under `quick`.
@@ -26,8 +29,12 @@ enum class Form : uint8_t { full, quick };
 
 template <>
 struct Names<RowPass> {
-  static constexpr std::array<std::pair<RowPass, const char*>, 2> list{
-      {{RowPass::forward, "forward"}, {RowPass::forward_backward, "forward_backward"}}};
+  static constexpr std::array<std::pair<RowPass, const char*>, 6> list{{{RowPass::forward, "forward"},
+                                                                        {RowPass::forward_backward, "forward_backward"},
+                                                                        {RowPass::weights, "weights"},
+                                                                        {RowPass::weights_backward, "weights_backward"},
+                                                                        {RowPass::values, "values"},
+                                                                        {RowPass::values_backward, "values_backward"}}};
 };
 template <>
 struct Names<TensorStorage> {
@@ -115,10 +122,16 @@ struct Stratified {
 /// Refuses a sample without a count.
 void read(const Field& field, Stratified& sample, Anything);
 
-/// Which types and passes the problems run with, or a sample of them.
+/// `more`, then the names of the registry's variants.
+std::vector<std::string> variant_names(std::vector<std::string> more = {});
+inline constexpr const char* kAllVariants = "all";
+
+/// Which types, passes and variants the problems run with, or some of them.
 struct Run {
   std::vector<ElementType> types;                      ///< empty: those of the settings
   std::vector<RowPass> passes;                         ///< empty: those of the settings
+  std::vector<std::string> variants;                   ///< empty: those of the settings
+  std::vector<std::string> labels;                     ///< of the problems that run; empty: all
   std::optional<Stratified> sample;                    ///< unset: all problems
   std::optional<std::string> tiling, backward_tiling;  ///< unset: those of the settings
 
@@ -126,15 +139,13 @@ struct Run {
   static void visit_fields(Self& self, Visitor&& visitor) {
     visitor("types", self.types, Anything{});
     visitor("passes", self.passes, Anything{});
+    visitor("variants", self.variants, OneOf{variant_names({kAllVariants})});
+    visitor("labels", self.labels, Anything{});
     visitor("sample", self.sample, Anything{});
     visitor("tiling", self.tiling, TilingName{});
     visitor("backward_tiling", self.backward_tiling, TilingName{});
   }
 };
-
-/// `more`, then the names of the registry's variants.
-std::vector<std::string> variant_names(std::vector<std::string> more = {});
-inline constexpr const char* kAllVariants = "all";
 
 /// Settings of all problems of a configuration; `quick` may override each key.
 struct Settings {
@@ -180,7 +191,8 @@ struct ProblemSettings {
   int64_t head_dim = 64;
   std::optional<int64_t> head_dim_v;  ///< unset: head_dim
   int64_t extra_tokens = 0;
-  std::optional<double> scale;  ///< unset: 1 / sqrt(head_dim)
+  bool relative_bias = false;
+  std::optional<double> scale;  ///< unset: 1 / sqrt(head_dim); for the passes on weights 1
 
   /// Requires the per-axis lists to have one value for each axis. The problem may be invalid.
   Problem problem(ElementType type) const;
@@ -199,6 +211,7 @@ struct ProblemSettings {
     visitor("head_dim", self.head_dim, Anything{});
     visitor("head_dim_v", self.head_dim_v, Anything{});
     visitor("extra_tokens", self.extra_tokens, Anything{});
+    visitor("relative_bias", self.relative_bias, Anything{});
     visitor("scale", self.scale, Anything{});
   }
 };
@@ -277,11 +290,12 @@ struct Config {
   std::vector<SimulationSettings> simulations;  ///< all valid
 };
 
-/// What a run requests: its types and passes, and the problems of the configuration in their order, or a sample of them
-/// that depends on problems and sample alone.
+/// What a run requests: its types, passes and variants, and the problems of the configuration in their order, those of
+/// its labels, or a sample of them that depends on problems and sample alone.
 struct Selection {
   std::vector<ElementType> types;
   std::vector<RowPass> passes;
+  std::vector<std::string> variants;
   std::vector<const ProblemSettings*> problems;
 };
 Selection select(const Config& config, const Run& run);

@@ -1,4 +1,4 @@
-// What the runs of a configuration ask for: all of its problems, or a stratified sample.
+// What the runs of a configuration ask for: all of its problems, those of some labels, or a stratified sample.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -33,16 +33,18 @@ void shuffle(std::vector<std::size_t>& indices, std::mt19937_64& random) {
   for (std::size_t left = indices.size(); left > 1; --left) std::swap(indices[left - 1], indices[random() % left]);
 }
 
-/// Indices of a sample, in increasing order. All problems are lined up stratum by stratum, in random order within
-/// each, and picked at equal distances: each stratum gets its share, rounded up or down.
-std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, const Stratified& sample) {
+using Problems = std::vector<const ProblemSettings*>;
+
+/// A sample in the order of the problems. All are lined up stratum by stratum, in random order within each, and picked
+/// at equal distances: each stratum gets its share, rounded up or down.
+Problems choose(const Problems& problems, const Stratified& sample) {
   std::vector<std::size_t> line(problems.size());
   std::iota(line.begin(), line.end(), std::size_t{0});
   const auto count = static_cast<std::size_t>(sample.count);
-  if (count >= line.size()) return line;
+  if (count >= line.size()) return problems;
 
   std::vector<std::string> strata;
-  for (const ProblemSettings& problem : problems) strata.push_back(stratum_of(problem, sample.strata));
+  for (const ProblemSettings* problem : problems) strata.push_back(stratum_of(*problem, sample.strata));
   std::mt19937_64 random(static_cast<uint64_t>(sample.seed));
   shuffle(line, random);
   std::stable_sort(line.begin(), line.end(), [&](std::size_t a, std::size_t b) { return strata[a] < strata[b]; });
@@ -50,7 +52,15 @@ std::vector<std::size_t> choose(const std::vector<ProblemSettings>& problems, co
   std::vector<std::size_t> chosen;
   for (std::size_t i = 0; i < count; ++i) chosen.push_back(line[(2 * i + 1) * line.size() / (2 * count)]);
   std::sort(chosen.begin(), chosen.end());
-  return chosen;
+  Problems sampled;
+  for (const std::size_t i : chosen) sampled.push_back(problems[i]);
+  return sampled;
+}
+
+/// The values that a run has, otherwise those of the settings.
+template <class T>
+const std::vector<T>& own_or(const std::vector<T>& own, const std::vector<T>& of_settings) {
+  return own.empty() ? of_settings : own;
 }
 
 }  // namespace
@@ -65,14 +75,16 @@ void read(const Field& field, Stratified& sample, Anything) {
 std::vector<std::string> stratum_keys() { return keys_of<ProblemSettings>(); }
 
 Selection select(const Config& config, const Run& run) {
-  Selection selection{run.types, run.passes, {}};
-  if (selection.types.empty()) selection.types = config.settings.types;
-  if (selection.passes.empty()) selection.passes = config.settings.passes;
-  if (!run.sample) {
-    for (const ProblemSettings& problem : config.problems) selection.problems.push_back(&problem);
-    return selection;
+  const Settings& settings = config.settings;
+  Selection selection{own_or(run.types, settings.types),
+                      own_or(run.passes, settings.passes),
+                      own_or(run.variants, settings.variants),
+                      {}};
+  for (const ProblemSettings& problem : config.problems) {
+    const bool wanted = run.labels.empty() || std::ranges::find(run.labels, problem.label) != run.labels.end();
+    if (wanted) selection.problems.push_back(&problem);
   }
-  for (const std::size_t i : choose(config.problems, *run.sample)) selection.problems.push_back(&config.problems[i]);
+  if (run.sample) selection.problems = choose(selection.problems, *run.sample);
   return selection;
 }
 

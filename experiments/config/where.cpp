@@ -74,7 +74,7 @@ class Evaluator {
     if (!word.empty() && code == std::errc{} && end == word.data() + word.size()) return number;
     if (word == "tokens") return over_axes(&Axis::extent);
     if (word == "keys") return over_axes(&Axis::window);
-    const std::array<std::pair<std::string_view, int64_t>, 12> names{{{"layout", axis_.extent},
+    const std::array<std::pair<std::string_view, int64_t>, 13> names{{{"layout", axis_.extent},
                                                                       {"window", axis_.window},
                                                                       {"stride", axis_.stride},
                                                                       {"dilation", axis_.dilation},
@@ -85,6 +85,7 @@ class Evaluator {
                                                                       {"head_dim", problem_.head_dim},
                                                                       {"head_dim_v", problem_.head_dim_v},
                                                                       {"extra_tokens", problem_.extra_tokens},
+                                                                      {"relative_bias", problem_.relative_bias},
                                                                       {"rank", problem_.rank()}}};
     std::string known;
     for (const auto& [name, meaning] : names) {

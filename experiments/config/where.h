@@ -5,7 +5,8 @@
 //   product   = value {("*" | "/" | "%") value}        "/" is integer division, as div in the definitions
 //   value     = integer | name | "(" sum ")"
 //   name      = layout | window | stride | dilation | causal         one value per axis
-//             | batch | heads | heads_kv | head_dim | head_dim_v | extra_tokens | rank
+//             | batch | heads | heads_kv | head_dim | head_dim_v | extra_tokens | relative_bias
+//             | rank
 //             | tokens | keys                                      products of layout and of window over the axes
 #pragma once
 

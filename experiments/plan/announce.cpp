@@ -13,11 +13,13 @@ namespace nalab::plan {
 namespace {
 
 std::string verification_text(const PlannedRow& row) {
+  if (row.verified_queries == 0) return "nothing, which would take longer than the budget";
   std::string text = row.verified_queries == row.total_queries
                          ? "all queries"
                          : fmt::format("{} of {} queries", row.verified_queries, row.total_queries);
   if (const auto& sample = row.gradient_sample) {
     text += fmt::format(" and gradients of {} queries and {} keys", sample->queries, sample->keys);
+    if (row.problem.relative_bias) text += fmt::format(" and {} entries of the bias", sample->offsets);
   }
   return text;
 }
@@ -25,11 +27,9 @@ std::string verification_text(const PlannedRow& row) {
 /// "f32_fma q1x4x8_..., backward f32_fma q1x2x8_..., "
 std::string plan_text(const PlannedRow& row) {
   std::string text;
-  for (const auto* plan : {&row.forward, &row.backward}) {
-    if (!*plan) continue;
-    const bool is_tiled = (*plan)->has_tiling();
-    text += fmt::format("{}{}{}{}, ", plan == &row.backward ? "backward " : "", (*plan)->arithmetic_name(),
-                        is_tiled ? " " : "", (*plan)->tiling_text());
+  for (const nalab::Plan& plan : row.plans) {
+    text += fmt::format("{}{}{}{}, ", plan.pass() == Pass::backward ? "backward " : "", plan.arithmetic_name(),
+                        plan.has_tiling() ? " " : "", plan.tiling_text());
   }
   return text;
 }

@@ -34,18 +34,29 @@ double gradient_oracle_seconds(const Problem& problem) {
   return kOracleBackward * oracle_seconds(problem, problem.batch * problem.tokens() * problem.heads);
 }
 
-double gradient_sample_seconds(const Problem& problem, int64_t queries, int64_t keys, int64_t extra_tokens) {
-  // A key is attended to by about as many queries of each head as a query attends to keys.
+double oracle_pass_seconds(const Problem& problem, Pass pass) {
+  if (is_backward(pass)) return gradient_oracle_seconds(problem);
+  return oracle_seconds(problem, problem.batch * problem.tokens() * problem.heads);
+}
+
+double gradient_sample_seconds(const Problem& problem, const verification::GradientSample& sample) {
+  const auto seconds = [&](int64_t rows, int64_t tokens) {
+    return static_cast<double>(rows) * row_seconds(problem, tokens);
+  };
+  // A key is attended to by about as many queries of each head as a query attends to keys; of an entry of the bias each
+  // query has one key.
   const int64_t heads_per_kv = problem.heads / problem.heads_kv;
-  return kOracleBackward * (oracle_seconds(problem, queries) +
-                            static_cast<double>(keys) * row_seconds(problem, problem.keys_per_query() * heads_per_kv) +
-                            static_cast<double>(extra_tokens) * row_seconds(problem, problem.tokens() * heads_per_kv));
+  return kOracleBackward *
+         (oracle_seconds(problem, sample.queries) + seconds(sample.keys, problem.keys_per_query() * heads_per_kv) +
+          seconds(sample.extra_tokens, problem.tokens() * heads_per_kv) +
+          seconds(sample.offsets, problem.tokens() * problem.batch));
 }
 
 double call_seconds(const PlannedRow& row, int threads) {
   if (row.variant->is_oracle) {
-    const double forward = oracle_seconds(row.problem, row.total_queries);
-    return forward + (row.backward ? gradient_oracle_seconds(row.problem) : 0.0);
+    double seconds = 0;
+    for (const nalab::Plan& plan : row.plans) seconds += oracle_pass_seconds(row.problem, plan.pass());
+    return seconds;
   }
   return static_cast<double>(row.executed_flops) / (row.variant->expected_flops_per_second * threads);
 }

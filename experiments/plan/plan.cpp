@@ -14,42 +14,40 @@ namespace nalab::plan {
 
 namespace {
 
-std::vector<Pass> passes_of(config::RowPass pass) {
-  if (pass == config::RowPass::forward) return {Pass::forward};
-  return {Pass::forward, Pass::backward};
-}
-
 /// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
 int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   const Problem& p = row.problem;
-  const Pass pass = row.pass == config::RowPass::forward_backward ? Pass::backward : Pass::forward;
-  int64_t bytes = 12 * row.verified_queries * (p.head_dim_v + 1);
+  int64_t bytes = 0;
+  int64_t outputs = 0;
   int64_t gradients = 0;
-  for (const TensorInfo& info : tensors_of(p, pass)) {
+  for (const TensorInfo& info : tensors_of(p, config::passes_of(row.pass).back())) {
     bytes += size_of(info.type) * info.shape.elements();
+    if (info.role == Role::output) outputs += row.verified_queries * info.shape.dim;
     if (info.role == Role::gradient) gradients += info.shape.elements();
   }
   if (const auto& sample = row.gradient_sample) {
-    gradients = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v);
+    gradients = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v) +
+                sample->offsets;
   }
-  return bytes + 12 * gradients;
+  return bytes + 12 * (outputs + gradients);
 }
 
 /// The tiling that the settings ask of a variant. One without tiles has no choice, and self attention keeps its best:
 /// it is what others are compared with.
 std::string_view tiling_for(const Variant& variant, Pass pass, const config::Settings& settings) {
   if (variant.candidates == nullptr || variant.self_attention_only) return kBestTiling;
-  return pass == Pass::forward ? settings.tiling : settings.backward_tiling;
+  return is_backward(pass) ? settings.backward_tiling : settings.tiling;
 }
 
 /// Makes the plans of a row. Returns why one cannot be made; nullopt if all are.
 std::optional<std::string> add_plans(PlannedRow& row, const config::Settings& settings, const Resources& resources) {
-  for (const Pass pass : passes_of(row.pass)) {
+  for (const Pass pass : config::passes_of(row.pass)) {
     try {
-      (pass == Pass::forward ? row.forward : row.backward) = make_plan(
+      row.plans.push_back(make_plan(
           *row.variant, row.problem, pass,
-          {.arithmetic = resources.arithmetic, .tiling = tiling_for(*row.variant, pass, settings), .isa = row.isa});
+          {.arithmetic = resources.arithmetic, .tiling = tiling_for(*row.variant, pass, settings), .isa = row.isa}));
     } catch (const Error& error) {
+      row.plans.clear();
       return error.what();
     }
   }
@@ -67,7 +65,7 @@ std::optional<std::string> invalid(const Problem& problem) {
 }
 
 std::optional<std::string> unsupported(const PlannedRow& row) {
-  for (Pass pass : passes_of(row.pass)) {
+  for (const Pass pass : config::passes_of(row.pass)) {
     if (auto reason = row.variant->supports(row.problem, pass)) return reason;
   }
   return std::nullopt;
@@ -81,20 +79,27 @@ std::optional<std::string> too_much_memory(const PlannedRow& row, const Resource
                      bytes_text(resources.memory_bytes));
 }
 
+/// Whether the row computes gradients.
+bool has_gradients(const PlannedRow& row) { return is_backward(config::passes_of(row.pass).back()); }
+
 /// nullopt if all gradients are to be compared.
 std::optional<verification::GradientSample> choose_gradient_sample(const PlannedRow& row, const config::Verify& verify,
                                                                    int threads) {
   const Problem& p = row.problem;
-  if (row.pass == config::RowPass::forward || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
+  if (!has_gradients(row) || gradient_oracle_seconds(p) <= verify.budget_seconds) return std::nullopt;
   verification::GradientSample sample;
+  // The oracle of the operators on weights computes all gradients or none.
+  if (row.pass != config::RowPass::forward_backward) return sample;
   sample.queries = std::min(row.total_queries, verify.sampled_queries);
   sample.keys = std::min(p.batch * p.tokens() * p.heads_kv, verify.sampled_queries);
-  if (p.extra_tokens > 0) {
-    // All queries attend to an extra token: only as many as the budget allows, possibly none.
-    const double affordable = verify.budget_seconds * threads / gradient_sample_seconds(p, 0, 0, 1);
-    const int64_t most = std::min(p.batch * p.extra_tokens * p.heads_kv, verify.sampled_queries);
-    sample.extra_tokens = static_cast<int64_t>(std::min(affordable, static_cast<double>(most)));
-  }
+  // All queries count for an extra token, and for an entry of the bias: only as many as the budget allows, possibly
+  // none.
+  const auto affordable = [&](int64_t rows, const verification::GradientSample& one) {
+    const double most = verify.budget_seconds * threads / gradient_sample_seconds(p, one);
+    return static_cast<int64_t>(std::min(most, static_cast<double>(std::min(rows, verify.sampled_queries))));
+  };
+  if (p.extra_tokens > 0) sample.extra_tokens = affordable(p.batch * p.extra_tokens * p.heads_kv, {.extra_tokens = 1});
+  if (p.relative_bias) sample.offsets = affordable(p.heads * p.bias_entries(), {.offsets = 1});
   return sample;
 }
 
@@ -130,15 +135,15 @@ class Planner {
       : filter_(filter), pattern_(parse_filter(filter)), resources_(resources) {}
 
   void add_group(const config::Config& config, const config::Run& run, const config::ProblemSettings& given,
-                 ElementType type, config::RowPass pass) {
+                 ElementType type, config::RowPass pass, const std::vector<std::string>& variants) {
     const Problem problem = given.problem(type);
     Group group{{}, config.settings};
     group.settings.tiling = run.tiling.value_or(config.settings.tiling);
     group.settings.backward_tiling = run.backward_tiling.value_or(config.settings.backward_tiling);
-    for (const std::string& variant : config.settings.variants) {
+    for (const std::string& variant : variants) {
       PlannedRow row = make_row(problem, find_variant(variant), pass, group.settings, resources_);
       row.config = config.title.name;
-      row.label = row.problem.id() == problem.id() ? given.label : kSelfAttention;
+      row.label = row.problem.axes == problem.axes ? given.label : kSelfAttention;
       row.position = offered_;
       if (is_wanted(row.id, given.label)) group.rows.push_back(std::move(row));
     }
@@ -187,9 +192,9 @@ int64_t RunPlan::rows() const {
 std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass,
                    const config::Settings& settings) {
   std::string id = fmt::format("{}.{}.{}", problem.id(), variant.name, config::name(pass));
-  for (const Pass each : passes_of(pass)) {
+  for (const Pass each : config::passes_of(pass)) {
     if (const auto tiling = tiling_for(variant, each, settings); tiling != kBestTiling) {
-      id += fmt::format(".{}{}", each == Pass::backward ? "backward_" : "", tiling);
+      id += fmt::format(".{}{}", is_backward(each) ? "backward_" : "", tiling);
     }
   }
   return id;
@@ -200,6 +205,8 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
   PlannedRow row;
   const Problem self_attention = problem.self_attention();
   row.problem = variant.self_attention_only ? self_attention : problem;
+  const bool reads_bias = pass != config::RowPass::values && pass != config::RowPass::values_backward;
+  row.problem.relative_bias = row.problem.relative_bias && reads_bias;
   row.variant = &variant;
   row.pass = pass;
   row.isa = resources.isa;
@@ -213,8 +220,11 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
       oracle_seconds(row.problem, row.total_queries) / resources.threads <= settings.verify.budget_seconds;
   row.verified_queries = affordable ? row.total_queries : std::min(row.total_queries, settings.verify.sampled_queries);
   row.gradient_sample = choose_gradient_sample(row, settings.verify, resources.threads);
+  // Such a row has no output: its queries are those whose gradients are compared.
+  const bool only_gradients = has_gradients(row) && pass != config::RowPass::forward_backward;
+  if (only_gradients) row.verified_queries = row.gradient_sample ? 0 : row.total_queries;
   row.attended_pairs = row.problem.attended_pairs();
-  for (Pass each : passes_of(pass)) {
+  for (const Pass each : config::passes_of(pass)) {
     row.useful_flops += row.problem.useful_flops(each);
     row.tensor_bytes += row.problem.tensor_bytes(each);
   }
@@ -228,21 +238,19 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
 
   row.refusal = add_plans(row, settings, resources);
   if (row.refusal) return row;
-  for (const auto* plan : {&row.forward, &row.backward}) {
-    if (!*plan) continue;
-    row.executed_flops += (*plan)->executed_flops();
-    row.workspace_bytes = std::max(row.workspace_bytes, (*plan)->workspace_bytes(resources.threads));
+  for (const nalab::Plan& plan : row.plans) {
+    row.executed_flops += plan.executed_flops();
+    row.workspace_bytes = std::max(row.workspace_bytes, plan.workspace_bytes(resources.threads));
   }
   row.memory_bytes += row.workspace_bytes;
   row.refusal = too_much_memory(row, resources);
   if (row.refusal) return row;
 
-  row.seconds = oracle_seconds(row.problem, row.verified_queries) / resources.threads +
-                timing_seconds(settings.timing, call_seconds(row, resources.threads));
-  if (const auto& sample = row.gradient_sample) {
-    row.seconds +=
-        gradient_sample_seconds(row.problem, sample->queries, sample->keys, sample->extra_tokens) / resources.threads;
-  } else if (pass == config::RowPass::forward_backward) {
+  row.seconds = timing_seconds(settings.timing, call_seconds(row, resources.threads));
+  if (!only_gradients) row.seconds += oracle_seconds(row.problem, row.verified_queries) / resources.threads;
+  if (row.gradient_sample) {
+    row.seconds += gradient_sample_seconds(row.problem, *row.gradient_sample) / resources.threads;
+  } else if (has_gradients(row)) {
     row.seconds += gradient_oracle_seconds(row.problem);
   }
   return row;
@@ -257,7 +265,9 @@ RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::str
       const config::Selection selection = config::select(config, run);
       for (const config::ProblemSettings* problem : selection.problems) {
         for (const ElementType type : selection.types) {
-          for (const config::RowPass pass : selection.passes) planner.add_group(config, run, *problem, type, pass);
+          for (const config::RowPass pass : selection.passes) {
+            planner.add_group(config, run, *problem, type, pass, selection.variants);
+          }
         }
       }
     }

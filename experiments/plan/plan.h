@@ -24,12 +24,11 @@ struct PlannedRow {
   Problem problem;       ///< what is computed
   const Variant* variant = nullptr;
   config::RowPass pass = config::RowPass::forward;
-  Isa isa = Isa::baseline;              ///< limit on the instructions used
-  std::optional<std::string> refusal;   ///< why the row is not run; unset if it is
-  std::optional<nalab::Plan> forward;   ///< what is called; unset for a refused row
-  std::optional<nalab::Plan> backward;  ///< the same; unset for a row of the forward pass
+  Isa isa = Isa::baseline;             ///< limit on the instructions used
+  std::optional<std::string> refusal;  ///< why the row is not run; unset if it is
+  std::vector<nalab::Plan> plans;      ///< what is called, one after the other; empty for a refused row
 
-  int64_t total_queries = 0;     ///< rows of out
+  int64_t total_queries = 0;     ///< rows of out, or of attn
   int64_t verified_queries = 0;  ///< of those, how many are to be compared with the oracle; 0 for an invalid problem
   std::optional<verification::GradientSample> gradient_sample;  ///< set if not all gradients are to be compared
   int64_t attended_pairs =
@@ -77,9 +76,9 @@ inline constexpr const char* kSelfAttention = "self attention";
 std::string row_id(const Problem& problem, const Variant& variant, config::RowPass pass,
                    const config::Settings& settings);
 
-/// The row of a valid problem and a variant, refused if the variant does not support it or if the machine has too
-/// little memory for it. A variant of self attention gets the problem's counterpart, which may break rules of its own:
-/// then the row is refused for them.
+/// The row of a valid problem and a variant; a pass that reads no bias has the problem without one. Refused if the
+/// variant does not support it or if the machine has too little memory for it. A variant of self attention gets the
+/// problem's counterpart, which may break rules of its own: then the row is refused for them.
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
                     const config::Settings& settings, const Resources& resources);
 

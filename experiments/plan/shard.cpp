@@ -21,12 +21,12 @@ constexpr double kFlopsPerSecond = 10e9;
 /// What a row costs, on any machine. FLOPs that a variant executes and memory that it needs are left out: they may
 /// depend on caches and threads.
 double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
-  const bool both = row.pass == config::RowPass::forward_backward;
   if (row.useful_flops == 0) return 0;  // an invalid problem
-  if (row.variant->supports(row.problem, Pass::forward)) return 0;
-  if (both && row.variant->supports(row.problem, Pass::backward)) return 0;
-  double oracle = oracle_seconds(row.problem, row.total_queries);
-  if (both) oracle += gradient_oracle_seconds(row.problem);
+  double oracle = 0;
+  for (const Pass pass : config::passes_of(row.pass)) {
+    if (row.variant->supports(row.problem, pass)) return 0;
+    oracle += oracle_pass_seconds(row.problem, pass);
+  }
   const double call = row.variant->is_oracle ? oracle : static_cast<double>(row.useful_flops) / kFlopsPerSecond;
   return std::min(oracle, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
 }

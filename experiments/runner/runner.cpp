@@ -33,17 +33,14 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   r.config = row.config;
   r.label = row.label;
   r.baseline = row.baseline;
+  r.pass = config::name(row.pass);
   store::describe(row.problem, r);
   r.variant = row.variant->name;
-  r.pass = config::name(row.pass);
   r.isa = name(row.isa);
-  if (row.forward) {
-    r.arithmetic = row.forward->arithmetic_name();
-    r.tiling = row.forward->tiling_text();
-  }
-  if (row.backward) {
-    r.backward_arithmetic = row.backward->arithmetic_name();
-    r.backward_tiling = row.backward->tiling_text();
+  for (const nalab::Plan& plan : row.plans) {
+    const bool is_second = plan.pass() == Pass::backward;
+    (is_second ? r.backward_arithmetic : r.arithmetic) = plan.arithmetic_name();
+    (is_second ? r.backward_tiling : r.tiling) = plan.tiling_text();
   }
   r.threads = threads;
   r.status = row.refusal ? kRefused : kDone;
@@ -96,24 +93,51 @@ class GroupRun {
     finished_[i].row.samples.clear();
   }
 
+  /// A problem whose tensors serve all rows that are to run: they differ at most in the bias, which self attention
+  /// lacks and ignores.
+  const Problem& problem_of_tensors() const {
+    const std::vector<std::size_t> rows = still_good();
+    const auto with_bias =
+        std::ranges::find_if(rows, [this](std::size_t i) { return group_.rows[i].problem.relative_bias; });
+    return group_.rows[with_bias == rows.end() ? rows.front() : *with_bias].problem;
+  }
+
   void allocate() {
     int64_t workspace = 0;
     for (const std::size_t i : still_good()) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
-    const plan::PlannedRow& any = group_.rows.front();
-    tensors_ = std::make_unique<GroupTensors>(any.problem, any.pass, group_.settings.seed, workers_);
-    verifier_ = std::make_unique<verification::Verifier>(tensors_->all(), workers_);
+    const config::RowPass pass = group_.rows.front().pass;
+    tensors_ = std::make_unique<GroupTensors>(problem_of_tensors(), pass, group_.settings.seed, workers_);
+    verifier_ = std::make_unique<verification::Verifier>(tensors_->all(), config::passes_of(pass).back(), workers_);
     workspace_ = AlignedBuffer<std::byte>(workspace);
     execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
   }
 
   void compute(const plan::PlannedRow& row) {
-    row.variant->forward(*row.forward, tensors_->inputs(), tensors_->outputs(), execution_);
-    if (!row.backward) return;
-    row.variant->backward(*row.backward, tensors_->inputs(), tensors_->saved(), tensors_->gradients(), execution_);
+    for (const nalab::Plan& plan : row.plans) compute(plan);
+  }
+
+  void compute(const nalab::Plan& plan) {
+    const Variant& variant = plan.variant();
+    const GroupTensors& t = *tensors_;
+    switch (plan.pass()) {
+      case Pass::forward:
+        return variant.forward(plan, t.inputs(), t.outputs(), execution_);
+      case Pass::backward:
+        return variant.backward(plan, t.inputs(), t.saved(), t.gradients(), execution_);
+      case Pass::weights:
+        return variant.split->weights(plan, t.inputs(), t.attn(), execution_);
+      case Pass::weights_backward:
+        return variant.split->weights_backward(plan, t.inputs(), t.dattn(), t.gradients(), execution_);
+      case Pass::values:
+        return variant.split->values(plan, t.attn(), t.inputs(), t.outputs().out, execution_);
+      case Pass::values_backward:
+        return variant.split->values_backward(plan, t.attn(), t.inputs(), t.saved().dout, t.dattn(), t.gradients(),
+                                              execution_);
+    }
   }
 
   /// The packing of a row's forward call.
-  void pack(const plan::PlannedRow& row) { row.variant->pack(*row.forward, tensors_->inputs(), execution_); }
+  void pack(const plan::PlannedRow& row) { row.variant->pack(row.plans.front(), tensors_->inputs(), execution_); }
 
   /// Makes the row's call, or a part of it. Returns false if it threw; the row then has its final status.
   bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
@@ -145,7 +169,7 @@ class GroupRun {
     const config::TensorStorage storage = group_.settings.store.tensors;
     if (storage == config::TensorStorage::all ||
         (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes)) {
-      finished.tensors = tensors_->stored();
+      finished.tensors = tensors_->stored(row.problem);
     }
     if (!result.ok()) end(i, kFailed, result.failure());
   }

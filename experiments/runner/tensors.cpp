@@ -60,20 +60,25 @@ std::size_t stream_number(std::string_view name) {
   return static_cast<std::size_t>(std::ranges::find(kNames, name) - kNames.begin());
 }
 
-TensorSet tensors_for(const Problem& problem, config::RowPass pass) {
-  return {problem, pass == config::RowPass::forward ? Pass::forward : Pass::backward};
+/// What the seed of a problem's inputs depends on. A bias would change those of all other tensors.
+std::string seed_text(const Problem& problem) {
+  Problem self_attention = problem.self_attention();
+  self_attention.relative_bias = false;
+  return self_attention.id();
 }
 
 }  // namespace
 
 GroupTensors::GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers)
-    : problem_(problem),
-      tensors_(tensors_for(problem, pass)),
+    : pass_(config::passes_of(pass).back()),
+      tensors_(problem, pass_),
       inputs_(tensors_.inputs()),
       outputs_(tensors_.outputs()),
       saved_(tensors_.saved()),
-      gradients_(tensors_.gradients()) {
-  const uint64_t problem_seed = mix(static_cast<uint64_t>(seed)) ^ hash(problem.self_attention().id());
+      gradients_(tensors_.gradients()),
+      attn_(tensors_.view("attn")),
+      dattn_(tensors_.view("dattn")) {
+  const uint64_t problem_seed = mix(static_cast<uint64_t>(seed)) ^ hash(seed_text(problem));
   for (auto& [info, tensor] : tensors_.entries()) {
     if (info.is_result()) continue;
     const uint64_t stream = mix(problem_seed + stream_number(info.name));
@@ -87,10 +92,10 @@ void GroupTensors::poison(Workers& workers) {
   }
 }
 
-std::vector<store::StoredTensor> GroupTensors::stored() const {
+std::vector<store::StoredTensor> GroupTensors::stored(const Problem& problem) const {
   std::vector<store::StoredTensor> kept;
-  for (const auto& [info, tensor] : tensors_.entries()) {
-    kept.push_back({std::string(info.name), info.extents(problem_), to_floats(tensor)});
+  for (const TensorInfo& info : tensors_of(problem, pass_)) {
+    kept.push_back({std::string(info.name), info.extents(problem), to_floats(*tensors_.find(info.name))});
   }
   return kept;
 }

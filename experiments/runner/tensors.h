@@ -12,9 +12,9 @@
 
 namespace nalab::runner {
 
-/// Inputs drawn from the standard normal distribution, and room for results, of the problem's element type (lse: f32).
-/// The inputs depend only on the seed and on the problem's self attention: a problem and its baseline have the same
-/// inputs, with any number of workers.
+/// Inputs drawn from the standard normal distribution, and room for results, of the element types of the list of
+/// tensors. The inputs depend only on the seed and on the problem's self attention without a bias: a problem, the same
+/// with a bias and their baseline have the same inputs, in every pass and with any number of workers.
 class GroupTensors {
  public:
   /// Throws std::bad_alloc if allocation fails.
@@ -25,21 +25,24 @@ class GroupTensors {
   const Outputs& outputs() const { return outputs_; }
   const SavedForBackward& saved() const { return saved_; }
   const Gradients& gradients() const { return gradients_; }
+  const TensorView& attn() const { return attn_; }
+  const TensorView& dattn() const { return dattn_; }
   const TensorSet& all() const { return tensors_; }
 
   /// Fills all results with NaN, so that elements that a variant does not write are found.
   void poison(Workers& workers);
 
-  /// Inputs and results as float32, as a results file stores them.
-  std::vector<store::StoredTensor> stored() const;
+  /// Inputs and results of one of the problems that have these tensors as float32, as a results file stores them.
+  std::vector<store::StoredTensor> stored(const Problem& problem) const;
 
  private:
-  Problem problem_;
+  Pass pass_;  ///< the last of the row's passes, which has the tensors of all
   TensorSet tensors_;
   const Inputs inputs_;
   const Outputs outputs_;
   const SavedForBackward saved_;
   const Gradients gradients_;
+  const TensorView attn_, dattn_;
 };
 
 }  // namespace nalab::runner

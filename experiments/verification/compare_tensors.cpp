@@ -37,8 +37,6 @@ WorstError VerificationResult::worst_max() const { return worst(tensors, &Compar
 
 VerificationResult compare_tensors(const Problem& problem, Pass pass, const Expected& expected,
                                    const ComputedTensor& computed, double factor) {
-  const auto dv = expected.tensors.find("dv");
-  const double max_abs_dv = dv == expected.tensors.end() ? 0 : max_abs(dv->second->values);
   VerificationResult result;
   result.verified_queries = expected.queries;
   for (const TensorInfo& info : tensors_of(problem, pass)) {
@@ -52,9 +50,10 @@ VerificationResult compare_tensors(const Problem& problem, Pass pass, const Expe
     const bool gradient = info.role == Role::gradient;
     const Tolerance bound =
         tolerance(problem.type, gradient ? TensorKind::gradient : TensorKind::output, expected.max_abs_score);
-    result.tensors.push_back({std::string(info.name), compare(computed(info, tensor.rows), tensor.values,
-                                                              {factor * bound.frobenius, factor * bound.max_abs},
-                                                              gradient ? max_abs_dv : expected.max_abs_v)});
+    result.tensors.push_back(
+        {std::string(info.name),
+         compare(computed(info, tensor.rows), tensor.values, {factor * bound.frobenius, factor * bound.max_abs},
+                 gradient ? expected.gradient_scale : expected.output_scale)});
   }
   return result;
 }

@@ -50,6 +50,13 @@ double max_abs(const ConstTensorView& view) {
   });
 }
 
+/// Where the outputs of queries are; unset if they are all that there are.
+std::optional<std::vector<TensorRow>> rows_to_compare(const Problem& problem,
+                                                      const std::vector<reference::Query>& queries) {
+  if (std::ssize(queries) == problem.batch * problem.tokens() * problem.heads) return std::nullopt;
+  return rows_of(queries);
+}
+
 void set_all(reference::NamedResults results, const std::optional<std::vector<TensorRow>>& rows, Expected& expected) {
   for (auto& [name, values] : results) expected.set(name, {rows, std::move(values)});
 }
@@ -57,6 +64,7 @@ void set_all(reference::NamedResults results, const std::optional<std::vector<Te
 }  // namespace
 
 void Expected::set(std::string_view name, ExpectedTensor tensor) {
+  if (name == "dv") gradient_scale = max_abs(tensor.values);
   tensors[std::string(name)] = std::make_shared<const ExpectedTensor>(std::move(tensor));
 }
 
@@ -77,13 +85,12 @@ reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
 Expected ask_oracle(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout, const Sample& sample,
                     Workers& workers) {
   Expected expected;
-  expected.max_abs_v = std::max(max_abs(inputs.v), max_abs(inputs.extra_v));
+  expected.output_scale = std::max(max_abs(inputs.v), max_abs(inputs.extra_v));
   const auto queries = choose_queries(problem, sample.queries, sample.seed);
   reference::Forward forward = oracle_forward(problem, inputs, queries, workers);
   expected.max_abs_score = forward.max_abs_score;
   expected.queries = std::ssize(queries);
-  const bool all = expected.queries == problem.batch * problem.tokens() * problem.heads;
-  set_all(by_name(std::move(forward)), all ? std::nullopt : std::optional(rows_of(queries)), expected);
+  set_all(by_name(std::move(forward)), rows_to_compare(problem, queries), expected);
   if (!dout.present()) return expected;
   if (!sample.gradients) {
     set_all(by_name(reference::backward(problem, inputs, dout)), std::nullopt, expected);
@@ -114,6 +121,51 @@ void add_sampled_keys(const Problem& problem, const Inputs& inputs, const SavedF
   add(choose_keys(problem, sample.gradients->keys, sample.seed), false);
   const auto extra = choose_extra_tokens(problem, sample.gradients->extra_tokens, sample.seed);
   if (!extra.empty()) add(extra, true);
+  if (!problem.relative_bias) return;
+  const auto offsets = choose_offsets(problem, sample.gradients->offsets, sample.seed);
+  if (offsets.empty()) return;
+  std::vector<double> drpb;
+  for (const auto& part : in_parts<std::vector<double>>(offsets, workers, [&](const auto& some) {
+         return reference::backward_bias(problem, inputs, saved, some);
+       })) {
+    append(drpb, part);
+  }
+  expected.set("drpb", {rows_of(offsets), std::move(drpb)});
+}
+
+Expected ask_split_oracle(const Problem& problem, Pass pass, const TensorSet& tensors, const Sample& sample,
+                          Workers& workers) {
+  const Inputs inputs = tensors.inputs();
+  const auto view = [&](const char* name) -> ConstTensorView {
+    const Tensor* tensor = tensors.find(name);
+    return tensor == nullptr ? ConstTensorView{} : tensor->view();
+  };
+  Expected expected;
+  const bool of_weights = pass == Pass::weights || pass == Pass::weights_backward;
+  expected.output_scale = of_weights ? std::max(max_abs(inputs.k), max_abs(inputs.extra_k))
+                                     : std::max(max_abs(inputs.v), max_abs(inputs.extra_v));
+  if (is_backward(pass)) {
+    if (sample.gradients) return expected;
+    expected.queries = problem.batch * problem.tokens() * problem.heads;
+    if (of_weights) {
+      expected.gradient_scale = max_abs(view("dattn"));
+      set_all(by_name(reference::weights_backward(problem, inputs, view("dattn"))), std::nullopt, expected);
+    } else {
+      set_all(by_name(reference::values_backward(problem, view("attn"), inputs, view("dout"))), std::nullopt, expected);
+    }
+    return expected;
+  }
+  const auto queries = choose_queries(problem, sample.queries, sample.seed);
+  std::vector<double> output;
+  for (const auto& part : in_parts<std::vector<double>>(queries, workers, [&](const auto& some) {
+         return of_weights ? reference::weights(problem, inputs, some)
+                           : reference::values(problem, view("attn"), inputs, some);
+       })) {
+    append(output, part);
+  }
+  expected.queries = std::ssize(queries);
+  expected.set(of_weights ? "attn" : "out", {rows_to_compare(problem, queries), std::move(output)});
+  return expected;
 }
 
 }  // namespace nalab::verification

@@ -9,6 +9,7 @@
 
 #include "core/kernels/reference.h"
 #include "core/parallel.h"
+#include "core/tensor_set.h"
 #include "core/tensors.h"
 #include "experiments/verification/sample.h"
 #include "experiments/verification/tensor_rows.h"
@@ -26,9 +27,12 @@ struct Expected {
   std::map<std::string, std::shared_ptr<const ExpectedTensor>, std::less<>> tensors;  ///< by name
   int64_t queries = 0;                                                                ///< rows of out that are compared
   double max_abs_score = 0;  ///< greatest finite |scaled score|: bounds grow with it
-  double max_abs_v = 0;      ///< greatest finite |v|, extra tokens included: what out is made of
+  /// Greatest finite |v|, for attn |k|, extra tokens included: what outputs are made of.
+  double output_scale = 0;
+  /// Greatest finite |dv|, without dv |dattn|: what gradients are held against if they are zero.
+  double gradient_scale = 0;
 
-  /// Sets what is expected of a tensor.
+  /// Sets what is expected of a tensor; dv is the gradients' scale.
   void set(std::string_view name, ExpectedTensor tensor);
 };
 
@@ -44,8 +48,13 @@ reference::Forward oracle_forward(const Problem& problem, const Inputs& inputs,
 Expected ask_oracle(const Problem& problem, const Inputs& inputs, const ConstTensorView& dout, const Sample& sample,
                     Workers& workers);
 
-/// Adds the gradients of sampled keys and values. The oracle makes them from the computed out and lse, which have to be
-/// verified on their own.
+/// The results of an operator on weights, from its inputs in the tensors: outputs of sampled queries; all gradients, or
+/// none of them if only a sample is asked for.
+Expected ask_split_oracle(const Problem& problem, Pass pass, const TensorSet& tensors, const Sample& sample,
+                          Workers& workers);
+
+/// Adds the gradients of sampled keys and values, and of sampled entries of the bias. The oracle makes them from the
+/// computed out and lse, which have to be verified on their own.
 void add_sampled_keys(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Sample& sample,
                       Workers& workers, Expected& expected);
 

@@ -77,6 +77,14 @@ std::vector<reference::Key> choose_extra_tokens(const Problem& problem, int64_t 
   return keys;
 }
 
+std::vector<reference::Offset> choose_offsets(const Problem& problem, int64_t count, int64_t seed) {
+  std::vector<reference::Offset> offsets;
+  if (count == 0) return offsets;
+  // The table of a head stands where other tensors have a batch entry.
+  for (const auto& [head, index, only] : choose_rows(rpb_shape(problem), count, seed)) offsets.push_back({head, index});
+  return offsets;
+}
+
 std::vector<TensorRow> rows_of(const std::vector<reference::Query>& queries) {
   std::vector<TensorRow> rows;
   for (const reference::Query& query : queries) rows.push_back({query.batch, query.token, query.head});
@@ -86,6 +94,12 @@ std::vector<TensorRow> rows_of(const std::vector<reference::Query>& queries) {
 std::vector<TensorRow> rows_of(const std::vector<reference::Key>& keys) {
   std::vector<TensorRow> rows;
   for (const reference::Key& key : keys) rows.push_back({key.batch, key.token, key.head_kv});
+  return rows;
+}
+
+std::vector<TensorRow> rows_of(const std::vector<reference::Offset>& offsets) {
+  std::vector<TensorRow> rows;
+  for (const reference::Offset& offset : offsets) rows.push_back({offset.head, offset.index, 0});
   return rows;
 }
 

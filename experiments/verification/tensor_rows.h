@@ -29,9 +29,13 @@ std::vector<reference::Key> choose_keys(const Problem& problem, int64_t count, i
 /// As choose_queries, of the tensor extra_k; none for a count of 0.
 std::vector<reference::Key> choose_extra_tokens(const Problem& problem, int64_t count, int64_t seed);
 
-/// Where the results of queries or keys are in their tensors.
+/// As choose_queries, entries of the tensor rpb; none for a count of 0.
+std::vector<reference::Offset> choose_offsets(const Problem& problem, int64_t count, int64_t seed);
+
+/// Where the results of queries, keys or entries of rpb are in their tensors.
 std::vector<TensorRow> rows_of(const std::vector<reference::Query>& queries);
 std::vector<TensorRow> rows_of(const std::vector<reference::Key>& keys);
+std::vector<TensorRow> rows_of(const std::vector<reference::Offset>& offsets);
 
 /// The elements of those rows, one row after the other, as float.
 std::vector<float> gather(const Tensor& tensor, const std::vector<TensorRow>& rows);

@@ -16,8 +16,9 @@ namespace nalab::verification {
 /// but sampled keys with what the oracle computes from the out and lse at hand.
 class Verifier {
  public:
-  /// tensors: inputs and outputs, for the backward pass dout and gradients as well. They must outlive the verifier.
-  Verifier(const TensorSet& tensors, Workers& workers) : tensors_(tensors), workers_(workers) {}
+  /// The tensors of a pass, which must outlive the verifier. Those of the backward pass of attention have the results
+  /// of its forward pass too.
+  Verifier(const TensorSet& tensors, Pass pass, Workers& workers) : tensors_(tensors), pass_(pass), workers_(workers) {}
 
   /// Compares the results that are in the tensors now. The problem has tensors of these shapes; the sample must be the
   /// same for the same problem.
@@ -25,6 +26,7 @@ class Verifier {
 
  private:
   const TensorSet& tensors_;
+  const Pass pass_;
   Workers& workers_;
   std::map<std::string, Expected> by_problem_;
 };

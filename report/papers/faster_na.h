@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "report/format.h"
 #include "report/papers/lookup.h"
 #include "report/table.h"
 #include "store/schema.h"
@@ -37,7 +38,7 @@ struct Group {
   std::string pass, type;
 
   std::string rank_text() const { return fmt::format("{}-D", rank); }
-  std::string pass_text() const { return pass == "forward" ? "forward" : "forward + backward"; }
+  std::string pass_text() const { return report::pass_text(pass); }
   /// The paper has no bf16: its other type of 16 bits stands beside it.
   std::string published_type() const { return type == "f32" ? "fp32" : "fp16"; }
 };

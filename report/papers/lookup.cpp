@@ -36,8 +36,8 @@ std::set<std::string> configs_of(const store::Results& results, const std::strin
 
 bool Case::is_of(const store::Row& row) const {
   const std::vector<int64_t> none(layout.size(), 1);
-  return row.batch == 1 && row.extra_tokens == 0 && row.heads_kv == row.heads && row.head_dim == head_dim &&
-         row.head_dim_v == head_dim && parse_extents("layout", row.layout) == layout &&
+  return row.batch == 1 && row.extra_tokens == 0 && row.relative_bias == 0 && row.heads_kv == row.heads &&
+         row.head_dim == head_dim && row.head_dim_v == head_dim && parse_extents("layout", row.layout) == layout &&
          parse_extents("window", row.window) == window && parse_extents("stride", row.stride) == stride &&
          parse_extents("dilation", row.dilation) == (dilation.empty() ? none : dilation) &&
          is_everywhere(0, "causal", row.causal);

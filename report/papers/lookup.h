@@ -16,7 +16,7 @@ namespace nalab::report {
 /// Names of the configurations that say that they reproduce a published table.
 std::set<std::string> configs_of(const store::Results& results, const std::string& table);
 
-/// A problem as publications give it. Batch 1, no extra tokens, no causal axis; any number of heads.
+/// A problem as publications give it. Batch 1, no extra tokens, no bias, no causal axis; any number of heads.
 struct Case {
   std::vector<int64_t> layout, window, stride;
   std::vector<int64_t> dilation = {};  ///< empty: none

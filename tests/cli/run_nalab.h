@@ -35,5 +35,7 @@ inline Outcome run_nalab(const TemporaryFolder& folder, const std::vector<std::s
 }
 
 inline const std::string kSmallCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5";
+/// Cases with a relative positional bias.
+inline const std::string kBiasCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/rpb.h5";
 
 }  // namespace nalab

@@ -90,6 +90,21 @@ TEST(Sim, OptionsReachTheSimulator) {
   EXPECT_EQ(flattened.at("tiles_visited_worst"), 17);  // whole rows, where boxes of the layout need 9
 }
 
+TEST(Sim, ABiasChangesNothing) {
+  const std::string base = "--layout 64x64 --window 9 --q-tile 8 --kv-tile 8";
+  Json with = sim_json(base + " --relative-bias"), without = sim_json(base);
+  EXPECT_EQ(with.at("relative_bias"), true);
+  EXPECT_EQ(without.at("relative_bias"), false);
+  with.erase("relative_bias");
+  without.erase("relative_bias");
+  EXPECT_EQ(with, without);
+  EXPECT_THAT(sim(base + " --relative-bias").out,
+              HasSubstr("\nrelative bias      yes, which changes no tile and no cost\n"));
+  EXPECT_THAT(sim(base).out, testing::Not(HasSubstr("bias")));
+  const Outcome sweep = sim("--layout 64x64 --sweep window --relative-bias");
+  EXPECT_EQ(sweep.exit_code, 0) << sweep.err;
+}
+
 TEST(Sim, SweepsStrides) {
   const Json json = sim_json(kHunyuan + " --sweep stride");
   EXPECT_FALSE(json.contains("stride"));

@@ -210,6 +210,31 @@ TEST(CosmosPredict2, AStackWithoutOneOfItsPatternsIsNotMeasured) {
   EXPECT_THAT(section.claims[0].why_not, HasSubstr("local_77: fused was not run: needs 99 GB, the machine has 8 GB"));
 }
 
+TEST(Papers, TakeNoRowWithABiasForOneWithout) {
+  // Dense has no bias beside rows that have one.
+  const auto give_bias = [](store::Results results) {
+    for (store::Row& row : results.rows) row.relative_bias = row.variant == "dense" ? 0 : 1;
+    return results;
+  };
+  for (const auto sections : {generalized_na_sections, end_to_end_sections}) {
+    for (const Section& section : sections(give_bias(use_cases("gna_op_level")), {})) {
+      for (const Claim& claim : section.claims) EXPECT_FALSE(claim.ours.has_value()) << claim.statement;
+    }
+  }
+  for (const Section& section : profiler_sections(give_bias(use_cases("natten_profiler")), {})) {
+    for (const Claim& claim : section.claims) EXPECT_FALSE(claim.ours.has_value()) << claim.statement;
+  }
+  for (const Section& section : cosmos_predict2_sections(give_bias(cosmos(true)), {})) {
+    for (const Claim& claim : section.claims) EXPECT_FALSE(claim.ours.has_value()) << claim.statement;
+  }
+  store::Results sweep = with_config("fna_small", "faster_na");
+  add_sweep(sweep, {"64x64", "3x3", "1x1", "1x1"}, 4, 2, 1, 8);
+  ASSERT_FALSE(faster_na_sections(sweep, {}).empty());
+  for (const Section& section : faster_na_sections(give_bias(sweep), {})) {
+    for (const Claim& claim : section.claims) EXPECT_FALSE(claim.ours.has_value()) << claim.statement;
+  }
+}
+
 TEST(Papers, HaveNothingToSayOfOtherResults) {
   for (const auto sections : {faster_na_sections, generalized_na_sections, end_to_end_sections, profiler_sections,
                               cosmos_predict2_sections}) {

@@ -129,6 +129,41 @@ TEST(SpeedupPlots, RooflineHasUsefulAndExecutedRates) {
   EXPECT_THAT(ys(plot.series[4]), ElementsAre(3, 4, 5));
 }
 
+TEST(SpeedupPlots, EachPassHasItsRoofline) {
+  store::Results results = only_dense();
+  results.environment.copy_bandwidth = 10e9;
+  for (const char* pass : {"weights", "values_backward", "forward"}) {
+    for (const int window : {3, 4, 5}) {
+      store::Row& row = results.rows.emplace_back(sample_row("A", window, "naive", "f32", {0.001}));
+      row.pass = pass;
+      row.tensor_bytes = 1'000'000;
+    }
+  }
+  std::vector<std::string> titles;
+  for (const Plot& plot : plots_of(results)) {
+    if (plot.name.find("roofline") != std::string::npos) titles.push_back(plot.name + ": " + plot.title);
+  }
+  EXPECT_THAT(titles, ElementsAre("small_case_roofline_weights: Roofline, weights",
+                                  "small_case_roofline_values_backward: Roofline, values, backward",
+                                  "small_case_roofline_forward: Roofline, forward"));
+}
+
+TEST(SpeedupPlots, WindowsWithAndWithoutABiasMakeTwoCurves) {
+  store::Results results = only_dense();
+  for (const int bias : {0, 1}) {
+    for (const int window : {3, 4, 5}) {
+      store::Row& row = results.rows.emplace_back(sample_row("A", window, "naive", "f32", {0.001 * (window + bias)}));
+      row.relative_bias = bias;
+      if (bias == 1) row.problem += "_rpb";
+    }
+  }
+  const std::vector<Plot> plots = plots_of(results);
+  EXPECT_THAT(names_of(plots), ElementsAre("small_case_speedup_f32_forward", "small_case_window_f32_forward_1",
+                                           "small_case_window_f32_forward_2"));
+  EXPECT_THAT(plots[0].categories, testing::Contains("A, window 3x3, bias yes"));
+  EXPECT_THAT(ys(plots[2].series.at(0)), ElementsAre(1, 0.004 / 0.005, 0.004 / 0.006));
+}
+
 TEST(SpeedupPlots, HistogramsTakeThirtyProblems) {
   store::Results results = only_dense();
   for (int i = 0; i < 30; ++i) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "report/figures.h"
+#include "report/format.h"
 #include "report/modules.h"
 #include "tests/report/sample_results.h"
 
@@ -140,6 +141,46 @@ TEST(Speedup, PeakOfTwoArithmeticsIsThatOfTheirTimesTogether) {
   EXPECT_NEAR(peak_of(environment, row), 7 / (2 / 300e9 + 5 / 100e9), 1);
   row.backward_arithmetic = "unknown";
   EXPECT_EQ(peak_of(environment, row), 0);
+}
+
+TEST(Speedup, RowsWithABiasStandApart) {
+  store::Results results = sample_results();
+  EXPECT_EQ(tables_of(results, {})[0].caption.at(2).find("bias"), std::string::npos) << "not named where none has one";
+  store::Row with_bias = sample_row("A_1", 3, "naive", "f32", {0.00035, 0.00035, 0.00035});
+  with_bias.problem += "_rpb";
+  with_bias.relative_bias = 1;
+  results.rows.push_back(with_bias);
+  const auto tables = tables_of(results, {});
+  // problem, window, bias, type, dense ms, naive ms, naive speedup, ...
+  EXPECT_EQ(tables[0].columns.at(2).heading, "bias");
+  ASSERT_EQ(tables[0].rows.size(), 4u);
+  EXPECT_EQ(texts(tables[0], 0)[2], "no");
+  EXPECT_THAT(texts(tables[0], 3),
+              testing::ElementsAre("A_1", "3x3", "yes", "f32", "3.500", "0.3500", "10.0x",
+                                   "not run: fused was not asked for, or the run ended before it", "-"));
+
+  for (store::Row& row : results.rows) row.relative_bias = 1;
+  const auto all = tables_of(results, {});
+  const auto names_bias = [](const std::string& sentence) { return sentence.find("bias yes") != std::string::npos; };
+  EXPECT_TRUE(std::ranges::any_of(all[0].caption, names_bias));
+}
+
+TEST(Speedup, PassesAreCalledByTheirNames) {
+  EXPECT_EQ(pass_text("forward"), "forward");
+  EXPECT_EQ(pass_text("forward_backward"), "forward + backward");
+  EXPECT_EQ(pass_text("weights"), "weights");
+  EXPECT_EQ(pass_text("weights_backward"), "weights, backward");
+  EXPECT_EQ(pass_text("values_backward"), "values, backward");
+  store::Results results = sample_results();
+  store::Row weights = sample_row("A_1", 3, "naive", "f32", {0.00035, 0.00035, 0.00035});
+  weights.pass = "weights";
+  results.rows.push_back(weights);
+  const auto tables = tables_of(results, {});
+  ASSERT_EQ(tables[0].rows.size(), 4u);
+  // problem, window, type, pass, dense ms, naive ms, naive speedup, ...
+  EXPECT_EQ(texts(tables[0], 3)[3], "weights");
+  EXPECT_EQ(texts(tables[0], 3)[5], "0.3500");
+  EXPECT_EQ(texts(tables[0], 3)[6], "n/a: dense, the baseline, is not in the results of this pass");
 }
 
 TEST(Speedup, EachConfigHasItsTables) {

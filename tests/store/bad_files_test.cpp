@@ -35,14 +35,14 @@ struct Draft {
     hid_t type = H5T_IEEE_F32LE;
   };
   std::map<std::string, Tensor> tensors{
-      {"q", {{2, 6, 5, 4, 3}}},    {"k", {{2, 6, 5, 2, 3}}},    {"v", {{2, 6, 5, 2, 7}}},
-      {"extra_k", {{2, 3, 2, 3}}}, {"extra_v", {{2, 3, 2, 7}}}, {"dout", {{2, 6, 5, 4, 7}}},
+      {"q", {{2, 6, 5, 4, 3}}},    {"k", {{2, 6, 5, 2, 3}}},    {"v", {{2, 6, 5, 2, 7}}}, {"extra_k", {{2, 3, 2, 3}}},
+      {"extra_v", {{2, 3, 2, 7}}}, {"dout", {{2, 6, 5, 4, 7}}}, {"rpb", {{4, 5, 3}}},
   };
   std::map<std::string, Tensor> expected{
       {"out", {{2, 6, 5, 4, 7}}},   {"lse", {{2, 6, 5, 4}, H5T_IEEE_F64LE}},
       {"dq", {{2, 6, 5, 4, 3}}},    {"dk", {{2, 6, 5, 2, 3}}},
       {"dv", {{2, 6, 5, 2, 7}}},    {"dextra_k", {{2, 3, 2, 3}}},
-      {"dextra_v", {{2, 3, 2, 7}}},
+      {"dextra_v", {{2, 3, 2, 7}}}, {"drpb", {{4, 5, 3}}},
   };
   std::map<std::string, Attribute> attributes{
       {"window", {{2}, H5T_STD_I64LE, {3, 2}}},   {"stride", {{2}, H5T_STD_I64LE, {2, 1}}},
@@ -146,6 +146,28 @@ const std::vector<BadCase> kBadCases{
      "group c: tensor extra_v has shape [2, 4, 2, 7], must be [2, 3, 2, 7]"},
     {"dout_of_qs_shape", shape("dout", {2, 6, 5, 4, 3}),
      "group c: tensor dout has shape [2, 6, 5, 4, 3], must be [2, 6, 5, 4, 7]"},
+    {"rpb_of_kv_heads", shape("rpb", {2, 5, 3}),
+     "group c: tensor rpb has shape [2, 5, 3], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_of_the_window", shape("rpb", {4, 3, 2}),
+     "group c: tensor rpb has shape [4, 3, 2], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_of_another_order", shape("rpb", {4, 3, 5}),
+     "group c: tensor rpb has shape [4, 3, 5], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_in_one", shape("rpb", {4, 15}),
+     "group c: tensor rpb has shape [4, 15], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_with_batch", shape("rpb", {2, 4, 5, 3}),
+     "group c: tensor rpb has shape [2, 4, 5, 3], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_scalar", shape("rpb", {}),
+     "group c: tensor rpb has shape [], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
+    {"rpb_float64", [](Draft& d) { d.tensors.at("rpb").type = H5T_IEEE_F64LE; },
+     "group c: tensor rpb is float64, must be float32"},
+    {"rpb_integers", [](Draft& d) { d.tensors.at("rpb").type = H5T_STD_I32LE; },
+     "group c: tensor rpb is int32, must be float32"},
+    {"rpb_of_a_bad_window",
+     [](Draft& d) {
+       values("window", {3, 6})(d);
+       d.tensors.at("rpb").shape = {4, 5, 11};
+     },
+     "group c: axis 2: window 6 must be at most 5, the layout 5 div the dilation 1"},
     {"no_window", [](Draft& d) { d.attributes.erase("window"); }, "group c: attribute window is missing"},
     {"no_causal", [](Draft& d) { d.attributes.erase("causal"); }, "group c: attribute causal is missing"},
     {"window_too_long",
@@ -186,7 +208,9 @@ const std::vector<BadCase> kBadCases{
      "group c: heads_kv 2 must divide heads 5"},
     {"no_batch",
      [](Draft& d) {
-       for (auto& [name, tensor] : d.tensors) tensor.shape[0] = 0;
+       for (auto& [name, tensor] : d.tensors) {
+         if (name != "rpb") tensor.shape[0] = 0;
+       }
      },
      "group c: batch 0 must be at least 1"},
     {"axis_without_tokens",
@@ -212,6 +236,12 @@ const std::vector<BadCase> kBadCases{
     {"expected_without_lse", [](Draft& d) { d.expected.erase("lse"); }, "group c: expected: tensor lse is missing"},
     {"expected_without_dextra_k", [](Draft& d) { d.expected.erase("dextra_k"); },
      "group c: expected: tensor dextra_k is missing"},
+    {"expected_without_drpb", [](Draft& d) { d.expected.erase("drpb"); }, "group c: expected: tensor drpb is missing"},
+    {"expected_drpb_of_another_shape",
+     [](Draft& d) {
+       d.expected.at("drpb").shape = {4, 5, 5};
+     },
+     "group c: expected: tensor drpb has shape [4, 5, 5], must be [4, 5, 3]: heads, then 2 window - 1 for each axis"},
     {"expected_integers", [](Draft& d) { d.expected.at("dq").type = H5T_STD_I64LE; },
      "group c: expected: tensor dq is int64, must be float32 or float64"},
 };
@@ -236,7 +266,7 @@ TEST(BadFiles, TheDraftItselfIsFine) {
   const std::string path = folder.file("good.h5");
   write(path, {});
   EXPECT_EQ(refusal(path), "nothing was refused");
-  EXPECT_EQ(read_case(path, "c").expected.size(), 7u);
+  EXPECT_EQ(read_case(path, "c").expected.size(), 8u);
 }
 
 TEST(BadFiles, MissingFile) {

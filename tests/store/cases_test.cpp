@@ -20,6 +20,7 @@ using testing::IsEmpty;
 using testing::SizeIs;
 
 const std::string kSmallCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5";
+const std::string kBiasCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/rpb.h5";
 
 TEST(Cases, ReadsEveryCaseOfTheSmallFile) {
   const auto names = case_names(kSmallCases);
@@ -45,6 +46,18 @@ TEST(Cases, ReadsTheProblemOfACase) {
   const Case extra = read_case(kSmallCases, "1d_extra_kv");
   EXPECT_EQ(extra.problem.extra_tokens, 17);
   EXPECT_THAT(extra.tensors.at("extra_v"), SizeIs(17 * 2 * 32));
+}
+
+TEST(Cases, ReadsTheBiasOfACase) {
+  EXPECT_THAT(case_names(kBiasCases), ElementsAre("rpb_1d_scale_negative", "rpb_2d_window_is_layout", "rpb_3d_mixed"));
+  const Case mixed = read_case(kBiasCases, "rpb_3d_mixed");
+  EXPECT_EQ(mixed.problem.id(), "9x8x8_w3x4x3_s2x1x2_d2x2x2_c1x0x0_b1_h2_kv1_dk16_dv16_e3_scale0.25_f32_rpb");
+  EXPECT_THAT(mixed.tensors.at("rpb"), SizeIs(2 * 5 * 7 * 5));
+  EXPECT_THAT(mixed.expected.at("drpb"), SizeIs(2 * 5 * 7 * 5));
+  EXPECT_EQ(read_case_header(kBiasCases, "rpb_3d_mixed").problem, mixed.problem);
+  const Case forward = read_case(kBiasCases, "rpb_2d_window_is_layout");
+  EXPECT_TRUE(forward.problem.relative_bias && !forward.backward);
+  EXPECT_FALSE(forward.expected.contains("drpb")) << "without dout there are no gradients";
 }
 
 TEST(Cases, LseOfOneTokenIsItsScore) {

@@ -80,11 +80,12 @@ class EarlierFiles : public testing::Test {
 };
 
 TEST_F(EarlierFiles, FieldsThatTheyLackReadAsNothing) {
-  put_row_without({"position", "packing_seconds"}, row("a"), path_);
+  put_row_without({"position", "packing_seconds", "relative_bias"}, row("a"), path_);
   Row expected = row("a");
   expected.first_sample = expected.sample_count = 0;
   expected.position = 0;
   expected.packing_seconds = 0;
+  expected.relative_bias = 0;
   EXPECT_EQ(text_of(read_results(path_).rows.at(0)), text_of(expected));
   put_row_without({"status"}, row("a"), path_);
   EXPECT_EQ(refused(), ": dataset rows has no field status");

@@ -28,6 +28,8 @@ std::vector<Problem> awkward_problems() {
       {.axes = {whole}, .head_dim = 64, .scale = 0.125},  // the default, but named
       {.axes = {whole}, .head_dim = 3},                   // a default that decimals do not say exactly
       {.axes = {whole}, .head_dim = 3, .scale = 1 / std::sqrt(3.0)},
+      {.axes = {whole}, .heads = 4, .heads_kv = 2, .relative_bias = true, .type = ElementType::f16},
+      {.axes = {whole}, .relative_bias = true, .scale = 1},
   };
 }
 
@@ -43,6 +45,20 @@ TEST(Rows, ProblemAndRowAreInverse) {
     Row again;
     describe(read, again);
     EXPECT_EQ(text_of(again), text_of(described));
+  }
+}
+
+TEST(Rows, TheScaleIsThatOfThePass) {
+  // 1 unless it is set, for the scores alone: in attention it follows the head dim.
+  for (const Pass pass : kPasses) {
+    for (const Problem& problem : awkward_problems()) {
+      Row described;
+      described.pass = name(pass);
+      describe(problem, described);
+      const bool of_weights = pass == Pass::weights || pass == Pass::weights_backward;
+      EXPECT_EQ(described.scale, of_weights ? problem.weights_scale() : problem.effective_scale());
+      EXPECT_EQ(problem_of(described).scale, problem.scale) << name(pass) << ' ' << problem.id();
+    }
   }
 }
 
@@ -85,6 +101,8 @@ TEST(Rows, FieldsThatDescribeNoProblemAreNamed) {
   EXPECT_EQ(sentence([](Row& r) { r.causal = "0x2"; }), "causal '0x2' must hold 0 or 1 for each axis");
   EXPECT_EQ(sentence([](Row& r) { r.stride = "1x4"; }), "axis 2: stride 4 must be at most 3, the window");
   EXPECT_EQ(sentence([](Row& r) { r.extra_tokens = -1; }), "extra_tokens -1 must be at least 0");
+  EXPECT_EQ(sentence([](Row& r) { r.relative_bias = 2; }), "relative_bias 2 must be 0 or 1");
+  EXPECT_EQ(sentence([](Row& r) { r.relative_bias = -1; }), "relative_bias -1 must be 0 or 1");
   EXPECT_EQ(sentence([](Row& r) { r.type = "f8"; }), "element type 'f8' is none of f32, bf16, f16");
   EXPECT_EQ(sentence([](Row& r) { r.scale = std::numeric_limits<double>::infinity(); }), "scale inf must be finite");
   SimulationRow simulated;

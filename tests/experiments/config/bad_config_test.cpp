@@ -28,13 +28,13 @@ const std::string kTopKeys =
     "backward_tiling, quick, problems, grids, simulations";
 const std::string kProblemKeys =
     "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
-    "scale";
+    "relative_bias, scale";
 const std::string kSimulationKeys =
     "table, label, layout, window, stride, dilation, causal, extra_tokens, q_tile, kv_tile, kv_tiling, tiles_note, "
     "attention_share, steps, dense_steps, round_speedup, published, exception";
 const std::string kNames =
-    "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, rank, "
-    "tokens, keys";
+    "layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
+    "relative_bias, rank, tokens, keys";
 
 /// A simulation of its own, and the second row of one: line 3 begins with what is given.
 std::string simulation(const std::string& keys) {
@@ -94,7 +94,16 @@ const Bad kBad[] = {
      "'q1x4x8'"},
     {"unknown type", top("types: [f32, f64]"), "x.yaml:3:14: types: expected one of f32, bf16, f16, got 'f64'"},
     {"unknown pass", top("passes: backward"),
-     "x.yaml:3:9: passes: expected one of forward, forward_backward, got 'backward'"},
+     "x.yaml:3:9: passes: expected one of forward, forward_backward, weights, weights_backward, values, "
+     "values_backward, got 'backward'"},
+    {"label of a run that no problem has", top("runs: [{}, {labels: [a]}]"),
+     "x.yaml:3:22: labels: expected the label of a problem, got 'a'"},
+    {"labels of a run that are none", top("runs: {labels: []}"),
+     "x.yaml:3:16: labels: expected at least one value, got an empty list"},
+    {"labels of a run that are mappings", top("runs: {labels: [{a: b}]}"),
+     "x.yaml:3:17: labels: expected text, got a mapping"},
+    {"unknown variant of a run", top("runs: {variants: swift}"),
+     "x.yaml:3:18: variants: expected one of " + variants_text("all") + ", got 'swift'"},
     {"unknown storage", top("store: {tensors: some}"),
      "x.yaml:3:18: tensors: expected one of none, sample, all, got 'some'"},
     {"seed with a fraction", top("seed: 1.5"), "x.yaml:3:7: seed: expected an integer of at least 0, got '1.5'"},
@@ -127,7 +136,8 @@ const Bad kBad[] = {
      "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
     // Runs.
     {"unknown key of a run", top("runs: [{type: f32}]"),
-     "x.yaml:3:15: type: expected one of the keys types, passes, sample, tiling, backward_tiling, got "
+     "x.yaml:3:15: type: expected one of the keys types, passes, variants, labels, sample, tiling, backward_tiling, "
+     "got "
      "an unknown key"},
     {"runs that are no mappings", top("runs: [f32]"),
      "x.yaml:3:8: runs: expected a mapping of keys to values, got 'f32'"},
@@ -163,6 +173,18 @@ const Bad kBad[] = {
      "x.yaml:4:31: window: expected an integer, got a list of 2"},
     {"window with nothing", problem("layout: 8, window: "), "x.yaml:4:17: window: expected an integer, got nothing"},
     {"causal 2", problem("layout: 8, window: 3, causal: 2"), "x.yaml:4:36: causal: expected true or false, got '2'"},
+    {"bias that is a number", problem("layout: 8, window: 3, relative_bias: 2"),
+     "x.yaml:4:43: relative_bias: expected true or false, got '2'"},
+    {"bias that is text", problem("layout: 8, window: 3, relative_bias: yes"),
+     "x.yaml:4:43: relative_bias: expected true or false, got 'yes'"},
+    {"bias in quotes", problem("layout: 8, window: 3, relative_bias: 'true'"),
+     "x.yaml:4:43: relative_bias: expected true or false, got 'true'"},
+    {"bias that is a list", problem("layout: 8, window: 3, relative_bias: [true]"),
+     "x.yaml:4:43: relative_bias: expected true or false, got a list of 1"},
+    {"bias without a value", problem("layout: 8, window: 3, relative_bias: "),
+     "x.yaml:4:28: relative_bias: expected true or false, got nothing"},
+    {"bias by another name", problem("layout: 8, window: 3, rpb: true"),
+     "x.yaml:4:33: rpb: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
     {"label that is a list", problem("layout: 8, window: 3, label: [a]"),
      "x.yaml:4:35: label: expected text, got a list of 1"},
     {"scale that is text", problem("layout: 8, window: 3, scale: big"),
@@ -221,6 +243,8 @@ const Bad kBad[] = {
     // Simulations.
     {"unknown key of a simulation", simulation("window: 3, heads: 2"),
      "x.yaml:3:22: heads: expected one of the keys " + kSimulationKeys + ", rows, got an unknown key"},
+    {"bias of a simulation", simulation("window: 3, relative_bias: true"),
+     "x.yaml:3:30: relative_bias: expected one of the keys " + kSimulationKeys + ", rows, got an unknown key"},
     {"unknown key of a row", second_row("window: 3, heads: 2"),
      "x.yaml:8:24: heads: expected one of the keys " + kSimulationKeys + ", got an unknown key"},
     {"row without window", second_row("stride: 2"), "x.yaml:8:5: rows: expected the key window, got none"},

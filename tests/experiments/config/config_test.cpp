@@ -46,6 +46,7 @@ problems:
     head_dim: 5
     head_dim_v: 7
     extra_tokens: 4
+    relative_bias: true
     scale: -0.25
 )");
   EXPECT_EQ(c.title.name, "all-1.0_b");
@@ -65,7 +66,7 @@ problems:
   EXPECT_THAT(c.settings.passes, ElementsAre(config::RowPass::forward_backward, config::RowPass::forward));
   EXPECT_EQ(c.settings.baseline, "naive");
   EXPECT_EQ(c.problems.at(0).label, "everything");
-  EXPECT_THAT(ids(c), ElementsAre("12x9_w4x3_s2x1_d3x2_c1x0_b2_h6_kv3_dk5_dv7_e4_scale-0.25_f32"));
+  EXPECT_THAT(ids(c), ElementsAre("12x9_w4x3_s2x1_d3x2_c1x0_b2_h6_kv3_dk5_dv7_e4_scale-0.25_f32_rpb"));
 }
 
 TEST(Config, OneValueStandsForAllAxesAndDefaultsFollow) {
@@ -146,6 +147,8 @@ TEST(Where, HoldsOnEveryAxis) {
       {"causal == 0", false},
       {"rank == 2", true},
       {"batch + extra_tokens + head_dim - head_dim_v > 0", true},
+      {"relative_bias == 0", true},
+      {"relative_bias * window > 0", false},
       {"dilation > 0", true},
       {"1 > dilation", false},
       {"tokens == 108", true},
@@ -163,8 +166,11 @@ variants: all
 timing: {min_seconds: 0.1}
 types: [bf16]
 problems: [{label: "[a] 1: b", layout: [12, 9], window: 3, causal: [true, false], scale: 0.1}]
-grids: [{layout: 8, window: [3, 5]}]
+grids: [{layout: 8, window: [3, 5], relative_bias: [false, true], where: "window * relative_bias != 5"}]
+runs: [{}, {labels: "[a] 1: b", variants: [gemm, all], passes: [weights, values_backward]}]
 )");
+  EXPECT_THAT(ids(c), testing::Contains("8_w3_s1_d1_c0_b1_h1_kv1_dk64_dv64_e0_f32_rpb"));
+  EXPECT_EQ(c.problems.size(), 4u);
   const std::string text = config::resolved(c);
   const config::Config again = load_text(text);
   EXPECT_EQ(config::resolved(again), text);

@@ -72,6 +72,32 @@ problems: [{layout: 8, window: 3}]
   EXPECT_THAT(rows(Form::quick), ElementsAre("f16 forward"));
 }
 
+TEST(Runs, CanBeOfSomeLabelsAndVariants) {
+  const config::Config c = load_text(R"(
+name: x
+variants: [dense, naive]
+runs: [{labels: [b, a], variants: gemm}, {labels: b, sample: {count: 1}}, {variants: all}]
+problems: [{label: a, layout: 8, window: 3}, {label: b, layout: 8, window: 4}, {label: b, layout: 8, window: 5},
+           {layout: 8, window: 6}]
+)");
+  const auto selected = [&](std::size_t run) { return config::select(c, c.settings.runs.at(run)); };
+  EXPECT_THAT(selected(0).problems, ElementsAre(&c.problems[0], &c.problems[1], &c.problems[2])) << "in their order";
+  EXPECT_THAT(selected(0).variants, ElementsAre("gemm"));
+  ASSERT_EQ(selected(1).problems.size(), 1u);
+  EXPECT_EQ(selected(1).problems[0]->label, "b") << "a sample of those alone";
+  EXPECT_THAT(selected(1).variants, ElementsAre("dense", "naive"));
+  EXPECT_EQ(selected(2).variants, config::variant_names());
+  EXPECT_EQ(selected(2).problems.size(), 4u);
+}
+
+TEST(Runs, OfTheQuickFormHaveTheLabelsOfTheQuickForm) {
+  const std::string text =
+      "name: x\nvariants: naive\nquick: {runs: {labels: small}}\n"
+      "problems: [{label: large, layout: 99, window: 3, quick: {label: small, layout: 9}}]\n";
+  EXPECT_EQ(load_text(text, Form::quick).problems.at(0).label, "small");
+  EXPECT_EQ(load_text(text, Form::full).problems.at(0).label, "large");
+}
+
 TEST(Sample, TakesItsShareOfEachStratum) {
   const config::Config c = hundred("runs: {sample: {count: 20, strata: head_dim}}");
   ASSERT_EQ(c.problems.size(), 100u);

@@ -220,19 +220,19 @@ TEST(Plan, ATilingIsForVariantsThatHaveTilesAndStandsInTheId) {
   const std::string dense = "20x30_w20x30_s1x1_d1x1_c0x0_b1_h1_kv1_dk8_dv8_e0_f32.dense.forward";
   const RunPlan best = with_tilings("");
   EXPECT_THAT(ids(best), ElementsAre(dense, id + "naive.forward", id + "gemm.forward", id + "fused.forward"));
-  EXPECT_TRUE(row_of(best, dense).forward->tiling().flat);
+  EXPECT_TRUE(row_of(best, dense).plans.at(0).tiling().flat);
 
   const RunPlan fixed = with_tilings("tiling: static\n");
   EXPECT_THAT(ids(fixed),
               ElementsAre(dense, id + "naive.forward", id + "gemm.forward.static", id + "fused.forward.static"));
-  EXPECT_EQ(row_of(fixed, dense).forward, row_of(best, dense).forward) << "the baseline keeps its best";
+  EXPECT_EQ(row_of(fixed, dense).plans, row_of(best, dense).plans) << "the baseline keeps its best";
   EXPECT_EQ(row_of(fixed, id + "gemm.forward.static").refusal, "variant gemm has no static KV tiling");
-  EXPECT_TRUE(row_of(fixed, id + "fused.forward.static").forward->tiling().has_static_kv());
+  EXPECT_TRUE(row_of(fixed, id + "fused.forward.static").plans.at(0).tiling().has_static_kv());
 
   // A stored tiling is replayed to the letter.
   const std::string text = "q2x2x8_s1x1x2_kv1x1x1_l32_h1_b64";
   const RunPlan replayed = with_tilings("tiling: " + text + "\n");
-  EXPECT_EQ(row_of(replayed, id + "fused.forward." + text).forward->tiling_text(), text);
+  EXPECT_EQ(row_of(replayed, id + "fused.forward." + text).plans.at(0).tiling_text(), text);
   const RunPlan bad = with_tilings("tiling: q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64\n");
   EXPECT_EQ(row_of(bad, id + "fused.forward.q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64").refusal,
             "tiling q2x2x8_s1x1x2_kv1x1x1_l32_h2_b64: h must divide the 1 query heads of a kv head");

@@ -2,7 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
+#include <vector>
 
 #include "experiments/runner/tensors.h"
 
@@ -28,7 +32,7 @@ Problem problem_of(ElementType type) {
 std::vector<std::vector<float>> all_inputs(const Problem& p, int64_t seed, int threads) {
   Workers workers(threads);
   std::vector<std::vector<float>> data;
-  for (const store::StoredTensor& t : GroupTensors(p, RowPass::forward_backward, seed, workers).stored()) {
+  for (const store::StoredTensor& t : GroupTensors(p, RowPass::forward_backward, seed, workers).stored(p)) {
     if (t.name == "q" || t.name == "k" || t.name == "v" || t.name == "extra_k" || t.name == "extra_v" ||
         t.name == "dout") {
       data.push_back(t.data);
@@ -48,6 +52,48 @@ TEST(Inputs, AreTheSameForAnyNumberOfThreads) {
 TEST(Inputs, AreTheSameForAProblemAndItsSelfAttention) {
   const Problem p = problem_of(ElementType::f32);
   EXPECT_EQ(all_inputs(p, 1, 2), all_inputs(p.self_attention(), 1, 2));
+}
+
+/// The tensors that are not results, by name.
+std::map<std::string, std::vector<float>> inputs_of(const Problem& p, RowPass pass) {
+  Workers workers(2);
+  std::map<std::string, std::vector<float>> data;
+  const auto list = tensors_of(p, config::passes_of(pass).back());
+  for (const store::StoredTensor& t : GroupTensors(p, pass, 1, workers).stored(p)) {
+    const auto info = std::ranges::find(list, t.name, &TensorInfo::name);
+    if (!info->is_result()) data[t.name] = t.data;
+  }
+  return data;
+}
+
+TEST(Inputs, AreTheSameWithABias) {
+  for (const bool whole : {false, true}) {
+    Problem p = problem_of(ElementType::f16);
+    if (whole) p = p.self_attention();
+    Problem with_bias = p;
+    with_bias.relative_bias = true;
+    auto inputs = inputs_of(with_bias, RowPass::forward_backward);
+    const std::vector<float> rpb = inputs.at("rpb");
+    EXPECT_EQ(std::ssize(rpb), p.heads * p.bias_entries());
+    EXPECT_NE(rpb[0], inputs.at("q")[0]);
+    inputs.erase("rpb");
+    EXPECT_EQ(inputs, inputs_of(p, RowPass::forward_backward));
+  }
+}
+
+TEST(Inputs, AreTheSameInEveryPass) {
+  Problem p = problem_of(ElementType::bf16);
+  p.relative_bias = true;
+  std::map<std::string, std::vector<float>> all = inputs_of(p, RowPass::forward_backward);
+  for (const RowPass pass :
+       {RowPass::weights, RowPass::weights_backward, RowPass::values, RowPass::values_backward, RowPass::forward}) {
+    for (const auto& [name, data] : inputs_of(p, pass)) {
+      const auto [found, is_new] = all.try_emplace(name, data);
+      EXPECT_TRUE(is_new || found->second == data) << name << ' ' << config::name(pass);
+    }
+  }
+  EXPECT_TRUE(all.contains("attn") && all.contains("dattn"));
+  EXPECT_NE(all.at("attn"), all.at("dattn"));
 }
 
 TEST(Inputs, DependOnSeedProblemAndTensor) {

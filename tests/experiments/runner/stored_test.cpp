@@ -48,8 +48,8 @@ TEST_F(RunnerTest, RowsStoreTheTilingsThatTheyRanWith) {
   const store::Row r = run({planned}).at("fused").row;
   EXPECT_EQ(r.status, "done") << r.reason;
   EXPECT_EQ(r.id, problem_.id() + ".fused.forward_backward.backward_static");
-  EXPECT_EQ(r.tiling, planned.forward->tiling_text());
-  EXPECT_EQ(r.backward_tiling, planned.backward->tiling_text());
+  EXPECT_EQ(r.tiling, planned.plans.at(0).tiling_text());
+  EXPECT_EQ(r.backward_tiling, planned.plans.at(1).tiling_text());
   EXPECT_FALSE(parse_tiling(r.tiling).has_static_kv());
   EXPECT_TRUE(parse_tiling(r.backward_tiling).has_static_kv());
 }

@@ -39,12 +39,12 @@ class Computed {
     settings_.verify = {.budget_seconds = budget_seconds, .sampled_queries = 20};
     row = plan::make_row(problem, find_variant(variant), config::RowPass::forward_backward, settings_,
                          {int64_t{1} << 40, 1});
-    attention_forward(*row.forward, tensors_.inputs(), tensors_.outputs(), context_);
-    attention_backward(*row.backward, tensors_.inputs(), tensors_.saved(), tensors_.gradients(), context_);
+    attention_forward(row.plans.at(0), tensors_.inputs(), tensors_.outputs(), context_);
+    attention_backward(row.plans.at(1), tensors_.inputs(), tensors_.saved(), tensors_.gradients(), context_);
   }
 
   verification::VerificationResult verify() {
-    return verification::Verifier(tensors_.all(), context_.workers())
+    return verification::Verifier(tensors_.all(), Pass::backward, context_.workers())
         .verify(row.problem, {row.verified_queries, row.gradient_sample, settings_.seed});
   }
   GroupTensors& tensors() { return tensors_; }
@@ -123,6 +123,30 @@ TEST(Verification, WhatTheBudgetDoesNotBearIsNamed) {
   Problem without = small_problem();
   without.extra_tokens = 0;
   EXPECT_EQ(not_verified(Computed(without, "naive", 0).verify()), "");
+}
+
+TEST(Verification, TheGradientOfABiasIsVerifiedAsAWholeOrInASample) {
+  Problem problem = small_problem();
+  problem.relative_bias = true;
+  for (const double budget : {1000.0, 0.001}) {
+    for (const char* variant : {"naive", "gemm", "reference"}) {
+      Computed c(problem, variant, budget);
+      ASSERT_EQ(c.row.gradient_sample.has_value(), budget < 1);
+      EXPECT_EQ(c.verify().failure(), "") << variant << budget;
+      EXPECT_EQ(not_verified(c.verify()), "");
+    }
+    Computed c(problem, "naive", budget);
+    const TensorView drpb = c.tensors().gradients().drpb;
+    for (const int64_t corner : {int64_t{0}, drpb.shape.elements() - 1}) {
+      float& element = static_cast<float*>(drpb.data)[corner];
+      const float right = element;
+      element += 1;
+      EXPECT_THAT(c.verify().failure(), StartsWith("drpb: frobenius ")) << budget << ' ' << corner;
+      element = right;
+    }
+  }
+  EXPECT_EQ(not_verified(Computed(problem, "naive", 0).verify()),
+            "dextra_k, dextra_v and drpb were not verified: their oracle would take longer than the budget");
 }
 
 TEST(Verification, AScoreWithoutGradientIsNotGivenOneByTheRoundingOfWhatWasSaved) {
