@@ -203,10 +203,10 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
                     const config::Settings& settings, const Resources& resources) {
   PlannedRow row;
-  const Problem self_attention = problem.self_attention();
-  row.problem = variant.self_attention_only ? self_attention : problem;
-  const bool reads_bias = pass != config::RowPass::values && pass != config::RowPass::values_backward;
-  row.problem.relative_bias = row.problem.relative_bias && reads_bias;
+  row.problem = problem;
+  if (pass == config::RowPass::values || pass == config::RowPass::values_backward) row.problem.relative_bias = false;
+  const Problem self_attention = row.problem.self_attention();
+  if (variant.self_attention_only) row.problem = self_attention;
   row.variant = &variant;
   row.pass = pass;
   row.isa = resources.isa;

@@ -54,6 +54,11 @@ TEST(List, EveryTextBeginsInOneColumnBesideItsName) {
     if (!column) column = term.find_first_not_of(' ');
     EXPECT_EQ(summary.size() - variant.summary.size(), *column);
     EXPECT_EQ(term.find_first_not_of(' '), *column);
+    if (variant.split == nullptr) continue;
+    std::string weights;
+    std::getline(lines, weights);
+    EXPECT_THAT(weights, testing::HasSubstr("has the weights in memory"));
+    EXPECT_EQ(weights.find_first_not_of(' '), *column);
   }
 }
 

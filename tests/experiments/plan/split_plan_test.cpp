@@ -114,6 +114,16 @@ TEST(SplitPlan, ValuesHaveNoBias) {
                           problem + ".gemm.values_backward a", problem + ".gemm.weights a"));
 }
 
+TEST(SplitPlan, ValuesOfAWholeLayoutHaveTheBaselineOfTheProblemWithoutBias) {
+  Problem p = with_bias().self_attention();
+  const PlannedRow without = row_of(p, "naive", RowPass::values);
+  p.relative_bias = true;
+  const PlannedRow with = row_of(p, "naive", RowPass::values);
+  EXPECT_EQ(with.id, without.id);
+  EXPECT_EQ(with.baseline, without.baseline);
+  EXPECT_EQ(row_of(p, "naive", RowPass::forward).baseline, p.id()) << "the table is that of the layout";
+}
+
 TEST(SplitPlan, MemoryCountsTheWeights) {
   const Problem p = with_bias();
   const PlannedRow row = row_of(p, "naive", RowPass::weights);
