@@ -1,7 +1,6 @@
 #include "core/kernels/registry.h"
 
 #include <array>
-#include <limits>
 
 #include "core/error.h"
 #include "core/kernels/variants.h"
@@ -25,26 +24,19 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
-/// Seconds that one thread is expected to need.
-double expected_seconds(const Variant& variant, const Problem& problem, Pass pass) {
-  return static_cast<double>(make_plan(variant, problem, pass).executed_flops()) / variant.expected_flops_per_second;
+/// Whether gemm's tiles pay in a split operator, or naive is faster: docs/performance.md, "The weights themselves".
+bool tiles_pay(const Problem& problem, Pass pass) {
+  // Sums of values gain least: naive's operands stay in the cache.
+  if (pass == Pass::values) return problem.keys_per_query() >= 512;
+  if (problem.rank() == 1 || problem.keys_per_query() >= 128) return true;
+  const Plan gemm = make_plan(find_variant("gemm"), problem, pass);
+  return static_cast<double>(gemm.executed_flops()) < 1.5 * static_cast<double>(problem.useful_flops(pass));
 }
 
 }  // namespace
 
 const Variant& best_variant(const Problem& problem, Pass pass) {
-  if (is_split(pass)) {
-    const Variant* best = nullptr;
-    double least = std::numeric_limits<double>::infinity();
-    for (const Variant& variant : variants()) {
-      if (variant.is_oracle || variant.supports(problem, pass)) continue;
-      const double seconds = expected_seconds(variant, problem, pass);
-      if (seconds >= least) continue;
-      least = seconds;
-      best = &variant;
-    }
-    return *best;
-  }
+  if (is_split(pass)) return find_variant(tiles_pay(problem, pass) ? "gemm" : "naive");
   for (const Variant& variant : variants()) {
     if (!variant.supports(problem, pass)) return variant;
   }

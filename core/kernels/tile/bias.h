@@ -34,16 +34,13 @@ class BiasPlaces {
   geometry::Range along(int axis, int64_t first, geometry::Range keys) const {
     return geometry::intersect({along(axis, first, keys.begin), along(axis, first, keys.end)}, {0, extents_[axis]});
   }
+  /// Whether some query of a tile may attend to keys at a place along the first two axes.
+  bool contains(int64_t u1, int64_t u2) const { return 0 <= u1 && u1 < extents_[0] && 0 <= u2 && u2 < extents_[1]; }
   int64_t number(int64_t u1, int64_t u2, int64_t u3) const { return (u1 * extents_[1] + u2) * extents_[2] + u3; }
   /// The number of keys without a bias: extra tokens, and those that no query of a tile attends to.
   int64_t none() const { return extents_[0] * extents_[1] * extents_[2]; }
   /// Numbers in all.
   int64_t count() const { return none() + 1; }
-  /// The number of a place that may be outside.
-  int64_t number_or_none(int64_t u1, int64_t u2, int64_t u3) const {
-    const bool inside = 0 <= u1 && u1 < extents_[0] && 0 <= u2 && u2 < extents_[1] && 0 <= u3 && u3 < extents_[2];
-    return inside ? number(u1, u2, u3) : none();
-  }
   int64_t extent(int axis) const { return extents_[axis]; }
 
  private:

@@ -247,9 +247,11 @@ class KeyWalk {
           [&](int32_t* target) {
             const int64_t u1 = places_.along(0, lanes.first(0), segment.x1);
             const int64_t u2 = places_.along(1, lanes.first(1), segment.x2);
-            for (int64_t x = x3.begin; x < x3.end; ++x) {
-              *target++ = static_cast<int32_t>(places_.number_or_none(u1, u2, places_.along(2, lanes.first(2), x)));
-            }
+            if (!places_.contains(u1, u2)) return;
+            const geometry::Range u3 = places_.along(2, lanes.first(2), x3);
+            target += u3.begin - places_.along(2, lanes.first(2), x3.begin);
+            const auto number = static_cast<int32_t>(places_.number(u1, u2, u3.begin));
+            for (int32_t i = 0; i < static_cast<int32_t>(u3.size()); ++i) target[i] = number + i;
           });
     }
     const int64_t count = n;

@@ -20,6 +20,7 @@ inline bool all_slots_are_keys(const Problem& problem) {
 /// Calls body(column in a row of weights, slot, length) for the runs of keys of a query; the extra tokens are the last.
 template <class Body>
 void for_each_slot_run(const Problem& problem, const std::array<Axis, 3>& axes, const Token& query, const Body& body) {
+  if (all_slots_are_keys(problem)) return body(0, 0, problem.keys_per_query());
   std::array<int64_t, 3> count;
   for (int axis = 0; axis < 3; ++axis) count[axis] = key_coordinates(axes[axis], query[axis]).count;
   int64_t column = 0;
