@@ -74,6 +74,7 @@ std::vector<config::Config> load(const RunOptions& options) {
     configs.push_back(config::load(path, options.quick ? config::Form::quick : config::Form::full));
     config::Settings& settings = configs.back().settings;
     if (!options.variants.empty()) replace_variants(options.variants, settings);
+    if (settings.runs.empty()) throw Error(path + ": none of its runs has a variant that --variants names");
     replace_tiling(options.tiling, settings, &config::Settings::tiling, &config::Run::tiling);
     replace_tiling(options.backward_tiling, settings, &config::Settings::backward_tiling,
                    &config::Run::backward_tiling);

@@ -25,18 +25,6 @@ void check_bundle(const Problem& problem, const Bundle& bundle) {
   });
 }
 
-/// Throws Error if an input is given that the problem does not have: it would be ignored.
-void check_inputs(const Problem& problem, const Inputs& inputs) {
-  for (const TensorEntry& entry : tensor_list::kInputs) {
-    const ConstTensorView& view = inputs.*entry.input;
-    if (!entry.present(problem) && view.present() && view.shape.elements() > 0) {
-      throw Error("tensor " + std::string(entry.name) + " is given, but the problem has no " +
-                  (entry.over == Over::offsets ? "relative bias" : "extra tokens"));
-    }
-  }
-  check_bundle(problem, inputs);
-}
-
 }  // namespace
 
 TokenShape q_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, p.head_dim}; }
@@ -115,13 +103,27 @@ std::optional<TensorInfo> find_tensor(const Problem& problem, std::string_view n
   return std::nullopt;
 }
 
+void refuse_unused(const Problem& problem, const Inputs& inputs, Pass pass) {
+  for (const TensorEntry& entry : tensor_list::kInputs) {
+    const ConstTensorView& view = inputs.*entry.input;
+    const bool of_pass =
+        !is_split(pass) || entry.of_weights == (pass == Pass::weights || pass == Pass::weights_backward);
+    if (of_pass && !entry.present(problem) && view.present() && view.shape.elements() > 0) {
+      throw Error("tensor " + std::string(entry.name) + " is given, but the problem has no " +
+                  (entry.over == Over::offsets ? "relative bias" : "extra tokens"));
+    }
+  }
+}
+
 void check(const Problem& problem, const Inputs& inputs, const Outputs& outputs) {
-  check_inputs(problem, inputs);
+  refuse_unused(problem, inputs, Pass::forward);
+  check_bundle(problem, inputs);
   check_bundle(problem, outputs);
 }
 
 void check(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients) {
-  check_inputs(problem, inputs);
+  refuse_unused(problem, inputs, Pass::backward);
+  check_bundle(problem, inputs);
   check_bundle(problem, saved);
   check_bundle(problem, gradients);
 }

@@ -31,7 +31,7 @@ struct Inputs {
 /// Results of the forward pass.
 struct Outputs {
   TensorView out;  ///< [batch, X..., heads, head_dim_v]; the problem's element type or f32
-  TensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores
+  TensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores, biases included
 };
 
 /// What the backward pass reads besides the inputs.
@@ -174,6 +174,9 @@ std::vector<TensorInfo> tensors_of(const Problem& problem, Pass pass);
 /// still be invalid. nullopt if no tensor has this name.
 std::optional<TensorInfo> find_tensor(const Problem& problem, std::string_view name);
 
+/// Throws Error that names an input which is given, and which the pass would read if the problem had it: it would be
+/// ignored.
+void refuse_unused(const Problem& problem, const Inputs& inputs, Pass pass);
 /// Throws Error that names the tensor if one is missing or has another shape or element type than the problem says.
 void check(const Problem& problem, const Inputs& inputs, const Outputs& outputs);
 void check(const Problem& problem, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients);

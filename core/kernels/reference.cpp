@@ -89,40 +89,26 @@ void add_scaled(double* target, double factor, const std::vector<double>& x) {
   for (std::size_t c = 0; c < x.size(); ++c) target[c] += factor * x[c];
 }
 
-/// The bias of a pair, or its gradient, in a contiguous table [heads, 2 w1 - 1, 2 w2 - 1, 2 w3 - 1]; offsets are those
-/// of positions in the dilation group. Requires a key of the layout.
-std::size_t bias_entry(const Problem& problem, const Query& query, const Key& key) {
-  int64_t entry = query.head;
+/// Index along each axis of a pair's entry in the table of its head; offsets are those of positions in the dilation
+/// group. Requires a key of the layout.
+std::array<int64_t, 3> bias_index(const Problem& problem, const Query& query, const Key& key) {
   const auto axes = problem.axes3();
+  std::array<int64_t, 3> index;
   for (std::size_t a = 0; a < 3; ++a) {
     const int64_t offset = key.token[a] / axes[a].dilation - query.token[a] / axes[a].dilation;
-    entry = entry * (2 * axes[a].window - 1) + offset + axes[a].window - 1;
+    index[a] = offset + axes[a].window - 1;
   }
-  return static_cast<std::size_t>(entry);
-}
-
-/// The table in double, contiguous; empty without a relative bias.
-std::vector<double> bias_table(const Problem& problem, const Inputs& in) {
-  std::vector<double> table;
-  if (!problem.relative_bias) return table;
-  for (int64_t h = 0; h < problem.heads; ++h) {
-    const TokenShape& s = in.rpb.shape;
-    for (int64_t i = 0; i < s.layout[0]; ++i) {
-      for (int64_t j = 0; j < s.layout[1]; ++j) {
-        for (int64_t k = 0; k < s.layout[2]; ++k) table.push_back(row(in.rpb, h, {i, j, k}, 0).front());
-      }
-    }
-  }
-  return table;
+  return index;
 }
 
 /// scale * q k^T + bias of one query over keys.
-std::vector<double> scores(const Problem& problem, double scale, const Inputs& in, const std::vector<double>& table,
-                           const Query& query, const std::vector<Key>& keys) {
+std::vector<double> scores(const Problem& problem, double scale, const Inputs& in, const Query& query,
+                           const std::vector<Key>& keys) {
   const std::vector<double> q = row(in.q, query);
   std::vector<double> found;
   for (const Key& key : keys) {
-    const double bias = table.empty() || key.extra ? 0.0 : table[bias_entry(problem, query, key)];
+    const bool biased = problem.relative_bias && !key.extra;
+    const double bias = biased ? row(in.rpb, query.head, bias_index(problem, query, key), 0).front() : 0.0;
     found.push_back(scale * dot(q, row(in.k, in.extra_k, key)) + bias);
   }
   return found;
@@ -136,10 +122,10 @@ struct Weights {
   double max_abs_score = 0;
 };
 
-Weights softmax(const Problem& problem, const Inputs& in, const std::vector<double>& table, const Query& query) {
+Weights softmax(const Problem& problem, const Inputs& in, const Query& query) {
   Weights w;
   w.keys = attended_keys(problem, query);
-  w.p = scores(problem, problem.effective_scale(), in, table, query, w.keys);
+  w.p = scores(problem, problem.effective_scale(), in, query, w.keys);
   double max = -std::numeric_limits<double>::infinity();
   for (const double score : w.p) {
     max = std::max(max, score);
@@ -160,9 +146,9 @@ struct ScoreGradients : Weights {
   std::vector<double> ds;
 };
 
-ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const std::vector<double>& table,
-                               const ConstTensorView& dout, const Query& query) {
-  ScoreGradients g{softmax(problem, in, table, query), {}};
+ScoreGradients score_gradients(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
+                               const Query& query) {
+  ScoreGradients g{softmax(problem, in, query), {}};
   // dp = dout v^T; the softmax passes back p (dp - delta) with delta = sum p dp.
   const auto dout_row = row(dout, query);
   std::vector<double> dp;
@@ -228,9 +214,8 @@ bool attends(const Axis& axis, int64_t query, int64_t key) {
 
 Forward forward(const Problem& problem, const Inputs& in, std::span<const Query> queries) {
   Forward result;
-  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : queries) {
-    const Weights w = softmax(problem, in, table, query);
+    const Weights w = softmax(problem, in, query);
     std::vector<double> out(static_cast<std::size_t>(problem.head_dim_v), 0.0);
     for (std::size_t i = 0; i < w.keys.size(); ++i) {
       add_scaled(out.data(), w.p[i], row(in.v, in.extra_v, w.keys[i]));
@@ -264,7 +249,9 @@ void add_score_gradients(const Problem& problem, double scale, const Inputs& in,
     const Target dk = key.extra ? Target{result.dextra_k, extra_k_shape(problem)} : Target{result.dk, k_shape(problem)};
     add_scaled(dq, scale * ds[i], row(in.k, in.extra_k, key));
     add_scaled(dk.row(key), scale * ds[i], q);
-    if (problem.relative_bias && !key.extra) result.drpb[bias_entry(problem, query, key)] += ds[i];
+    if (!problem.relative_bias || key.extra) continue;
+    result.drpb[static_cast<std::size_t>(offset(rpb_shape(problem), query.head, bias_index(problem, query, key), 0))] +=
+        ds[i];
   }
 }
 
@@ -320,9 +307,8 @@ std::vector<double> at_slots(const std::vector<double>& row, const std::vector<s
 Backward backward(const Problem& problem, const Inputs& in, const ConstTensorView& dout) {
   WeightsBackward of_weights = zero_weights_backward(problem);
   ValuesBackward of_values{{}, zeros(v_shape(problem)), zeros(extra_v_shape(problem))};
-  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : all_queries(problem)) {
-    const ScoreGradients g = score_gradients(problem, in, table, dout, query);
+    const ScoreGradients g = score_gradients(problem, in, dout, query);
     add_score_gradients(problem, problem.effective_scale(), in, query, g.keys, g.ds, of_weights);
     add_value_gradients(problem, row(dout, query), g.keys, g.p, of_values);
   }
@@ -333,9 +319,8 @@ Backward backward(const Problem& problem, const Inputs& in, const ConstTensorVie
 QueryGradients backward_queries(const Problem& problem, const Inputs& in, const ConstTensorView& dout,
                                 std::span<const Query> queries) {
   QueryGradients result;
-  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : queries) {
-    const ScoreGradients g = score_gradients(problem, in, table, dout, query);
+    const ScoreGradients g = score_gradients(problem, in, dout, query);
     std::vector<double> dq(static_cast<std::size_t>(problem.head_dim), 0.0);
     for (std::size_t i = 0; i < g.keys.size(); ++i) {
       add_scaled(dq.data(), problem.effective_scale() * g.ds[i], row(in.k, in.extra_k, g.keys[i]));
@@ -352,10 +337,10 @@ struct PairGradient {
   double p = 0, ds = 0;
 };
 
-PairGradient pair_gradient(const Problem& problem, const Inputs& in, const std::vector<double>& table,
-                           const SavedForBackward& saved, const Query& query, const Key& key) {
+PairGradient pair_gradient(const Problem& problem, const Inputs& in, const SavedForBackward& saved, const Query& query,
+                           const Key& key) {
   const std::vector<double> dout = row(saved.dout, query), v = row(in.v, in.extra_v, key);
-  const double score = scores(problem, problem.effective_scale(), in, table, query, {key}).front();
+  const double score = scores(problem, problem.effective_scale(), in, query, {key}).front();
   const double p = std::exp(score - row(saved.lse, query).front());
   // delta = sum p dp over what the query attends to, as dout times out. If that is one key, the score has no
   // gradient, and the rounding of out and lse must not give it one.
@@ -368,12 +353,11 @@ PairGradient pair_gradient(const Problem& problem, const Inputs& in, const std::
 KeyGradients backward_keys(const Problem& problem, const Inputs& in, const SavedForBackward& saved,
                            std::span<const Key> keys) {
   KeyGradients result;
-  const std::vector<double> table = bias_table(problem, in);
   for (const Key& key : keys) {
     std::vector<double> dk(static_cast<std::size_t>(problem.head_dim), 0.0);
     std::vector<double> dv(static_cast<std::size_t>(problem.head_dim_v), 0.0);
     for (const Query& query : attending_queries(problem, key)) {
-      const PairGradient g = pair_gradient(problem, in, table, saved, query, key);
+      const PairGradient g = pair_gradient(problem, in, saved, query, key);
       add_scaled(dk.data(), problem.effective_scale() * g.ds, row(in.q, query));
       add_scaled(dv.data(), g.p, row(saved.dout, query));
     }
@@ -387,7 +371,6 @@ std::vector<double> backward_bias(const Problem& problem, const Inputs& in, cons
                                   std::span<const Offset> offsets) {
   std::vector<double> drpb;
   const auto axes = problem.axes3();
-  const std::vector<double> table = bias_table(problem, in);
   for (const Offset& offset : offsets) {
     double sum = 0;
     for_each_token(all_coordinates(problem), [&](const auto& token) {
@@ -398,7 +381,7 @@ std::vector<double> backward_bias(const Problem& problem, const Inputs& in, cons
       }
       for (int64_t b = 0; b < problem.batch; ++b) {
         key.batch = b;
-        sum += pair_gradient(problem, in, table, saved, {b, token, offset.head}, key).ds;
+        sum += pair_gradient(problem, in, saved, {b, token, offset.head}, key).ds;
       }
     });
     drpb.push_back(sum);
@@ -408,11 +391,10 @@ std::vector<double> backward_bias(const Problem& problem, const Inputs& in, cons
 
 std::vector<double> weights(const Problem& problem, const Inputs& in, std::span<const Query> queries) {
   std::vector<double> attn;
-  const std::vector<double> table = bias_table(problem, in);
   for (const Query& query : queries) {
     const std::vector<Key> keys = attended_keys(problem, query);
     const std::vector<std::size_t> at = slots(problem, query, keys);
-    const std::vector<double> found = scores(problem, problem.weights_scale(), in, table, query, keys);
+    const std::vector<double> found = scores(problem, problem.weights_scale(), in, query, keys);
     std::vector<double> row(static_cast<std::size_t>(problem.keys_per_query()),
                             -std::numeric_limits<double>::infinity());
     for (std::size_t i = 0; i < keys.size(); ++i) row[at[i]] = found[i];

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/kernels/variants.h"
+#include "core/tuning/cost_model.h"
 
 namespace nalab {
 
@@ -29,8 +30,8 @@ bool tiles_pay(const Problem& problem, Pass pass) {
   // Sums of values gain least: naive's operands stay in the cache.
   if (pass == Pass::values) return problem.keys_per_query() >= 512;
   if (problem.rank() == 1 || problem.keys_per_query() >= 128) return true;
-  const Plan gemm = make_plan(find_variant("gemm"), problem, pass);
-  return static_cast<double>(gemm.executed_flops()) < 1.5 * static_cast<double>(problem.useful_flops(pass));
+  const Tiling tiling = find_variant("gemm").candidates(problem, pass, host_machine(), 1).front();
+  return 2 * tuning::visited_pairs(problem, tiling) < 3 * problem.attended_pairs();
 }
 
 }  // namespace

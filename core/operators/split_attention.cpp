@@ -24,6 +24,7 @@ template <class Compute>
 void run(const Plan& plan, Pass pass, const Inputs& inputs, const Gradients& gradients,
          const std::map<std::string_view, ConstTensorView>& views, Context& context, const Compute& compute) {
   require_pass(plan, pass);
+  refuse_unused(plan.problem(), inputs, pass);
   for (const TensorInfo& info : tensors_of(plan.problem(), pass)) {
     const auto view = views.find(info.name);
     const ConstTensorView found = view != views.end() ? view->second : view_of(inputs, gradients, info.name);

@@ -26,7 +26,7 @@ void attention_weights_backward(const Plan& plan, const Inputs& inputs, const Co
 /// whatever they hold. Of the inputs, v and extra_v are read.
 void attention_values(const Plan& plan, const ConstTensorView& attn, const Inputs& inputs, const TensorView& out,
                       Context& context);
-/// dattn (0 in hidden slots), dv and dextra_v from the gradient of out.
+/// dattn (0 in hidden slots), dv and dextra_v from the gradient of out. dattn must not overlap attn.
 void attention_values_backward(const Plan& plan, const ConstTensorView& attn, const Inputs& inputs,
                                const ConstTensorView& dout, const TensorView& dattn, const Gradients& gradients,
                                Context& context);

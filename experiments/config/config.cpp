@@ -91,7 +91,11 @@ Config read_config(const Field& root, Form form) {
   const Field* runs = find(overrides, "runs");
   if (runs == nullptr) runs = find(entries, "runs");
   if (runs != nullptr) check_labels(config, *runs);
-  if (!config.problems.empty() && config.settings.variants.empty()) root.refuse("the key variants", "none");
+  const bool all_named =
+      std::ranges::none_of(config.settings.runs, [](const Run& run) { return run.variants.empty(); });
+  if (!config.problems.empty() && config.settings.variants.empty() && !all_named) {
+    root.refuse("the key variants", "none");
+  }
   if (const Field* simulations = find(entries, "simulations")) {
     for (const Field& entry : simulations->elements()) {
       for (SimulationSettings& settings : read_simulations(entry)) {

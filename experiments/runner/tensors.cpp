@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/error.h"
+
 namespace nalab::runner {
 
 namespace {
@@ -57,7 +59,9 @@ void fill(Tensor& tensor, Workers& workers, const Value& value) {
 /// Number of the stream of a tensor that is not a result. New ones come last, so that stored results hold.
 std::size_t stream_number(std::string_view name) {
   constexpr std::array<std::string_view, 9> kNames{"q", "k", "v", "extra_k", "extra_v", "dout", "rpb", "attn", "dattn"};
-  return static_cast<std::size_t>(std::ranges::find(kNames, name) - kNames.begin());
+  const auto found = std::ranges::find(kNames, name);
+  if (found == kNames.end()) throw Error("tensor " + std::string(name) + " has no stream of inputs");
+  return static_cast<std::size_t>(found - kNames.begin());
 }
 
 /// What the seed of a problem's inputs depends on. A bias would change those of all other tensors.

@@ -1,4 +1,4 @@
-// Where the backward pass of fused sums dk and dv, and in which order.
+// Where the backward pass of fused sums dk, dv and drpb, and in which order.
 #pragma once
 
 #include <algorithm>
@@ -86,8 +86,8 @@ class BiasSums {
   double* sums_ = nullptr;
 };
 
-/// The order in which the super tiles add to a key. It depends on the problem and the tiling, never on the thread
-/// count.
+/// The order in which the super tiles add to a key, and to drpb. It depends on the problem and the tiling, never on the
+/// thread count.
 class BackwardOrder {
  public:
   BackwardOrder(const tile::SuperTiles& supers, const Tiling& tiling) : of_group_(supers.of_group()) {

@@ -89,12 +89,13 @@ class BackwardTask {
         dk_{mine.dk, row_step(problem_.head_dim)},
         dv_{mine.dv, row_step(problem_.head_dim_v)},
         panels_{mine.values, mine.key_panels, Arithmetic::panel_stride(tiling_.block_keys)},
-        walk_(problem_, tiling_, shared.shape, shared.biases.places(), in_, super, mine.list),
-        own_keys_(walk_.keys_of_super(super)) {}
+        walk_(problem_, tiling_, shared.shape, shared.biases.places, in_, super, mine.list),
+        own_keys_(walk_.keys_of_super(super)),
+        places_(walk_.places_of_keys()) {}
 
   void HWY_ATTR Run() {
     task_.pass(walk_.order_of({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
-    if (problem_.relative_bias) mine_.bias.set_to_zero(walk_.places_of_keys());
+    if (problem_.relative_bias) mine_.bias.set_to_zero(places_);
     PrefetchQueries(0);
     while (walk_.next_block()) {
       PackBlock();
@@ -240,8 +241,8 @@ class BackwardTask {
     const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
     float* const weights = mine_.weights;
     const auto careful = [&](bool finite) { return !finite && !list.all_attend; };
-    const LaneBiases biases{shared_.biases.of(super_.head + h), static_cast<float>(kLog2E)};
-    Arithmetic::WeightsFromLse(m.queries, keys_, dim, list, exponent_scale_, biases, m.lse2, weights);
+    Arithmetic::WeightsFromLse(m.queries, keys_, dim, list, exponent_scale_, shared_.biases.of(super_.head + h), m.lse2,
+                               weights);
     Choose(careful(dout_finite_[i * tiling_.heads + h]), [&](auto is_careful) HWY_ATTR {
       Arithmetic::template AddOuter<is_careful>(weights, {m.dout_rows, row_step(dim_v)}, dim_v, list, dv_);
     });
@@ -284,8 +285,7 @@ class BackwardTask {
 
   /// Adds the task's part of drpb, after all earlier tasks of its heads.
   void HWY_ATTR AddBias() {
-    const geometry::Box places = walk_.places_of_keys();
-    for (int64_t h = 0; h < tiling_.heads; ++h) mine_.bias.fold(places, h);
+    for (int64_t h = 0; h < tiling_.heads; ++h) mine_.bias.fold(places_, h);
     task_.wait_for_earlier([&](int64_t earlier) {
       const tile::SuperTile other = shared_.supers.at(shared_.order(earlier));
       return other.batch == super_.batch && other.head == super_.head ? OrderedTasks::kEnd : OrderedTasks::kStart;
@@ -362,8 +362,9 @@ class BackwardTask {
   const Block panels_;  ///< rows of values, panels of keys
   KeyWalk<Arithmetic> walk_;
   const geometry::Box own_keys_;
-  int64_t packed_ = 0;       ///< query tiles whose queries are packed
-  bool keys_finite_ = true;  ///< of the block
+  const geometry::Box places_;  ///< of all keys that it visits: where the sums of drpb are
+  int64_t packed_ = 0;          ///< query tiles whose queries are packed
+  bool keys_finite_ = true;     ///< of the block
   bool queries_finite_[kMaxQueryTiles];
   bool dout_finite_[kMaxQueryTiles];
 };

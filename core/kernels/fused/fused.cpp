@@ -120,7 +120,7 @@ class ForwardTask {
         panels_(geometry::ceil_div(problem_.head_dim_v, kRows)),
         scales_(problem_),
         block_{mine.keys, mine.values, Arithmetic::panel_stride(tiling_.block_keys)},
-        walk_(problem_, tiling_, shape, biases.places(), in_, super, mine.list) {}
+        walk_(problem_, tiling_, shape, biases.places, in_, super, mine.list) {}
 
   void HWY_ATTR Run(const Outputs& out) {
     PackAllQueries();
@@ -172,7 +172,7 @@ class ForwardTask {
     });
     Arithmetic::PackQueries(row, dim, sign, m.queries);
     std::fill(m.out, m.out + Lanes * mine_.padded_columns(problem_), 0.0f);
-    std::fill(m.maxima, m.maxima + Lanes, kNoScore);
+    std::fill(m.maxima, m.maxima + Lanes, LaneBiases{biases_.of(super_.head + h)}.no_score());
     std::fill(m.sums, m.sums + Lanes, 0.0f);
   }
 

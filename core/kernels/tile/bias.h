@@ -71,120 +71,122 @@ class ReversedTable {
   int64_t pad_, row_;
 };
 
+/// How biases are laid out for the query tiles of a tiling, by place and by entry.
+struct BiasLayout {
+  std::array<int64_t, 3> query;
+  int64_t lanes;
+  BiasPlaces places;
+  geometry::BiasTable table;
+  ReversedTable reversed;
+
+  BiasLayout(const Problem& problem, const Tiling& tiling)
+      : query(tiling.query),
+        lanes(tiling.lanes),
+        places(problem.axes3(), tiling.query),
+        table(problem.axes3()),
+        reversed(table, tiling.query) {}
+
+  /// Floats of the vectors of all places.
+  int64_t vectors() const { return places.count() * lanes; }
+};
+
 /// The biases of all heads of a call.
-class TileBiases {
+class TileBiases : private BiasLayout {
  public:
-  TileBiases(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
-      : query_(tiling.query),
-        lanes_(tiling.lanes),
-        places_(problem.axes3(), tiling.query),
-        table_(problem.axes3()),
-        reversed_(table_, tiling.query) {
+  TileBiases(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) : BiasLayout(problem, tiling) {
     if (!problem.relative_bias) return;
-    vectors_ = cutter.take<float>(problem.heads * places_.count() * lanes_);
-    tables_ = cutter.take<float>(problem.heads * reversed_.size());
+    vectors_ = cutter.take<float>(problem.heads * vectors());
+    tables_ = cutter.take<float>(problem.heads * reversed.size());
   }
 
-  const BiasPlaces& places() const { return places_; }
+  using BiasLayout::places;
   /// [places][lanes] of a head; null without a bias.
-  const float* of(int64_t head) const { return vectors_ == nullptr ? nullptr : vectors_ + offset(head); }
+  const float* of(int64_t head) const { return vectors_ == nullptr ? nullptr : vectors_ + head * vectors(); }
 
   /// Makes them. Nothing to do without a bias.
   void make(const ConstTensorView& rpb, Workers& workers) const {
     if (vectors_ == nullptr) return;
     const TokenView<const float> view = rpb.as<float>();
     workers.for_each(view.shape.batch, [&](int64_t head, int) { reverse(view, head); });
-    workers.for_each(view.shape.batch * places_.extent(0),
-                     [&](int64_t task, int) { expand(task / places_.extent(0), task % places_.extent(0)); });
+    workers.for_each(view.shape.batch * places.extent(0),
+                     [&](int64_t task, int) { expand(task / places.extent(0), task % places.extent(0)); });
   }
 
  private:
-  int64_t offset(int64_t head) const { return head * places_.count() * lanes_; }
-
   void reverse(const TokenView<const float>& view, int64_t head) const {
-    float* const target = tables_ + head * reversed_.size();
-    std::fill_n(target, reversed_.size(), 0.0f);
-    const auto& [n1, n2, n3] = table_.extents();
+    float* const target = tables_ + head * reversed.size();
+    std::fill_n(target, reversed.size(), 0.0f);
+    const auto& [n1, n2, n3] = table.extents();
     for (int64_t i = 0; i < n1; ++i) {
       for (int64_t j = 0; j < n2; ++j) {
-        for (int64_t k = 0; k < n3; ++k) target[reversed_.entry(i, j, k)] = *view.row(head, i, j, k, 0);
+        for (int64_t k = 0; k < n3; ++k) target[reversed.entry(i, j, k)] = *view.row(head, i, j, k, 0);
       }
     }
   }
 
   /// The vectors of one head and one place along the first axis.
   void expand(int64_t head, int64_t u1) const {
-    const float* const table = tables_ + head * reversed_.size();
-    float* target = vectors_ + offset(head) + places_.number(u1, 0, 0) * lanes_;
-    for (int64_t u2 = 0; u2 < places_.extent(1); ++u2) {
-      for (int64_t u3 = 0; u3 < places_.extent(2); ++u3) {
-        for (int64_t s1 = 0; s1 < query_[0]; ++s1) {
-          for (int64_t s2 = 0; s2 < query_[1]; ++s2, target += query_[2]) {
-            if (reversed_.has_run(u1, u2, s1, s2)) {
-              std::copy_n(table + reversed_.run(u1, u2, u3, s1, s2), query_[2], target);
+    const float* const source = tables_ + head * reversed.size();
+    float* target = vectors_ + head * vectors() + places.number(u1, 0, 0) * lanes;
+    for (int64_t u2 = 0; u2 < places.extent(1); ++u2) {
+      for (int64_t u3 = 0; u3 < places.extent(2); ++u3) {
+        for (int64_t s1 = 0; s1 < query[0]; ++s1) {
+          for (int64_t s2 = 0; s2 < query[1]; ++s2, target += query[2]) {
+            if (reversed.has_run(u1, u2, s1, s2)) {
+              std::copy_n(source + reversed.run(u1, u2, u3, s1, s2), query[2], target);
             } else {
-              std::fill_n(target, query_[2], 0.0f);
+              std::fill_n(target, query[2], 0.0f);
             }
           }
         }
       }
     }
-    if (u1 == 0) std::fill_n(vectors_ + offset(head) + places_.none() * lanes_, lanes_, 0.0f);
+    if (u1 == 0) std::fill_n(vectors_ + head * vectors() + places.none() * lanes, lanes, 0.0f);
   }
 
-  std::array<int64_t, 3> query_;
-  int64_t lanes_;
-  BiasPlaces places_;
-  geometry::BiasTable table_;
-  ReversedTable reversed_;
   float* vectors_ = nullptr;  ///< [heads][places][lanes]
   float* tables_ = nullptr;   ///< [heads][reversed table]
 };
 
 /// A task's sums of the gradients of scores: by place and lane, and then by entry of the table.
-class PlaceSums {
+class PlaceSums : private BiasLayout {
  public:
-  PlaceSums(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
-      : query_(tiling.query),
-        lanes_(tiling.lanes),
-        places_(problem.axes3(), tiling.query),
-        table_(problem.axes3()),
-        reversed_(table_, tiling.query) {
+  PlaceSums(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) : BiasLayout(problem, tiling) {
     if (!problem.relative_bias) return;
-    by_place_ = cutter.take<float>(tiling.heads * places_.count() * lanes_);
-    by_entry_ = cutter.take<float>(tiling.heads * reversed_.size());
+    by_place_ = cutter.take<float>(tiling.heads * vectors());
+    by_entry_ = cutter.take<float>(tiling.heads * reversed.size());
     heads_ = tiling.heads;
   }
 
   /// [places][lanes] of a head of the task.
-  float* of(int64_t h) const { return by_place_ + h * places_.count() * lanes_; }
+  float* of(int64_t h) const { return by_place_ + h * vectors(); }
 
   /// Begins the sums of a box of places.
   void set_to_zero(const geometry::Box& box) const {
     for (int64_t h = 0; h < heads_; ++h) {
       for_each_run(box, [&](int64_t u1, int64_t u2) {
-        std::fill_n(of(h) + places_.number(u1, u2, box[2].begin) * lanes_, box[2].size() * lanes_, 0.0f);
+        std::fill_n(of(h) + places.number(u1, u2, box[2].begin) * lanes, box[2].size() * lanes, 0.0f);
       });
-      std::fill_n(of(h) + places_.none() * lanes_, lanes_, 0.0f);
-      std::fill_n(by_entry_ + h * reversed_.size(), reversed_.size(), 0.0f);
+      std::fill_n(of(h) + places.none() * lanes, lanes, 0.0f);
+      std::fill_n(by_entry_ + h * reversed.size(), reversed.size(), 0.0f);
     }
   }
 
   /// Adds the sums of a box of places to those by entry.
   void fold(const geometry::Box& box, int64_t h) const {
-    float* const sums = by_entry_ + h * reversed_.size();
+    float* const sums = by_entry_ + h * reversed.size();
     for_each_run(box, [&](int64_t u1, int64_t u2) {
-      for (int64_t s1 = 0; s1 < query_[0]; ++s1) {
-        for (int64_t s2 = 0; s2 < query_[1]; ++s2) {
-          if (!reversed_.has_run(u1, u2, s1, s2)) continue;
-          const float* const lanes = of(h) + (s1 * query_[1] + s2) * query_[2];
+      for (int64_t s1 = 0; s1 < query[0]; ++s1) {
+        for (int64_t s2 = 0; s2 < query[1]; ++s2) {
+          if (!reversed.has_run(u1, u2, s1, s2)) continue;
+          const float* const own = of(h) + (s1 * query[1] + s2) * query[2];
           // Neighbouring places add to runs that overlap but for one entry: taken in turn, each would wait until the
           // one before is written.
-          for (int64_t turn = 0; turn < query_[2]; ++turn) {
-            for (int64_t u3 = box[2].begin + turn; u3 < box[2].end; u3 += query_[2]) {
-              const float* const from = lanes + places_.number(u1, u2, u3) * lanes_;
-              float* const to = sums + reversed_.run(u1, u2, u3, s1, s2);
-              for (int64_t k = 0; k < query_[2]; ++k) to[k] += from[k];
+          for (int64_t turn = 0; turn < query[2]; ++turn) {
+            for (int64_t u3 = box[2].begin + turn; u3 < box[2].end; u3 += query[2]) {
+              const float* const from = own + places.number(u1, u2, u3) * lanes;
+              float* const to = sums + reversed.run(u1, u2, u3, s1, s2);
+              for (int64_t k = 0; k < query[2]; ++k) to[k] += from[k];
             }
           }
         }
@@ -194,11 +196,11 @@ class PlaceSums {
 
   /// Adds them to sums [entries] in the order of the table.
   void add_to(int64_t h, double* sums) const {
-    const float* const own = by_entry_ + h * reversed_.size();
-    const auto& [n1, n2, n3] = table_.extents();
+    const float* const own = by_entry_ + h * reversed.size();
+    const auto& [n1, n2, n3] = table.extents();
     for (int64_t i = 0; i < n1; ++i) {
       for (int64_t j = 0; j < n2; ++j) {
-        const float* from = own + reversed_.entry(i, j, 0);
+        const float* from = own + reversed.entry(i, j, 0);
         for (int64_t k = 0; k < n3; ++k) *sums++ += static_cast<double>(*from--);
       }
     }
@@ -212,11 +214,6 @@ class PlaceSums {
     }
   }
 
-  std::array<int64_t, 3> query_;
-  int64_t lanes_;
-  BiasPlaces places_;
-  geometry::BiasTable table_;
-  ReversedTable reversed_;
   int64_t heads_ = 0;
   float* by_place_ = nullptr;  ///< [heads][places][lanes]
   float* by_entry_ = nullptr;  ///< [heads][reversed table]

@@ -102,16 +102,16 @@ HWY_NOINLINE void KeyScores(const float* HWY_RESTRICT queries, const Rows& keys,
 }
 
 /// weights[n][lane] = 2^(exponent_scale * score - lse2), scores being the products of queries and keys; lse2 [Lanes] is
-/// the log-sum-exp of the scaled scores in base 2. With biases, scale * bias is added to the exponent. 0 where a lane
-/// does not attend.
+/// the log-sum-exp of the scaled scores in base 2. biases [places][lanes], or null, are added to scaled scores. 0 where
+/// a lane does not attend.
 template <int Lanes>
 HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& keys, int64_t dim, const KeyList& list,
-                                 float exponent_scale, const LaneBiases& biases, const float* HWY_RESTRICT lse2,
+                                 float exponent_scale, const float* HWY_RESTRICT biases, const float* HWY_RESTRICT lse2,
                                  float* HWY_RESTRICT weights) {
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   constexpr int kStep = Lanes / kVectors;
   const Floats d;
-  const VF scale = hn::Set(d, exponent_scale), bias_scale = hn::Set(d, biases.scale);
+  const VF scale = hn::Set(d, exponent_scale), log2_e = hn::Set(d, 1.44269504088896341f);
   KeyScores<Lanes>(queries, keys, dim, list, weights);
   for (int64_t n = 0; n < list.count; ++n) {
     const bool masked = !list.all_attend && list.lanes[n] != kAllLanes<Lanes>;
@@ -119,9 +119,9 @@ HWY_NOINLINE void WeightsFromLse(const float* HWY_RESTRICT queries, const Rows& 
     for (int v = 0; v < kVectors; ++v) {
       float* const weight = weights + n * Lanes + v * kStep;
       VF x = hn::MulSub(hn::Load(d, weight), scale, hn::Load(d, lse2 + v * kStep));
-      if (biases.vectors != nullptr) {
-        const float* const bias = biases.vectors + static_cast<int64_t>(list.bias[n]) * Lanes;
-        x = hn::MulAdd(hn::Load(d, bias + v * kStep), bias_scale, x);
+      if (biases != nullptr) {
+        const float* const bias = biases + static_cast<int64_t>(list.bias[n]) * Lanes;
+        x = hn::MulAdd(hn::Load(d, bias + v * kStep), log2_e, x);
       }
       // No weight exceeds 1, but the scores here and in the forward pass differ in their last bits. NaN stays.
       x = hn::IfThenZeroElse(hn::Gt(x, hn::Zero(d)), x);
@@ -232,8 +232,8 @@ concept GradientArithmetic = TileArithmetic<A> &&
   { A::AllFinite(memory, n) } -> std::same_as<bool>;
   /// sums[lane] of products of two packed tiles, in the order of the products with keys.
   A::LaneProducts(memory, memory, n, memory);
-  /// weights[n][lane] = 2^(factor * (query * key) + biases - lse2), 0 where a lane does not attend.
-  A::WeightsFromLse(memory, rows, n, list, 1.0f, LaneBiases{}, memory, memory);
+  /// weights[n][lane] = 2^(factor * (query * key) + log2 e * bias - lse2), 0 where a lane does not attend.
+  A::WeightsFromLse(memory, rows, n, list, 1.0f, memory, memory, memory);
   /// Weights become weight * (dout * value - delta) in place.
   A::ScoreGradients(memory, rows, n, list, memory, memory);
   /// Adds them to the sums of the keys' places.
@@ -253,8 +253,7 @@ struct FloatGradients : FloatArithmetic<Lanes> {
     HWY_NAMESPACE::LaneProducts<Lanes>(a, b, dim, sums);
   }
   static HWY_INLINE void WeightsFromLse(const float* queries, const Rows& keys, int64_t dim, const KeyList& list,
-                                        float exponent_scale, const LaneBiases& biases, const float* lse2,
-                                        float* weights) {
+                                        float exponent_scale, const float* biases, const float* lse2, float* weights) {
     HWY_NAMESPACE::WeightsFromLse<Lanes>(queries, keys, dim, list, exponent_scale, biases, lse2, weights);
   }
   static HWY_INLINE void AddToPlaces(const float* gradients, const KeyList& list, float* sums) {

@@ -58,7 +58,7 @@ HWY_INLINE void FinishScores(const KeyList& list, int64_t n, uint32_t common, co
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 32
       for (int v = 0; v < kVectors; ++v) {
-        sum[i][v] = hn::IfThenElse(LaneMask(list.lanes[n + i], v), sum[i][v], hn::Set(d, kNoScore));
+        sum[i][v] = hn::IfThenElse(LaneMask(list.lanes[n + i], v), sum[i][v], hn::Set(d, biases.no_score()));
       }
     }
   }
@@ -174,7 +174,7 @@ struct FloatArithmetic {
     return hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f && check_rest == 0.0f;
   }
 
-  /// scores[n][lanes] = K q^T for the listed keys, kNoScore where a lane does not attend; maxima raised to their
+  /// scores[n][lanes] = K q^T for the listed keys, no_score() where a lane does not attend; maxima raised to their
   /// maxima. With biases: scale * K q^T + bias. q: [dim][Lanes]; maxima: [Lanes].
   static HWY_INLINE void Scores(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
                                 const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {

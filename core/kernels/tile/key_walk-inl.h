@@ -112,9 +112,10 @@ class KeyWalk {
         segment.is_extra() ? kExtraOrder : (segment.x1 * mask_[1].length + segment.x2) * mask_[2].length;
     return run + segment.x3.begin;
   }
-  /// order_of the first key after the block; greater than all numbers after the last block.
+  /// order_of the first key after the block; greater than all numbers after the last block. Never the greatest number
+  /// of all, which says that a task has ended: it may have more to add than to keys.
   int64_t order_of_next() const {
-    return cursor_.done() ? std::numeric_limits<int64_t>::max() : order_of(cursor_.next());
+    return cursor_.done() ? std::numeric_limits<int64_t>::max() - 1 : order_of(cursor_.next());
   }
 
   /// Moves to the next block; false after the last.
@@ -249,6 +250,7 @@ class KeyWalk {
             const int64_t u2 = places_.along(1, lanes.first(1), segment.x2);
             if (!places_.contains(u1, u2)) return;
             const geometry::Range u3 = places_.along(2, lanes.first(2), x3);
+            if (u3.empty()) return;
             target += u3.begin - places_.along(2, lanes.first(2), x3.begin);
             const auto number = static_cast<int32_t>(places_.number(u1, u2, u3.begin));
             for (int32_t i = 0; i < static_cast<int32_t>(u3.size()); ++i) target[i] = number + i;

@@ -1,6 +1,7 @@
 // What a query tile's arithmetic works on, and the contract that every arithmetic keeps.
 #include <concepts>
 #include <cstdint>
+#include <limits>
 
 #include "core/simd/convert-inl.h"
 #include "core/simd/targets.h"
@@ -66,10 +67,14 @@ struct KeyList {
   const int32_t* bias = nullptr;
 };
 
-/// The biases of a head. Scores to which they are added are scaled before.
+/// Biases of a head, which are added to scaled scores.
 struct LaneBiases {
   const float* vectors = nullptr;  ///< [places][lanes], see TileBiases; null without a bias
-  float scale = 1.0f;
+  float scale = 1.0f;              ///< of the scores
+
+  /// What stands for "no score yet". With biases a score may be as low as a float can be, since callers mask with the
+  /// lowest; without them its scale, which may be 0, comes later, and a difference must not overflow.
+  float no_score() const { return vectors == nullptr ? kNoScore : std::numeric_limits<float>::lowest(); }
 };
 
 /// A cache line between panels of packed values: a multiple of 4 KiB apart they would share a set of the

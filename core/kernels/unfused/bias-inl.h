@@ -76,17 +76,17 @@ inline void CopyTables(const ConstTensorView& rpb, const BiasTables& tables, Wor
 }
 
 /// drpb: the sums of the gradients of the scores over the pairs of each entry.
-inline void HWY_ATTR BiasGradient(const Problem& problem, const ConstWeightRows& gradients, const BiasSums& bias,
+inline void HWY_ATTR BiasGradient(const Problem& problem, const ConstWeightRows& gradients, const BiasSlices& bias,
                                   const TensorView& drpb, Workers& workers) {
   const auto axes = problem.axes3();
   const geometry::BiasTable table(axes);
   const int64_t entries = bias.entries();
   workers.for_each(bias.tasks(), [&](int64_t number, int) HWY_ATTR {
-    const BiasSums::Task task = bias.at(number);
+    const BiasSlices::Task task = bias.at(number);
     std::fill_n(task.sums, entries, 0.0);
-    for (int64_t begin = task.tokens.begin; begin < task.tokens.end; begin += BiasSums::kTerms) {
+    for (int64_t begin = task.tokens.begin; begin < task.tokens.end; begin += BiasSlices::kTerms) {
       std::fill_n(task.partial, entries, 0.0f);
-      for (int64_t index = begin; index < std::min(begin + BiasSums::kTerms, task.tokens.end); ++index) {
+      for (int64_t index = begin; index < std::min(begin + BiasSlices::kTerms, task.tokens.end); ++index) {
         const Token token = token_at(gradients.shape.layout, index);
         const float* const row = gradients.row(task.batch, token, task.head);
         ForEachRun(table, axes, token, [&](int64_t column, int64_t entry, int64_t n) HWY_ATTR {

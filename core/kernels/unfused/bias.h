@@ -16,6 +16,7 @@ struct BiasTables {
   float* data = nullptr;  ///< [heads][step]; null without a bias
   int64_t step = 0;
 
+  BiasTables() = default;
   BiasTables(const Problem& p, bool there, WorkspaceCutter& cutter) {
     if (!there) return;
     step = p.bias_entries() + kAlignment / sizeof(float);
@@ -29,7 +30,7 @@ struct BiasTables {
 /// How the gradient of the tables is summed: the tokens of each head of each batch entry in slices, each summed by
 /// itself and then added in their order. Their number follows from the problem alone, so that the bits of a sum do not
 /// depend on the thread count.
-class BiasSums {
+class BiasSlices {
  public:
   /// Terms of an entry that are summed in float before the sum joins one in double: over hundreds of thousands of
   /// queries the rounding of one float sum would show.
@@ -43,7 +44,7 @@ class BiasSums {
     double* sums = nullptr;    ///< [entries]
   };
 
-  BiasSums(const Problem& p, bool there, WorkspaceCutter& cutter) : heads_(p.heads), tokens_(p.tokens()) {
+  BiasSlices(const Problem& p, bool there, WorkspaceCutter& cutter) : heads_(p.heads), tokens_(p.tokens()) {
     if (!there) return;
     // Enough tasks to keep 64 threads busy, but slices that are worth a task.
     constexpr int64_t kTasks = 64, kLeastTokens = 64;

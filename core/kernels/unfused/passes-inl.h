@@ -84,7 +84,7 @@ class Passes {
       SoftmaxGradient(weights.row(b, token, h), n, bias ? 1.0f : scale, gradients.row(b, token, h));
     });
     if (bias) {
-      BiasGradient(problem_, gradients, stored_.bias_sums, call.gradients.drpb, workers_);
+      BiasGradient(problem_, gradients, stored_.bias_slices, call.gradients.drpb, workers_);
       Scale(gradients, scale);
     }
     QueryAndKeyGradients(call, gradients);
@@ -101,7 +101,7 @@ class Passes {
   void WeightsBackward(const Call& call) {
     const ConstWeightRows gradients = Given(call.attn, stored_.gradients);
     if (problem_.relative_bias) {
-      BiasGradient(problem_, gradients, stored_.bias_sums, call.gradients.drpb, workers_);
+      BiasGradient(problem_, gradients, stored_.bias_slices, call.gradients.drpb, workers_);
     }
     if (problem_.weights_scale() != 1.0) Scale(stored_.gradients, factor_as_float(problem_.weights_scale()));
     QueryAndKeyGradients(call, gradients);
@@ -122,9 +122,8 @@ class Passes {
 
   /// dout v^T.
   void WeightGradients(const Call& call, const WeightRows& rows) {
-    WorkspaceCutter nothing(nullptr);
     products_.PointwiseNeighborhood(call.dout.template as<T>(), call.in.v.template as<T>(),
-                                    call.in.extra_v.template as<T>(), 1.0f, BiasTables(problem_, false, nothing), rows);
+                                    call.in.extra_v.template as<T>(), 1.0f, BiasTables(), rows);
   }
 
   void QueryAndKeyGradients(const Call& call, const ConstWeightRows& gradients) {

@@ -29,7 +29,7 @@ struct StoredWeights {
   ExtraSlices extra;     ///< how the gradients of the extra tokens are summed
   float* partial;        ///< their partial sums
   BiasTables tables;
-  BiasSums bias_sums;
+  BiasSlices bias_slices;
 
   /// row_floats: from one row of weights to the next, at least keys_per_query.
   StoredWeights(const Problem& p, Pass pass, int64_t row_floats, WorkspaceCutter& cutter)
@@ -39,7 +39,7 @@ struct StoredWeights {
         extra(p),
         partial(cutter.take<float>(is_backward(pass) ? extra.floats(std::max(p.head_dim, p.head_dim_v)) : 0)),
         tables(p, p.relative_bias && (pass == Pass::weights || !is_split(pass)), cutter),
-        bias_sums(p, p.relative_bias && (pass == Pass::backward || pass == Pass::weights_backward), cutter) {}
+        bias_slices(p, p.relative_bias && (pass == Pass::backward || pass == Pass::weights_backward), cutter) {}
 
  private:
   static WeightRows cut_rows(const Problem& p, int64_t row_floats, bool there, WorkspaceCutter& cutter) {

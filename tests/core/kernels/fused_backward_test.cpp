@@ -44,6 +44,18 @@ std::vector<Problem> large_problems() {
        .heads_kv = 1,
        .head_dim = 96,
        .head_dim_v = 130},
+      // Many tasks add to the sums of one head: some share keys, others do not, and all end at about the same time.
+      {.axes = {{.extent = 67, .window = 5}, {.extent = 71, .window = 6}},
+       .head_dim = 5,
+       .head_dim_v = 4,
+       .relative_bias = true},
+      {.axes = {{.extent = 9, .window = 3}, {.extent = 22, .window = 5, .dilation = 2}, {.extent = 25, .window = 5}},
+       .batch = 2,
+       .heads = 2,
+       .head_dim = 8,
+       .head_dim_v = 12,
+       .extra_tokens = 3,
+       .relative_bias = true},
   };
 }
 
@@ -146,7 +158,10 @@ TEST(FusedBackward, GradientsInBf16AreThoseInFloatRounded) {
       auto exact = run(variant, problem, data, saved, setting);
       for (std::size_t t = 0; t < exact.size(); ++t) {
         auto expected = exact[t].values();
-        for (double& x : expected) x = to_float(from_float<bf16>(static_cast<float>(x)));
+        // drpb is in float whatever the type.
+        if (test::gradients_of(problem)[t].type == ElementType::bf16) {
+          for (double& x : expected) x = to_float(from_float<bf16>(static_cast<float>(x)));
+        }
         EXPECT_EQ(rounded[t].values(), expected) << setting.text() << ": " << name_of(problem, t);
       }
     }

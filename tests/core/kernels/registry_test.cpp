@@ -101,24 +101,21 @@ TEST(Registry, VariantsHaveTheSplitOperatorsOrSayWhyNot) {
   }
 }
 
-TEST(Registry, TheBestVariantOfASplitOperatorIsTheOneExpectedToBeFastest) {
-  const auto seconds = [](const Variant& variant, const Problem& problem, Pass pass) {
-    return static_cast<double>(make_plan(variant, problem, pass).executed_flops()) / variant.expected_flops_per_second;
-  };
-  // gemm for large windows; naive where its tiles would hold little else than what nobody attends to.
+// As measured: docs/performance.md, "The weights themselves".
+TEST(Registry, TheBestVariantOfASplitOperatorIsTheOneMeasuredToBeFaster) {
+  const auto best = [](const Problem& problem, Pass pass) { return best_variant(problem, pass).name; };
+  const Problem small{.axes = {{.extent = 56, .window = 7}, {.extent = 56, .window = 7}}};
   const Problem large{.axes = {{.extent = 64, .window = 31}, {.extent = 64, .window = 31}}};
-  const Problem dilated{.axes = {{.extent = 64, .window = 2, .dilation = 32}}};
-  for (const Problem& problem : {kSelfAttention, kWindowed, kBiased, large, dilated}) {
-    for (const Pass pass : kPasses) {
-      if (!is_split(pass)) continue;
-      const Variant& best = best_variant(problem, pass);
-      EXPECT_FALSE(best.is_oracle);
-      EXPECT_FALSE(best.supports(problem, pass));
-      for (const Variant& variant : variants()) {
-        if (variant.is_oracle || variant.supports(problem, pass)) continue;
-        EXPECT_LE(seconds(best, problem, pass), seconds(variant, problem, pass)) << variant.name;
-      }
-      EXPECT_TRUE(problem != large || best.name == "gemm") << name(pass);
+  const Problem dilated{
+      .axes = {{.extent = 56, .window = 7, .dilation = 8}, {.extent = 56, .window = 7, .dilation = 8}}};
+  const Problem row{.axes = {{.extent = 4096, .window = 64}}};
+  for (const Pass pass : kPasses) {
+    if (!is_split(pass)) continue;
+    EXPECT_EQ(best(small, pass), "naive") << name(pass);
+    EXPECT_EQ(best(large, pass), "gemm") << name(pass);
+    // Tiles with little waste; sums of values gain least from them.
+    for (const Problem& problem : {dilated, row}) {
+      EXPECT_EQ(best(problem, pass), pass == Pass::values ? "naive" : "gemm") << problem.id() << " " << name(pass);
     }
   }
 }
