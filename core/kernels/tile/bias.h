@@ -174,20 +174,30 @@ class PlaceSums : private BiasLayout {
 
   /// Adds the sums of a box of places to those by entry.
   void fold(const geometry::Box& box, int64_t h) const {
-    float* const sums = by_entry_ + h * reversed.size();
     for_each_run(box, [&](int64_t u1, int64_t u2) {
       for (int64_t s1 = 0; s1 < query[0]; ++s1) {
         for (int64_t s2 = 0; s2 < query[1]; ++s2) {
           if (!reversed.has_run(u1, u2, s1, s2)) continue;
-          const float* const own = of(h) + (s1 * query[1] + s2) * query[2];
-          // Neighbouring places add to runs that overlap but for one entry: taken in turn, each would wait until the
-          // one before is written.
-          for (int64_t turn = 0; turn < query[2]; ++turn) {
-            for (int64_t u3 = box[2].begin + turn; u3 < box[2].end; u3 += query[2]) {
-              const float* const from = own + places.number(u1, u2, u3) * lanes;
-              float* const to = sums + reversed.run(u1, u2, u3, s1, s2);
-              for (int64_t k = 0; k < query[2]; ++k) to[k] += from[k];
-            }
+          const float* const from = of(h) + places.number(u1, u2, 0) * lanes + (s1 * query[1] + s2) * query[2];
+          float* const to = by_entry_ + h * reversed.size() + reversed.run(u1, u2, 0, s1, s2);
+          switch (query[2]) {
+            case 1:
+              add_runs<1>(box[2], from, to);
+              break;
+            case 2:
+              add_runs<2>(box[2], from, to);
+              break;
+            case 4:
+              add_runs<4>(box[2], from, to);
+              break;
+            case 8:
+              add_runs<8>(box[2], from, to);
+              break;
+            case 16:
+              add_runs<16>(box[2], from, to);
+              break;
+            default:
+              add_runs<32>(box[2], from, to);
           }
         }
       }
@@ -207,6 +217,17 @@ class PlaceSums : private BiasLayout {
   }
 
  private:
+  /// Adds runs of N lanes of neighbouring places to the table, where the next one begins an entry before. They overlap
+  /// but for one entry: taken one after the other, each would wait until the one before is written.
+  template <int64_t N>
+  void add_runs(geometry::Range u3, const float* from, float* to) const {
+    for (int64_t turn = 0; turn < N; ++turn) {
+      for (int64_t u = u3.begin + turn; u < u3.end; u += N) {
+        for (int64_t k = 0; k < N; ++k) to[k - u] += from[u * lanes + k];
+      }
+    }
+  }
+
   template <class Body>
   static void for_each_run(const geometry::Box& box, const Body& body) {
     for (int64_t u1 = box[0].begin; u1 < box[0].end; ++u1) {
