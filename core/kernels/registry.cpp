@@ -1,5 +1,6 @@
 #include "core/kernels/registry.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -9,8 +10,8 @@
 namespace nalab {
 
 std::span<const Variant> variants() {
-  static const std::array list{fused::variant(), dense::variant(), gemm::variant(), naive::variant(),
-                               reference::variant()};
+  static const std::array list{fused::variant(), banded::variant(), dense::variant(),
+                               gemm::variant(),  naive::variant(),  reference::variant()};
   return list;
 }
 
@@ -25,6 +26,20 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
+/// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Small windows". Its rate
+/// hardly depends on the window, and that of tiles grows with it.
+bool bands_pay(const Problem& problem, Pass pass) {
+  if (find_variant("banded").supports(problem, pass)) return false;
+  if (problem.heads != problem.heads_kv || std::max(problem.head_dim, problem.head_dim_v) > 64) return false;
+  // Where queries share windows, tiles waste little.
+  const auto shares = [](const Axis& axis) { return axis.stride > 1 && 2 * axis.stride > axis.window; };
+  if (std::ranges::any_of(problem.axes, shares)) return false;
+  const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
+  if (problem.extra_tokens > keys) return false;
+  if (problem.rank() == 1) return keys <= 16;
+  return keys <= (problem.rank() == 2 ? 289 : 125);
+}
+
 /// Whether gemm's tiles pay in a split operator, or naive is faster: docs/performance.md, "The weights themselves".
 bool tiles_pay(const Problem& problem, Pass pass) {
   // Sums of values gain least: naive's operands stay in the cache.
@@ -38,6 +53,7 @@ bool tiles_pay(const Problem& problem, Pass pass) {
 
 const Variant& best_variant(const Problem& problem, Pass pass) {
   if (is_split(pass)) return find_variant(tiles_pay(problem, pass) ? "gemm" : "naive");
+  if (bands_pay(problem, pass)) return find_variant("banded");
   for (const Variant& variant : variants()) {
     if (!variant.supports(problem, pass)) return variant;
   }

@@ -11,6 +11,9 @@ Variant variant();
 namespace dense {
 Variant variant();
 }
+namespace banded {
+Variant variant();
+}
 namespace naive {
 Variant variant();
 }

@@ -250,7 +250,7 @@ TEST(Attend, BadRequests) {
   const Outcome unknown = run_nalab(folder, {"attend", in, folder.file("out.h5"), "--variant", "magic"});
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_THAT(unknown.err,
-              testing::StartsWith("nalab: variant 'magic' is none of fused, dense, gemm, naive, reference"));
+              testing::StartsWith("nalab: variant 'magic' is none of fused, banded, dense, gemm, naive, reference"));
 }
 
 TEST(Attend, OutputThatCannotBeWritten) {

@@ -60,9 +60,10 @@ HWY_INLINE void TransposeGroups(D d, V (&v)[4]) {
 
 #endif
 
-/// lanes[c][i] = factor * row[i][c] for c in [0, dim).
+/// lanes[c * pitch + i] = factor * row[i][c] for c in [0, dim).
 template <int Lanes>
-HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float factor, float* HWY_RESTRICT lanes) {
+HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float factor, float* HWY_RESTRICT lanes,
+                            int64_t pitch = Lanes) {
   int64_t c = 0;
 #if HWY_TARGET != HWY_SCALAR
   const simd::HWY_NAMESPACE::Floats d;
@@ -74,12 +75,12 @@ HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float factor, 
       hn::Vec<decltype(d)> v[4];
       for (int j = 0; j < 4; ++j) v[j] = LoadGroups(d, row + first + j, c);
       TransposeGroups(d, v);
-      for (int j = 0; j < 4; ++j) hn::Store(hn::Mul(v[j], factors), d, lanes + (c + j) * Lanes + first);
+      for (int j = 0; j < 4; ++j) hn::Store(hn::Mul(v[j], factors), d, lanes + (c + j) * pitch + first);
     }
   }
 #endif
   for (; c < dim; ++c) {
-    for (int i = 0; i < Lanes; ++i) lanes[c * Lanes + i] = factor * row[i][c];
+    for (int i = 0; i < Lanes; ++i) lanes[c * pitch + i] = factor * row[i][c];
   }
 }
 

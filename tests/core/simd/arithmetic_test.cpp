@@ -130,6 +130,7 @@ TEST(ChosenArithmetic, F32FmaComputesWithFloatsOfTheRoundedInputsToTheLastBit) {
         EXPECT_EQ(results.out.bits(), expected.out.bits());
         EXPECT_EQ(results.lse.bits(), expected.lse.bits());
       }
+      if (variant.supports(floats, Pass::backward)) continue;
       auto forward = test::run_forward(variant, floats, in.views, {.isa = Isa::baseline});
       const SavedForBackward saved{forward.out.view(), forward.lse.view(), data["dout"].view()};
       const AsFloats<SavedForBackward> saved_floats(floats, saved);

@@ -1,0 +1,232 @@
+// Strips: queries on the lanes of one vector, consecutive along the last axis, with heads and dilation groups laid end
+// to end; and the keys that they attend to in one row of keys.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "core/geometry/axis.h"
+#include "core/geometry/bias.h"
+#include "core/parallel.h"
+#include "core/problem.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/workspace.h"
+
+namespace nalab::banded {
+
+inline constexpr int kMaxLanes = 16;
+/// Window along the last axis, at most: larger ones are for tiles.
+inline constexpr int64_t kMaxWindow = 128;
+
+/// Neighbouring lanes of a strip whose windows along the last axis are alike.
+struct Run {
+  int lane, count;
+  bool sliding;  ///< each window begins one key after the one before; otherwise all are the same
+  int64_t key;   ///< the first key of the first window, as a number among the strip's keys
+  int64_t keys;  ///< of one window
+};
+
+/// A place along the last axis: of a query, or of a key.
+struct Place {
+  int64_t head_kv;
+  int64_t x3;  ///< coordinate in the layout
+};
+
+/// The order of all lanes of a problem: pieces of a dilation group along the last axis, for all kv heads in turn, so
+/// that the channels of a token are used while they are in the cache.
+class LaneOrder {
+ public:
+  explicit LaneOrder(const Problem& problem) : axis_(problem.axes.back()), heads_kv_(problem.heads_kv) {}
+
+  int64_t lanes() const { return heads_kv_ * axis_.extent; }
+  const Axis& axis() const { return axis_; }
+
+  /// A lane's query: its dilation group, and its position there.
+  struct Query {
+    int64_t head_kv = 0, group = 0, position = 0;
+  };
+  /// The query on the lane after another's: mostly its neighbour.
+  Query next(const Query& query, int64_t lane) const {
+    const int64_t length = axis_.group_length(query.group);
+    const bool ends = query.position + 1 == length || (query.position + 1) % piece(length) == 0;
+    return ends ? at(lane) : Query{query.head_kv, query.group, query.position + 1};
+  }
+  Query at(int64_t lane) const {
+    // Groups differ in length by at most one: the longer ones come first.
+    const int64_t longer = axis_.extent % axis_.dilation;
+    const int64_t length = axis_.group_length(axis_.dilation - 1), long_lanes = longer * (length + 1) * heads_kv_;
+    if (lane < long_lanes) return within(lane, 0, length + 1);
+    return within(lane - long_lanes, longer, length);
+  }
+
+ private:
+  Query within(int64_t lane, int64_t first_group, int64_t length) const {
+    const int64_t group = lane / (length * heads_kv_);
+    lane -= group * length * heads_kv_;
+    const int64_t size = piece(length);
+    const int64_t begin = lane / (size * heads_kv_) * size;
+    lane -= begin * heads_kv_;
+    const int64_t own_size = std::min(size, length - begin);
+    return {lane / own_size, first_group + group, begin + lane % own_size};
+  }
+
+  /// Pieces of a group are of nearly equal size.
+  static int64_t piece(int64_t length) {
+    constexpr int64_t kPiece = 64;
+    return geometry::ceil_div(length, geometry::ceil_div(length, kPiece));
+  }
+
+  Axis axis_;
+  int64_t heads_kv_;
+};
+
+/// Keys of a strip in one row of keys, at most. Segments (a head, a group, a piece) are at least as long as the window
+/// or as half a piece, so that there are few of them in a strip.
+inline int64_t most_keys(int64_t window, int width) { return 4 * width + 3 * window; }
+
+/// The queries of one strip and their keys.
+class Strip {
+ public:
+  /// `number`: the strip begins with lane number * width.
+  Strip(const LaneOrder& order, int64_t number, int width) : width_(width) {
+    const Axis& axis = order.axis();
+    const int64_t first = number * width;
+    int64_t segment_key = 0, segment_position = 0;
+    LaneOrder::Query before;
+    geometry::AxisMask mask;
+    for (; lanes_ < width && first + lanes_ < order.lanes(); ++lanes_) {
+      const LaneOrder::Query query = lanes_ == 0 ? order.at(first) : order.next(before, first + lanes_);
+      if (lanes_ == 0 || query.group != before.group) mask = axis.group_mask(query.group);
+      const geometry::Range keys = mask.keys(query.position);
+      // Keys go on from those of the lane before if it is the query before.
+      const bool goes_on = lanes_ > 0 && query.head_kv == before.head_kv && query.group == before.group &&
+                           query.position == before.position + 1;
+      if (!goes_on) {
+        segment_key = keys_;
+        segment_position = keys.begin;
+      }
+      const int64_t first_key = segment_key + keys.begin - segment_position;
+      while (keys_ < first_key + keys.size()) {
+        key_[keys_] = {query.head_kv, axis.coordinate(query.group, segment_position + keys_ - segment_key)};
+        ++keys_;
+      }
+      index_[lanes_] = static_cast<int32_t>(first_key);
+      count_[lanes_] = static_cast<int32_t>(keys.size());
+      offset_[lanes_] = keys.begin - query.position;
+      query_[lanes_] = {query.head_kv, axis.coordinate(query.group, query.position)};
+      add_to_runs(goes_on, first_key, keys.size(), axis.window);
+      before = query;
+    }
+    const int last = std::max(lanes_ - 1, 0);
+    for (int lane = lanes_; lane < width; ++lane) {
+      index_[lane] = index_[last];
+      count_[lane] = count_[last];
+      offset_[lane] = offset_[last];
+      query_[lane] = query_[last];
+    }
+    for (int lane = 0; lane < width; ++lane) {
+      in_order_ = in_order_ && index_[lane] == lane;
+      full_ = full_ && count_[lane] == axis.window;
+    }
+  }
+
+  /// Queries; further lanes repeat the last one.
+  int lanes() const { return lanes_; }
+  /// Keys that some lane attends to, in one row of keys.
+  int64_t keys() const { return keys_; }
+  const Place& query(int lane) const { return query_[lane]; }
+  const Place& key(int64_t number) const { return key_[number]; }
+  /// The first key of each lane's window, and how many it has.
+  const int32_t* index() const { return index_.data(); }
+  const int32_t* count() const { return count_.data(); }
+  /// The first key's position relative to the query's.
+  int64_t offset(int lane) const { return offset_[lane]; }
+  /// Whether lane i's window begins with key i.
+  bool in_order() const { return in_order_; }
+  /// Whether the first keys of all windows are in two vectors.
+  bool in_two_vectors() const { return index_[width_ - 1] < 2 * width_; }
+  /// Whether every window has all its keys: a causal axis hides some.
+  bool full() const { return full_; }
+  int runs() const { return runs_; }
+  const Run& run(int i) const { return run_[i]; }
+
+ private:
+  void add_to_runs(bool goes_on, int64_t first_key, int64_t keys, int64_t window) {
+    if (goes_on && keys == window && run_[runs_ - 1].keys == window) {
+      Run& run = run_[runs_ - 1];
+      const int64_t last = run.key + (run.sliding ? run.count - 1 : 0);
+      const bool same = first_key == last, next = first_key == last + 1;
+      if (run.count == 1 && next) run.sliding = true;
+      if (run.sliding ? next : same) {
+        ++run.count;
+        return;
+      }
+    }
+    run_[runs_++] = {lanes_, 1, false, first_key, keys};
+  }
+
+  int width_, lanes_ = 0, runs_ = 0;
+  int64_t keys_ = 0;
+  bool in_order_ = true, full_ = true;
+  alignas(64) std::array<int32_t, kMaxLanes> index_{}, count_{};
+  std::array<int64_t, kMaxLanes> offset_{};  ///< of a lane's first key from its query, in positions
+  std::array<Place, kMaxLanes> query_{};
+  std::array<Run, kMaxLanes> run_;
+  std::array<Place, 4 * kMaxLanes + 3 * kMaxWindow> key_;
+};
+
+/// The biases of the columns of all strips, as vectors of lanes: a call makes them once.
+class StripBiases {
+ public:
+  StripBiases(const Problem& p, const LaneOrder& order, int width, WorkspaceCutter& cutter)
+      : table_(p.axes3()),
+        heads_(p.heads / p.heads_kv),
+        window_(p.axes.back().window),
+        width_(width),
+        strips_(geometry::ceil_div(order.lanes(), width)) {
+    if (p.relative_bias) data_ = cutter.take<float>(strips_ * of_strip());
+  }
+
+  /// [window][width] for a row of keys at offsets (o1, o2) from the queries, of one of the query heads of a kv head.
+  const float* of(int64_t strip, int64_t head, int64_t o1, int64_t o2) const {
+    return data_ + strip * of_strip() + head * of_head() +
+           row(o1 + table_.extents()[0] / 2, o2 + table_.extents()[1] / 2);
+  }
+
+  /// Makes them. Nothing to do without a bias.
+  void make(const ConstTensorView& rpb, const LaneOrder& order, Workers& workers) const {
+    if (data_ == nullptr) return;
+    const TokenView<const float> view = rpb.as<float>();
+    const auto& [n1, n2, n3] = table_.extents();
+    workers.for_each(strips_, [&, n1 = n1, n2 = n2, n3 = n3](int64_t number, int) {
+      const Strip strip(order, number, width_);
+      for (int64_t h = 0; h < heads_; ++h) {
+        for (int64_t i = 0; i < n1 * n2; ++i) {
+          float* const target = data_ + number * of_strip() + h * of_head() + row(i / n2, i % n2);
+          for (int lane = 0; lane < width_; ++lane) {
+            const int64_t head = strip.query(lane).head_kv * heads_ + h;
+            for (int64_t j = 0; j < window_; ++j) {
+              const int64_t i3 = strip.offset(lane) + j + n3 / 2;
+              // Columns that a causal axis hides may lie beyond the table.
+              target[j * width_ + lane] = i3 < n3 ? *view.row(head, i / n2, i % n2, i3, 0) : 0.0f;
+            }
+          }
+        }
+      }
+    });
+  }
+
+ private:
+  int64_t row(int64_t i1, int64_t i2) const { return (i1 * table_.extents()[1] + i2) * window_ * width_; }
+  int64_t of_head() const { return row(table_.extents()[0], 0); }
+  int64_t of_strip() const { return heads_ * of_head(); }
+
+  geometry::BiasTable table_;
+  int64_t heads_, window_;
+  int width_;
+  int64_t strips_;
+  float* data_ = nullptr;  ///< [strips][heads of a kv head][offsets][offsets][window][width]
+};
+
+}  // namespace nalab::banded

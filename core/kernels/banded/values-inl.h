@@ -1,0 +1,211 @@
+// Sums of rows by weights for the queries of a strip: channels on lanes, rows where they lie, and each row that is
+// loaded serves all queries of a run that attend to it.
+#include <cstdint>
+
+#include "core/kernels/banded/scores-inl.h"
+#include "core/simd/targets.h"
+#include "hwy/highway.h"
+
+#if defined(NALAB_CORE_KERNELS_BANDED_VALUES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_KERNELS_BANDED_VALUES_INL_H_
+#undef NALAB_CORE_KERNELS_BANDED_VALUES_INL_H_
+#else
+#define NALAB_CORE_KERNELS_BANDED_VALUES_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::banded::HWY_NAMESPACE {
+
+/// Rows of float, `step` floats apart, with whole vectors of channels.
+struct FloatRows {
+  const float* first;
+  int64_t step;
+};
+
+/// One run's weights of one row of keys: weight of query i for the column j of its window at [j * kLanes + i].
+///
+/// sum[i][v] += weights times rows, for N queries whose windows begin one row after the other. W: the window if it is
+/// known when compiled, so that all is unrolled; else 0, and then it is at least N.
+template <int N, int V, int W>
+HWY_INLINE void AddSliding(const float* HWY_RESTRICT weights, FloatRows rows, int64_t window, VF (&sum)[N][V]) {
+  const Floats d;
+  const float* HWY_RESTRICT row = rows.first;
+  const auto load = [&](VF(&value)[V]) HWY_ATTR {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) value[v] = hn::LoadU(d, row + v * kLanes);
+    row += rows.step;
+  };
+  const auto add = [&](int i, int64_t column, const VF(&value)[V]) HWY_ATTR {
+    const VF weight = hn::Set(d, weights[column * kLanes + i]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[i][v] = hn::MulAdd(weight, value[v], sum[i][v]);
+  };
+  if constexpr (W > 0) {
+#pragma GCC unroll 32
+    for (int k = 0; k < N + W - 1; ++k) {
+      VF value[V];
+      load(value);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) {
+        if (i <= k && k - i < W) add(i, k - i, value);
+      }
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int k = 0; k < N - 1; ++k) {
+      VF value[V];
+      load(value);
+#pragma GCC unroll 16
+      for (int i = 0; i <= k; ++i) add(i, k - i, value);
+    }
+    for (int64_t k = N - 1; k < window; ++k) {
+      VF value[V];
+      load(value);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) add(i, k - i, value);
+    }
+#pragma GCC unroll 16
+    for (int k = 1; k < N; ++k) {
+      VF value[V];
+      load(value);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) {
+        if (i >= k) add(i, window - 1 + k - i, value);
+      }
+    }
+  }
+}
+
+/// The same for N queries with one window.
+template <int N, int V>
+HWY_INLINE void AddShared(const float* HWY_RESTRICT weights, FloatRows rows, int64_t keys, VF (&sum)[N][V]) {
+  const Floats d;
+  const float* HWY_RESTRICT row = rows.first;
+  for (int64_t k = 0; k < keys; ++k, row += rows.step, weights += kLanes) {
+    VF value[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) value[v] = hn::LoadU(d, row + v * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i) {
+      const VF weight = hn::Set(d, weights[i]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[i][v] = hn::MulAdd(weight, value[v], sum[i][v]);
+    }
+  }
+}
+
+/// The values that a run attends to in the rows of keys of one row of queries, in order, and then the extra tokens'.
+struct ValueList {
+  const float* const* rows;  ///< [count]: each row of keys
+  int64_t count;
+  int64_t first;  ///< of the run's first key in each of them
+  int64_t step;   ///< from one key to the next
+  FloatRows extra;
+  int64_t extra_tokens;
+  const float* weights;  ///< [count][window][kLanes], then [extra tokens][kLanes]
+};
+
+/// Where the sums of the queries of a strip go, and what they are multiplied by.
+struct SumTargets {
+  float* const* rows;
+  const float* factors;
+};
+
+/// Sums of a run of N queries, V vectors of channels from `channel` on.
+template <int N, int V, int W>
+HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, int64_t channel,
+                         const SumTargets& targets) {
+  const Floats d;
+  VF sum[N][V];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[i][v] = hn::Zero(d);
+  }
+  const float* weights = list.weights + run.lane;
+  for (int64_t row = 0; row < list.count; ++row, weights += window * kLanes) {
+    const FloatRows rows{list.rows[row] + list.first + channel, list.step};
+    if (run.sliding) {
+      AddSliding<N, V, W>(weights, rows, window, sum);
+    } else {
+      AddShared<N, V>(weights, rows, run.keys, sum);
+    }
+  }
+  if (list.extra_tokens > 0) {
+    AddShared<N, V>(weights, {list.extra.first + channel, list.extra.step}, list.extra_tokens, sum);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) {
+    const VF factor = hn::Set(d, targets.factors[run.lane + i]);
+    float* const row = targets.rows[run.lane + i] + channel;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) hn::StoreU(hn::Mul(sum[i][v], factor), d, row + v * kLanes);
+  }
+}
+
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kAccumulators = 24;
+#else
+inline constexpr int kAccumulators = 12;
+#endif
+
+/// Queries of a register tile with V vectors of channels.
+constexpr int MostQueries(int vectors) {
+  const int most = kAccumulators / vectors;
+  return most >= 8 ? 8 : most >= 6 ? 6 : most >= 4 ? 4 : most >= 3 ? 3 : 2;
+}
+
+/// A run of at most MostQueries(V) queries.
+template <int V, int N = 1>
+HWY_INLINE void SumSomeQueries(const ValueList& list, const Run& run, int64_t window, int64_t channel,
+                               const SumTargets& targets) {
+  if constexpr (N <= MostQueries(V)) {
+    if (run.count != N) return SumSomeQueries<V, N + 1>(list, run, window, channel, targets);
+    switch (window) {
+      case 3:
+        return SumRun<N, V, 3>(list, run, window, channel, targets);
+      case 5:
+        return SumRun<N, V, 5>(list, run, window, channel, targets);
+      case 7:
+        return SumRun<N, V, 7>(list, run, window, channel, targets);
+      default:
+        return SumRun<N, V, 0>(list, run, window, channel, targets);
+    }
+  }
+}
+
+/// All channels of V vectors each from `channel` on, and all queries of a run. Returns the channel that comes next.
+template <int V>
+HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t window, int64_t channel, int64_t channels,
+                               const SumTargets& targets) {
+  for (; channel + V * kLanes <= channels; channel += V * kLanes) {
+    // Windows that slide need as many columns as queries.
+    const int64_t most = run.sliding && window != 3 && window != 5 && window != 7
+                             ? std::min<int64_t>(MostQueries(V), window)
+                             : MostQueries(V);
+    const int64_t parts = (run.count + most - 1) / most;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int first = static_cast<int>(run.count * part / parts);
+      Run some = run;
+      some.lane += first;
+      some.count = static_cast<int>(run.count * (part + 1) / parts) - first;
+      ValueList own = list;
+      if (run.sliding) own.first += first * list.step;
+      SumSomeQueries<V>(own, some, window, channel, targets);
+    }
+  }
+  return channel;
+}
+
+/// All channels of the queries of a run: a multiple of kLanes.
+inline void HWY_ATTR Sums(const ValueList& list, const Run& run, int64_t window, int64_t channels,
+                          const SumTargets& targets) {
+  int64_t channel = SumChannels<4>(list, run, window, 0, channels, targets);
+  channel = SumChannels<2>(list, run, window, channel, channels, targets);
+  SumChannels<1>(list, run, window, channel, channels, targets);
+}
+
+}  // namespace nalab::banded::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_KERNELS_BANDED_VALUES_INL_H_
