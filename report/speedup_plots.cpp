@@ -127,19 +127,19 @@ Series bound_series(const SpeedupView& view, const Rows& problems, std::string n
 
 constexpr const char* kFlopWise = "FLOP-wise bound";
 
-/// Names that tell problems apart: labels, and whatever else it takes.
+/// Names that tell problems apart: labels, and in what those of one label differ.
 std::vector<std::string> names_of(const SpeedupView& view, const Rows& problems) {
-  std::map<std::string, int> uses;
-  for (const Row* row : problems) ++uses[row->label];
+  std::map<std::string, Rows> by_label;
+  for (const Row* row : problems) by_label[row->label].push_back(row);
   std::vector<std::string> names;
   for (const Row* row : problems) {
     std::string name = row->label;
-    if (name.empty() || uses[name] > 1) {
-      for (const Trait<Row>& trait : view.traits) {
-        const std::string heading = trait.heading;
-        if (heading == "type" || heading == "pass") continue;
-        name += fmt::format("{}{} {}", name.empty() ? "" : ", ", heading, trait.text(*row));
-      }
+    const Rows& alike = by_label[row->label];
+    for (const Trait<Row>& trait : view.traits) {
+      const std::string heading = trait.heading, text = trait.text(*row);
+      if (heading == "type" || heading == "pass") continue;
+      const bool differs = std::ranges::any_of(alike, [&](const Row* other) { return trait.text(*other) != text; });
+      if (row->label.empty() || differs) name += fmt::format("{}{} {}", name.empty() ? "" : ", ", heading, text);
     }
     names.push_back(name);
   }
