@@ -70,6 +70,11 @@ TEST(SpeedupPlots, EqualLabelsAreToldApart) {
   store::Results results = only_dense();
   for (const int window : {3, 5}) results.rows.push_back(sample_row("A", window, "naive", "f32", {0.001}));
   EXPECT_THAT(plots_of(results).at(0).categories, ElementsAre("A, window 3x3", "A, window 5x5"));
+  // What others have is not part of their names.
+  store::Row& other = results.rows.emplace_back(sample_row("B", 3, "naive", "f32", {0.001}));
+  other.relative_bias = 1;
+  other.problem += "_rpb";
+  EXPECT_THAT(plots_of(results).at(0).categories, ElementsAre("A, window 3x3", "A, window 5x5", "B"));
 }
 
 TEST(SpeedupPlots, WindowsOfOneLayoutMakeACurve) {
