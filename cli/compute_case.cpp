@@ -48,20 +48,21 @@ class Results {
 
 /// Makes the call of a plan.
 void call(const Plan& plan, const TypedCase& c, const Results& results, Context& context) {
+  const TensorSet& given = c.tensors();
   switch (plan.pass()) {
     case Pass::forward:
       return attention_forward(plan, c.inputs(), results.bundle<Outputs>(), context);
     case Pass::backward:
-      return attention_backward(plan, c.inputs(), {results.view("out"), results.view("lse"), c.view("dout")},
+      return attention_backward(plan, c.inputs(), {results.view("out"), results.view("lse"), given.view("dout")},
                                 results.bundle<Gradients>(), context);
     case Pass::weights:
       return attention_weights(plan, c.inputs(), results.view("attn"), context);
     case Pass::weights_backward:
-      return attention_weights_backward(plan, c.inputs(), c.view("dattn"), results.bundle<Gradients>(), context);
+      return attention_weights_backward(plan, c.inputs(), given.view("dattn"), results.bundle<Gradients>(), context);
     case Pass::values:
-      return attention_values(plan, c.view("attn"), c.inputs(), results.view("out"), context);
+      return attention_values(plan, given.view("attn"), c.inputs(), results.view("out"), context);
     case Pass::values_backward:
-      return attention_values_backward(plan, c.view("attn"), c.inputs(), c.view("dout"), results.view("dattn"),
+      return attention_values_backward(plan, given.view("attn"), c.inputs(), given.view("dout"), results.view("dattn"),
                                        results.bundle<Gradients>(), context);
   }
 }
@@ -82,11 +83,6 @@ TypedCase::TypedCase(const store::Case& c, ElementType type, Pass pass)
       std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
     });
   }
-}
-
-ConstTensorView TypedCase::view(std::string_view name) const {
-  const Tensor* tensor = tensors_.find(name);
-  return tensor == nullptr ? ConstTensorView{} : tensor->view();
 }
 
 void Choices::add_options(CLI::App& command) {
@@ -152,7 +148,7 @@ verification::Expected ask_oracle(const TypedCase& c, Pass pass, Context& contex
   if (is_split(pass)) {
     return verification::ask_split_oracle(c.problem(), pass, c.tensors(), {}, context.workers());
   }
-  const ConstTensorView dout = pass == Pass::backward ? c.view("dout") : ConstTensorView{};
+  const ConstTensorView dout = pass == Pass::backward ? c.tensors().view("dout") : ConstTensorView{};
   return verification::ask_oracle(c.problem(), c.inputs(), dout, {}, context.workers());
 }
 

@@ -24,8 +24,6 @@ class TypedCase {
   Inputs inputs() const { return tensors_.inputs(); }
   /// Inputs and gradients of outputs.
   const TensorSet& tensors() const { return tensors_; }
-  /// Absent if the pass reads no tensor of this name.
-  ConstTensorView view(std::string_view name) const;
 
  private:
   Problem problem_;

@@ -22,6 +22,11 @@ TensorView TensorSet::view(std::string_view name) {
   return {};
 }
 
+ConstTensorView TensorSet::view(std::string_view name) const {
+  const Tensor* tensor = find(name);
+  return tensor == nullptr ? ConstTensorView{} : tensor->view();
+}
+
 std::vector<float> to_floats(const Tensor& tensor) {
   return with_element_type(tensor.type(), [&](auto element) {
     const auto* data = tensor.data<decltype(element)>();

@@ -30,6 +30,7 @@ class TensorSet {
   const Tensor* find(std::string_view name) const;
   /// Its view; absent if the set has none.
   TensorView view(std::string_view name);
+  ConstTensorView view(std::string_view name) const;
 
   /// Views of the tensors in the set; those of others are absent.
   Inputs inputs() const { return bundle_of<Inputs>(*this); }

@@ -6,9 +6,10 @@
 // earlier ones that could touch them are past them (core/ordered_tasks.h). Tasks that share keys walk over them in the
 // same order, one behind the other, so they seldom wait long. This needs no atomics on floats and no copy of dk and dv
 // for each thread, and gives the same bits for every number of threads. drpb is summed over a super tile in private
-// memory too; at its end a task adds its part to that of the whole head, after all earlier tasks of the head. The
-// alternative, a second pass by keys over the
-// inverse window, computes scores and dout v^T twice: seven products instead of five.
+// memory too; at its end a task adds its part to that of the whole head, after all earlier tasks of the head.
+//
+// The alternative, a second pass by keys over the inverse window, computes scores and dout v^T twice: seven products
+// instead of five.
 #include "core/kernels/fused/backward_sums.h"
 #include "core/kernels/fused/fused.h"
 #include "core/ordered_tasks.h"
