@@ -47,8 +47,8 @@ class Tasks {
 
   int64_t count() const { return batch_ * axes_[0].extent * axes_[1].dilation * pieces_ * strips_; }
 
-  struct Place {
-    int64_t batch, g1, x1, g2, strip;
+  struct Place : BlockPlace {
+    int64_t strip;
     geometry::Range x2;  ///< positions of the middle axis; may be empty
   };
   Place at(int64_t number) const {
@@ -74,10 +74,11 @@ class Tasks {
 
 template <class T>
 void HWY_ATTR RunTask(const Shared& shared, const Tasks::Place& place, const Private& mine) {
-  const Strip strip(shared.order, place.strip, kLanes);
-  Task<T> task(shared, place.strip, strip, place.batch, place.g1, place.x1, place.g2, mine);
-  for (int64_t x2 = place.x2.begin; x2 < place.x2.end; x2 += shared.block.positions) {
-    task.Run({x2, std::min(x2 + shared.block.positions, place.x2.end)});
+  const Strip strip(shared.geometry.order, place.strip, kLanes);
+  const int64_t positions = shared.geometry.block.positions;
+  Task<T> task(shared, place.strip, strip, place, mine);
+  for (int64_t x2 = place.x2.begin; x2 < place.x2.end; x2 += positions) {
+    task.Run({x2, std::min(x2 + positions, place.x2.end)});
   }
 }
 
@@ -89,7 +90,7 @@ void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execu
   const StripBiases biases(problem, order, kLanes, cutter);
   biases.make(in.rpb, order, execution.workers);
   const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem)};
-  const Shared shared{problem, in, out, order, shape, problem.axes3(), biases};
+  const Shared shared{{problem, order, shape, problem.axes3(), biases}, in, out};
   const Tasks tasks(problem, order, shape);
   execution.workers.for_each(tasks.count(), [&](int64_t number, int worker) {
     WorkspaceCutter own = memory.of(worker);
