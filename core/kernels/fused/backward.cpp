@@ -12,6 +12,7 @@
 // instead of five.
 #include "core/kernels/fused/backward_sums.h"
 #include "core/kernels/fused/fused.h"
+#include "core/kernels/tile/gradient_sums.h"
 #include "core/ordered_tasks.h"
 #include "core/tensor/workspace.h"
 
@@ -21,24 +22,6 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include "core/kernels/fused/backward_task-inl.h"
-
-#ifndef NALAB_CORE_KERNELS_FUSED_BACKWARD_ONCE
-#define NALAB_CORE_KERNELS_FUSED_BACKWARD_ONCE
-
-namespace nalab::fused {
-
-/// Sums of dk, dv and those of the extra tokens in float, if gradients may be of another type.
-inline KeyGradients cut_sums(const Problem& problem, WorkspaceCutter& cutter) {
-  if (problem.type == ElementType::f32) return {};
-  const auto take = [&](const TokenShape& shape) -> TokenView<float> {
-    return {cutter.take<float>(shape.elements()), shape, TokenStrides::contiguous(shape)};
-  };
-  return {take(k_shape(problem)), take(v_shape(problem)), take(extra_k_shape(problem)), take(extra_v_shape(problem))};
-}
-
-}  // namespace nalab::fused
-
-#endif  // NALAB_CORE_KERNELS_FUSED_BACKWARD_ONCE
 
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
@@ -81,28 +64,19 @@ void Backward(const BackwardCall& call) {
   Workers& workers = call.execution.workers;
   const Gradients& gradients = call.gradients;
   WorkspaceCutter cutter(call.execution.workspace.data());
-  KeyGradients sums = cut_sums(call.problem, cutter);
-  const bool in_place = call.problem.type == ElementType::f32;
-  if (in_place) {
-    sums = {gradients.dk.as<float>(), gradients.dv.as<float>(), gradients.dextra_k.as<float>(),
-            gradients.dextra_v.as<float>()};
-  }
-  for (const auto& view : {sums.dk, sums.dv, sums.dextra_k, sums.dextra_v}) set_to_zero(view, workers);
+  const tile::KeyGradients sums = tile::cut_sums(call.problem, gradients, cutter);
+  sums.set_to_zero(workers);
   const tile::SuperTiles supers(call.problem, call.tiling);
   const tile::TileBiases biases(call.problem, call.tiling, cutter);
   biases.make(call.in.rpb, workers);
-  const BiasSums bias_sums(call.problem, cutter);
+  const tile::BiasSums bias_sums(call.problem, call.problem.batch, cutter);
   bias_sums.set_to_zero(workers);
   const BackwardShared shared{call,     tile::LaneShape(call.tiling.query), supers, {supers, call.tiling}, sums, biases,
                               bias_sums};
   std::byte* const workspace = call.execution.workspace.data() + cutter.size();
   WithGradients(call.tiling, [&](auto a) { BackwardOf<decltype(a)>(shared, workspace); });
   bias_sums.store(gradients.drpb, workers);
-  if (in_place) return;
-  store(sums.dk, gradients.dk, workers);
-  store(sums.dv, gradients.dv, workers);
-  store(sums.dextra_k, gradients.dextra_k, workers);
-  store(sums.dextra_v, gradients.dextra_v, workers);
+  sums.store(gradients, workers);
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE
@@ -119,9 +93,9 @@ void backward(const Plan& plan, const Problem& problem, const Inputs& inputs, co
 PlanCost backward_workspace(const PlanChoice& choice) {
   PlanCost cost;
   cost.shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) {
-    cut_sums(choice.problem, cutter);
+    tile::cut_sums(choice.problem, {}, cutter);
     tile::TileBiases(choice.problem, *choice.tiling, cutter);
-    BiasSums(choice.problem, cutter);
+    tile::BiasSums(choice.problem, choice.problem.batch, cutter);
   });
   cost.bytes_per_worker = NALAB_SELECT(choice.isa, GradientBytes)(choice.problem, *choice.tiling);
   return cost;

@@ -4,6 +4,7 @@
 #include "core/kernels/fused/backward_memory-inl.h"
 #include "core/kernels/fused/backward_sums.h"
 #include "core/kernels/registry.h"
+#include "core/kernels/tile/gradient_sums.h"
 #include "core/kernels/tile/key_walk-inl.h"
 #include "core/kernels/tile/transpose-inl.h"
 #include "core/ordered_tasks.h"
@@ -38,9 +39,9 @@ struct BackwardShared {
   const tile::LaneShape shape;
   const tile::SuperTiles supers;
   const BackwardOrder order;
-  const KeyGradients sums;
+  const tile::KeyGradients sums;
   const tile::TileBiases& biases;
-  const BiasSums& bias_sums;
+  const tile::BiasSums& bias_sums;
 };
 
 }  // namespace nalab::fused
@@ -316,7 +317,7 @@ class BackwardTask {
   /// dk and dv.
   template <class F>
   void HWY_ATTR WithSums(const tile::Segment& segment, const F& f) const {
-    const KeyGradients& sums = shared_.sums;
+    const tile::KeyGradients& sums = shared_.sums;
     walk_.with_place(segment, sums.dk, sums.dextra_k, [&](const auto& view, const Token& first, int64_t step) HWY_ATTR {
       f(view, first, step, dk_, scale_);
     });
