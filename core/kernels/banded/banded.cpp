@@ -5,7 +5,8 @@
 // shares each row of keys: it is transposed once, and a column of all windows is the row shifted by a key
 // (scores-inl.h). No pair is computed that does not attend. The scores of a block stay in the first-level cache; a
 // softmax over the columns makes weights of them; then channels lie on lanes, and values are read where they are
-// (values-inl.h). Extra tokens are more columns, the same key for every lane.
+// (values-inl.h). Extra tokens are more columns, the same key for every lane. The backward pass is in backward.cpp.
+#include "core/kernels/banded/backward.h"
 #include "core/kernels/banded/strips.h"
 #include "core/kernels/variants.h"
 #include "core/tensor/workspace.h"
@@ -85,7 +86,7 @@ void HWY_ATTR RunTask(const Shared& shared, const Tasks::Place& place, const Pri
 void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
   const Problem& problem = plan.problem();
   const LaneOrder order(problem);
-  const BlockShape shape(problem, kLanes);
+  const BlockShape shape(problem, kLanes, Pass::forward);
   WorkspaceCutter cutter(execution.workspace.data());
   const StripBiases biases(problem, order, kLanes, cutter);
   biases.make(in.rpb, order, execution.workers);
@@ -108,7 +109,9 @@ namespace nalab::banded {
 namespace {
 
 std::optional<std::string> supports(const Problem& problem, Pass pass) {
-  if (pass != Pass::forward) return "banded computes the forward pass only";
+  if (is_split(pass)) {
+    return "banded never has the weights in memory: naive and gemm compute the pass " + std::string(name(pass));
+  }
   constexpr int64_t kMaxKeys = 4096;
   const int64_t window = problem.axes.back().window;
   if (window > kMaxWindow) {
@@ -133,6 +136,7 @@ Variant variant() {
       .supports = supports,
       .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
       .cost = [](const PlanChoice& choice) -> PlanCost {
+        if (choice.pass == Pass::backward) return backward_cost(choice);
         return {.shared_bytes = NALAB_SELECT(choice.isa, SharedBytes)(choice.problem),
                 .bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.problem),
                 .executed_flops = choice.problem.useful_flops(choice.pass)};
@@ -141,6 +145,7 @@ Variant variant() {
           [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
             NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
           },
+      .backward = backward,
   };
 }
 

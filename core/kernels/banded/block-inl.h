@@ -35,11 +35,13 @@ struct BlockShape {
 
   int64_t rows() const { return positions * heads; }
 
-  BlockShape(const Problem& p, int lanes) : heads(p.heads / p.heads_kv) {
+  BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
-    // Queries and scores of a block stay in the first-level cache.
+    const bool backward = pass == Pass::backward;
+    // What a row of queries has on lanes, and its scores or their gradients, stay in the first-level cache.
     constexpr int64_t kBytes = 40 << 10, kMost = 8, kLeast = 3;
-    const int64_t row_bytes = 4 * lanes * (p.head_dim + p.keys_per_query()) * heads;
+    const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);
+    const int64_t row_bytes = 4 * lanes * (dims + p.keys_per_query()) * heads;
     positions =
         std::min(std::clamp(kBytes / row_bytes, std::max<int64_t>(kLeast / heads, 1), kMost), axes[1].group_length(0));
     key_rows2 = std::min(axes[1].group_length(0), positions + axes[1].stride + axes[1].window);
@@ -47,7 +49,7 @@ struct BlockShape {
     key_columns = most_keys(axes[2].window, lanes);
     // Beyond this a kept row comes from further away than its keys.
     constexpr int64_t kKeptBytes = 256 << 10;
-    kept_rows = 4 * p.head_dim * key_columns * key_rows <= kKeptBytes ? key_rows : 1;
+    kept_rows = 4 * dims * key_columns * key_rows <= kKeptBytes ? key_rows : 1;
   }
 };
 
@@ -144,19 +146,21 @@ class StripBlocks {
     return offsets;
   }
 
-  /// lanes[c][row] = factor * rows of queries of the block, of a tensor with a row for each query.
+  /// lanes[c * pitch] = factor * a row of queries of the block, of a tensor with a row for each query.
+  template <class U>
+  void HWY_ATTR QueryToLanes(const TokenView<const U>& view, int64_t row, float factor, int64_t pitch, float* lanes,
+                             float* memory) const {
+    const U* const first = view.row(batch_, query_x1_, query_x2(row), 0, row % heads());
+    const auto query = [&](int64_t lane) HWY_ATTR {
+      const Place& place = strip_.query(static_cast<int>(lane));
+      return first + place.x3 * view.strides.layout[2] + place.head_kv * heads() * view.strides.heads;
+    };
+    ToLanes<U>(kLanes, view.shape.dim, query, factor, pitch, lanes, memory);
+  }
+  /// All rows of the block: [dim][rows][kLanes].
   void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, float factor, float* lanes, float* memory) const {
-    int64_t offset[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const Place& place = strip_.query(lane);
-      offset[lane] = place.x3 * view.strides.layout[2] + place.head_kv * heads() * view.strides.heads;
-    }
-    for (int64_t row = 0; row < rows_; ++row) {
-      const T* const first = view.row(batch_, query_x1_, query_x2(row), 0, row % heads());
-      ToLanes<T>(
-          kLanes, view.shape.dim, [&](int64_t lane) HWY_ATTR { return first + offset[lane]; }, factor,
-          geometry_.block.rows() * kLanes, lanes + row * kLanes, memory);
-    }
+    const int64_t pitch = geometry_.block.rows() * kLanes;
+    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, row, factor, pitch, lanes + row * kLanes, memory);
   }
 
   void ForgetKeys(const KeptLanes& kept) const { std::fill_n(kept.rows, geometry_.block.kept_rows, -1); }

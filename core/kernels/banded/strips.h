@@ -59,8 +59,25 @@ class LaneOrder {
     if (lane < long_lanes) return within(lane, 0, length + 1);
     return within(lane - long_lanes, longer, length);
   }
+  /// The reverse of at().
+  int64_t lane_of(const Query& query) const {
+    const int64_t length = axis_.group_length(query.group), size = piece(length);
+    const int64_t begin = query.position / size * size, own_size = std::min(size, length - begin);
+    return tokens_before(query.group) * heads_kv_ + begin * heads_kv_ + query.head_kv * own_size + query.position -
+           begin;
+  }
+  /// Lanes from a query to the end of its segment: of its head, group and piece.
+  int64_t rest_of_segment(const Query& query) const {
+    const int64_t length = axis_.group_length(query.group), size = piece(length);
+    return std::min((query.position / size + 1) * size, length) - query.position;
+  }
 
  private:
+  /// Tokens of the groups before one.
+  int64_t tokens_before(int64_t group) const {
+    return group * axis_.group_length(axis_.dilation - 1) + std::min(group, axis_.extent % axis_.dilation);
+  }
+
   Query within(int64_t lane, int64_t first_group, int64_t length) const {
     const int64_t group = lane / (length * heads_kv_);
     lane -= group * length * heads_kv_;
@@ -190,8 +207,29 @@ class StripBiases {
 
   /// [window][width] for a row of keys at offsets (o1, o2) from the queries, of one of the query heads of a kv head.
   const float* of(int64_t strip, int64_t head, int64_t o1, int64_t o2) const {
-    return data_ + strip * of_strip() + head * of_head() +
-           row(o1 + table_.extents()[0] / 2, o2 + table_.extents()[1] / 2);
+    return data_ + strip * of_strip() + in_strip(head, o1, o2);
+  }
+  /// Where that is among the floats of a strip.
+  int64_t in_strip(int64_t head, int64_t o1, int64_t o2) const {
+    return head * of_head() + row(o1 + table_.extents()[0] / 2, o2 + table_.extents()[1] / 2);
+  }
+  /// Floats of a strip.
+  int64_t of_strip() const { return heads_ * of_head(); }
+
+  /// Adds the floats of a strip, those of its lanes, to the entries of tables: table_of(query head).
+  template <class TableOf>
+  void add_to_tables(const Strip& strip, const float* floats, const TableOf& table_of) const {
+    const auto& [n1, n2, n3] = table_.extents();
+    for (int64_t h = 0; h < heads_; ++h) {
+      for (int lane = 0; lane < strip.lanes(); ++lane) {
+        double* const table = table_of(strip.query(lane).head_kv * heads_ + h) + strip.offset(lane) + n3 / 2;
+        const float* const own = floats + h * of_head() + lane;
+        for (int64_t i = 0; i < n1 * n2; ++i) {
+          const float* const row = own + i * window_ * width_;
+          for (int64_t j = 0; j < strip.count()[lane]; ++j) table[i * n3 + j] += static_cast<double>(row[j * width_]);
+        }
+      }
+    }
   }
 
   /// Makes them. Nothing to do without a bias.
@@ -220,7 +258,6 @@ class StripBiases {
  private:
   int64_t row(int64_t i1, int64_t i2) const { return (i1 * table_.extents()[1] + i2) * window_ * width_; }
   int64_t of_head() const { return row(table_.extents()[0], 0); }
-  int64_t of_strip() const { return heads_ * of_head(); }
 
   geometry::BiasTable table_;
   int64_t heads_, window_;

@@ -38,7 +38,7 @@ struct Private {
   float** targets;         ///< [rows]: where their scores with a row of keys go
 
   Private(const Problem& p, WorkspaceCutter& cutter) {
-    const BlockShape block(p, kLanes);
+    const BlockShape block(p, kLanes, Pass::forward);
     const int64_t channels = PaddedChannels(p.head_dim_v), copied = InPlace(p, p.head_dim_v) ? 0 : channels;
     queries = cutter.take<float>(p.head_dim * block.rows() * kLanes);
     keys.data = cutter.take<float>(block.kept_rows * p.head_dim * KeyPitch(p.axes.back().window));

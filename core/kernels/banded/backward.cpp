@@ -1,0 +1,109 @@
+// The backward pass of banded: five products over the band of the forward pass, from the saved lse.
+//
+// Blocks of rows walk over rows of keys as in the forward pass. With lse known, a row of keys is done with at once: its
+// scores, and the products of dout with its values, become weights and gradients of scores; dk and dv of its keys are
+// summed over all rows of queries of the block that attend to it (gradients-inl.h) and added to memory once. dq is
+// summed as the forward pass sums values.
+//
+// Tasks that share keys must not add to them at a time: they are in chunks of which only neighbours share keys, and
+// come in up to eight phases, the even and the odd chunks along the strips, the middle and the first axis (chunks.h).
+// No task waits for another, nothing is copied for each thread, and a key's sum is taken in an order that depends on
+// the problem alone. What all queries add to, drpb and the gradients of extra tokens, is summed in parts, one for each
+// item of a phase, which are added up at the end.
+#include "core/kernels/banded/backward.h"
+
+#include "core/kernels/banded/strips.h"
+#include "core/tensor/workspace.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/kernels/banded/backward.cpp"
+#include "core/simd/targets.h"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "core/kernels/banded/backward_task-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::banded::HWY_NAMESPACE {
+
+/// What a call cuts from the part of the workspace that all workers share, and its tasks.
+struct SharedMemory {
+  LaneOrder order;
+  BlockShape block;
+  tile::KeyGradients sums;
+  StripBiases biases;
+  BackwardTasks tasks;
+  PartSums part_sums;
+
+  SharedMemory(const Problem& problem, const Gradients& gradients, WorkspaceCutter& cutter)
+      : order(problem),
+        block(problem, kLanes, Pass::backward),
+        sums(tile::cut_sums(problem, gradients, cutter)),
+        biases(problem, order, kLanes, cutter),
+        tasks(problem, order, kLanes, block.positions,
+              carved_bytes([&](WorkspaceCutter& part) { PartSums(problem, 1, part); })),
+        part_sums(problem, tasks.parts(), cutter) {}
+
+  /// Floats of a task's sums of drpb.
+  int64_t bias_floats(const Problem& problem) const { return problem.relative_bias ? biases.of_strip() : 0; }
+};
+
+int64_t GradientSharedBytes(const Problem& problem) {
+  return carved_bytes([&](WorkspaceCutter& cutter) { SharedMemory(problem, {}, cutter); });
+}
+
+int64_t GradientPrivateBytes(const Problem& problem) {
+  WorkspaceCutter none(nullptr);
+  const SharedMemory shared(problem, {}, none);
+  return carved_bytes(
+      [&](WorkspaceCutter& cutter) { GradientPrivate(problem, shared.block, shared.bias_floats(problem), cutter); });
+}
+
+void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
+              const Execution& execution) {
+  const Problem& problem = plan.problem();
+  Workers& workers = execution.workers;
+  WorkspaceCutter cutter(execution.workspace.data());
+  const SharedMemory common(problem, gradients, cutter);
+  const auto& [order, block, sums, biases, tasks, part_sums] = common;
+  const WorkerMemory memory{execution.workspace.data() + cutter.size(), GradientPrivateBytes(problem)};
+  sums.set_to_zero(workers);
+  biases.make(in.rpb, order, workers);
+  part_sums.set_to_zero(workers);
+  const GradientShared shared{{problem, order, block, problem.axes3(), biases}, in, saved, gradients, sums, part_sums};
+  const int64_t bias_floats = common.bias_floats(problem);
+  for (int phase = 0; phase < tasks.phases(); ++phase) {
+    workers.for_each(tasks.items(phase), [&](int64_t item, int worker) {
+      WorkspaceCutter own = memory.of(worker);
+      const GradientPrivate mine(problem, block, bias_floats, own);
+      tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
+        with_element_type(problem.type, [&](auto element) {
+          for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
+            RunStrip<decltype(element)>(shared, task, strip, part, mine);
+          }
+        });
+      });
+    });
+  }
+  part_sums.add_up(sums, gradients.drpb, workers);
+  sums.store(gradients, workers);
+}
+
+}  // namespace nalab::banded::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nalab::banded {
+
+void backward(const Plan& plan, const Inputs& inputs, const SavedForBackward& saved, const Gradients& gradients,
+              const Execution& execution) {
+  NALAB_SELECT(plan.isa(), Backward)(plan, inputs, saved, gradients, execution);
+}
+
+PlanCost backward_cost(const PlanChoice& choice) {
+  return {.shared_bytes = NALAB_SELECT(choice.isa, GradientSharedBytes)(choice.problem),
+          .bytes_per_worker = NALAB_SELECT(choice.isa, GradientPrivateBytes)(choice.problem),
+          .executed_flops = choice.problem.useful_flops(choice.pass)};
+}
+
+}  // namespace nalab::banded
+#endif  // HWY_ONCE
