@@ -351,11 +351,13 @@ void HWY_ATTR RunStrip(const GradientShared& shared, const BackwardTasks::Task& 
   const Geometry& geometry = shared.geometry;
   const Problem& problem = geometry.problem;
   const Strip strip(geometry.order, number, kLanes);
+  // Blocks of nearly equal height: single rows would be computed at half the rate.
+  const int64_t count = geometry::ceil_div(task.x2.size(), geometry.block.positions);
   if (problem.relative_bias) std::fill_n(mine.bias, geometry.biases.of_strip(), 0.0f);
   for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) {
     GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, x1, task.g2}, part, mine);
-    for (int64_t x2 = task.x2.begin; x2 < task.x2.end; x2 += geometry.block.positions) {
-      blocks.Run({x2, std::min(x2 + geometry.block.positions, task.x2.end)});
+    for (int64_t n = 0; n < count; ++n) {
+      blocks.Run({task.x2.begin + task.x2.size() * n / count, task.x2.begin + task.x2.size() * (n + 1) / count});
     }
   }
   if (problem.relative_bias) {

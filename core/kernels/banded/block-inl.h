@@ -38,8 +38,10 @@ struct BlockShape {
   BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
     const bool backward = pass == Pass::backward;
-    // What a row of queries has on lanes, and its scores or their gradients, stay in the first-level cache.
-    constexpr int64_t kBytes = 40 << 10, kMost = 8, kLeast = 3;
+    // Queries on lanes and scores of a block stay in the first-level cache; backward, where as many rows as fit would
+    // be too few for each row of keys, not all of them do.
+    constexpr int64_t kMost = 8, kLeast = 3;
+    const int64_t kBytes = (backward ? 64 : 40) << 10;
     const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);
     const int64_t row_bytes = 4 * lanes * (dims + p.keys_per_query()) * heads;
     positions =

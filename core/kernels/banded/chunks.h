@@ -116,8 +116,9 @@ class BackwardTasks {
       const auto along = [&](int64_t group) {
         const geometry::AxisMask mask = axes_[axis].group_mask(group);
         if (tasks >= kTasks) return Chunks(mask.length);
-        const int64_t size = geometry::ceil_div(axes_[axis].group_length(0), wanted());
-        return Chunks(mask.length, std::max(size, axis == 1 ? block_positions : 1),
+        // At least as long as a block, and alike.
+        const int64_t most = geometry::ceil_div(mask.length, axis == 1 ? block_positions : 1);
+        return Chunks(mask.length, geometry::ceil_div(mask.length, std::min(most, wanted())),
                       [&](int64_t end) { return free_from(mask, end); });
       };
       longer_[axis] = along(0);

@@ -78,6 +78,10 @@ HWY_INLINE void AddToKeys(const VF (&sum)[K][V], const KeySums& keys, int64_t ke
   }
 }
 
+/// Makes the compiler take an address as it is. Otherwise g++ 12 works out the part of each weight's address that is
+/// the same for all rows, and keeps them all on the stack.
+HWY_INLINE void KeepAddress(const float*& address) { asm("" : "+r"(address)); }
+
 /// N queries whose windows begin one key after the other, C columns of them from `column` on.
 template <int N, int C, int V>
 HWY_NOINLINE void AddSlidingQueries(const QueryRows& queries, int first, int lane, int64_t column, int64_t channel,
@@ -90,8 +94,9 @@ HWY_NOINLINE void AddSlidingQueries(const QueryRows& queries, int first, int lan
     for (int v = 0; v < V; ++v) sum[k][v] = hn::Zero(d);
   }
   for (int64_t r = 0; r < queries.count; ++r) {
-    const float* HWY_RESTRICT weights = queries.weights[r] + column * kLanes + lane + first;
-    const float* HWY_RESTRICT row = queries.rows[r] + first * queries.step + channel;
+    const float* weights = queries.weights[r] + column * kLanes + lane + first;
+    const float* row = queries.rows[r] + first * queries.step + channel;
+    KeepAddress(weights);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i, row += queries.step) {
       VF x[V];
@@ -120,8 +125,9 @@ HWY_NOINLINE void AddSharingQueries(const QueryRows& queries, int count, int lan
     for (int v = 0; v < V; ++v) sum[j][v] = hn::Zero(d);
   }
   for (int64_t r = 0; r < queries.count; ++r) {
-    const float* HWY_RESTRICT weights = queries.weights[r] + column * kLanes + lane;
-    const float* HWY_RESTRICT row = queries.rows[r] + channel;
+    const float* weights = queries.weights[r] + column * kLanes + lane;
+    const float* row = queries.rows[r] + channel;
+    KeepAddress(weights);
     for (int i = 0; i < count; ++i, row += queries.step) {
       VF x[V];
 #pragma GCC unroll 8
