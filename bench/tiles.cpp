@@ -107,7 +107,7 @@ void HWY_ATTR Transposition(benchmark::State& state) {
   const float* row[Lanes];
   for (int i = 0; i < Lanes; ++i) row[i] = o.keys.data() + i * o.dim;
   for (auto _ : state) {
-    RowsToLanes<Lanes>(row, o.dim, 1.0f, o.q.data());
+    RowsToLanes<Lanes>(row, o.dim, o.q.data());
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(state.iterations() * Lanes * o.dim * 4);

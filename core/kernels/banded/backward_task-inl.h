@@ -35,11 +35,11 @@ struct GradientPrivate {
   float* dout;             ///< [head_dim_v][rows][kLanes]
   float* lse2;             ///< [rows][kLanes]: log-sum-exp in base 2
   float* delta;            ///< [rows][kLanes]: sum of out * dout
-  KeptLanes keys;          ///< of head_dim
-  KeptLanes values;        ///< of head_dim_v
+  KeptRows keys;           ///< on lanes
+  KeptRows values;         ///< on lanes
   float* weights;          ///< [rows][columns at a time][kLanes]: of one row of keys, or some extra tokens
   float* gradients;        ///< [rows][columns][kLanes]: of scores
-  float* key_floats;       ///< [key rows][keys][padded channels]; none if keys are used where they lie, like `extra`
+  KeptRows key_floats;     ///< [keys][padded channels]; none if keys are used where they lie, like `extra`
   float* extra;            ///< [kv heads of a strip][extra tokens][padded channels]
   QueryFloats query_rows;  ///< of q
   QueryFloats dout_rows;   ///< of dout
@@ -52,13 +52,14 @@ struct GradientPrivate {
   float** gradients_of;    ///< [rows]: where their gradients go
 
   GradientPrivate(const Problem& p, const BlockShape& block, int64_t bias_floats, WorkspaceCutter& cutter) {
-    const int64_t rows = block.rows(), window = p.axes.back().window;
+    const int64_t rows = block.rows();
     const int64_t channels = PaddedChannels(p.head_dim), channels_v = PaddedChannels(p.head_dim_v);
     const bool in_place = InPlace(p, p.head_dim), dout_in_place = InPlace(p, p.head_dim_v);
     const int64_t copied = in_place ? 0 : channels, dout_copied = dout_in_place ? 0 : channels_v;
     const auto take = [&](int64_t count) { return cutter.take<float>(count); };
-    const auto take_kept = [&](int64_t dim) -> KeptLanes {
-      return {take(block.kept_rows * dim * KeyPitch(window)), cutter.take<int64_t>(block.kept_rows)};
+    // Columns are loaded as whole vectors, also from the last channel.
+    const auto take_kept = [&](int64_t dim) -> KeptRows {
+      return {block.kept_rows, dim * lane_pitch(block.key_columns) + 2 * kLanes, cutter};
     };
     const auto take_rows = [&](int64_t channels_copied) -> QueryFloats {
       return {take(rows * kLanes * channels_copied), cutter.take<const float*>(kLanes * rows)};
@@ -71,15 +72,15 @@ struct GradientPrivate {
     values = take_kept(p.head_dim_v);
     weights = take(rows * columns_at_a_time(p) * kLanes);
     gradients = take(rows * p.keys_per_query() * kLanes);
-    key_floats = take(block.key_rows * block.key_columns * copied);
+    key_floats = {block.key_rows(), block.key_columns * copied, cutter};
     extra = take(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
     query_rows = take_rows(copied);
     dout_rows = take_rows(dout_copied);
     floats = take(kLanes * std::max(channels, channels_v));
     lanes = take(kLanes * std::max(p.head_dim, p.head_dim_v));
     bias = take(bias_floats);
-    key_rows = cutter.take<const float*>(block.key_rows);
-    own_rows = cutter.take<const float*>(block.key_rows);
+    key_rows = cutter.take<const float*>(block.key_rows());
+    own_rows = cutter.take<const float*>(block.key_rows());
     weights_of = cutter.take<float*>(rows);
     gradients_of = cutter.take<float*>(rows);
   }
@@ -117,26 +118,30 @@ class GradientTask : private StripBlocks<T> {
         dout_(shared.saved.dout.template as<T>()),
         key_offsets_(Base::OffsetsOfKeys(k_.strides)),
         value_offsets_(Base::OffsetsOfKeys(v_.strides)),
+        query_offsets_(Base::OffsetsOfQueries(q_.strides)),
+        dout_offsets_(Base::OffsetsOfQueries(dout_.strides)),
+        out_offsets_(Base::OffsetsOfQueries(shared.saved.out.strides)),
+        lse_offsets_(Base::OffsetsOfQueries(shared.saved.lse.strides)),
         dk_offsets_(Base::OffsetsOfKeys(shared.sums.dk.strides)),
         dv_offsets_(Base::OffsetsOfKeys(shared.sums.dv.strides)),
         extra_(Base::ExtraAsFloats(shared.in.extra_k.template as<T>(), mine.extra)) {
-    Base::ForgetKeys(mine.keys);
-    Base::ForgetKeys(mine.values);
+    mine.keys.forget();
+    mine.values.forget();
+    mine.key_floats.forget();
   }
 
-  /// The queries at positions `x2` of the middle axis: neighbours of those before, if there were any.
-  void HWY_ATTR Run(geometry::Range x2) {
-    Base::Begin(x2);
-    Base::QueriesToLanes(q_, 1.0f, mine_.queries, mine_.floats);
-    Base::QueriesToLanes(dout_, 1.0f, mine_.dout, mine_.floats);
+  /// The queries at position `x1` of the first axis and at `x2` of the middle axis.
+  void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
+    Base::Begin(x1, x2);
+    Base::QueriesToLanes(q_, query_offsets_, mine_.queries, mine_.floats);
+    Base::QueriesToLanes(dout_, dout_offsets_, mine_.dout, mine_.floats);
     FindRows(q_, mine_.query_rows);
     FindRows(dout_, mine_.dout_rows);
     for (int64_t row = 0; row < rows_; ++row) PackSaved(row);
-    const int64_t copied = geometry_.block.key_columns * PaddedChannels(problem_.head_dim);
     int64_t key_row = 0;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
       for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
-        mine_.key_rows[key_row] = Base::KeysAsFloats(k_, key_offsets_, k1, k2, mine_.key_floats + key_row * copied);
+        mine_.key_rows[key_row] = Base::KeysAsFloats(k_, key_offsets_, k1, k2, mine_.key_floats);
         VisitKeys(k1, k2);
       }
     }
@@ -145,7 +150,7 @@ class GradientTask : private StripBlocks<T> {
   }
 
  private:
-  using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::mask2_, Base::problem_;
+  using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::problem_;
   using Base::rows_, Base::strip_, Base::strip_number_, Base::window_, Base::x1_;
 
   float* gradients_of(int64_t row) const { return mine_.gradients + row * columns_ * kLanes; }
@@ -180,8 +185,8 @@ class GradientTask : private StripBlocks<T> {
     const Floats d;
     const int64_t pitch = geometry_.block.rows() * kLanes;
     with_element_type(shared_.saved.out.type, [&](auto element) HWY_ATTR {
-      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), row, 1.0f, kLanes, mine_.lanes,
-                         mine_.floats);
+      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), out_offsets_, row, kLanes,
+                         mine_.lanes, mine_.floats);
     });
     // In the order of ScoreTile: a query with one key has a delta that is its dout times the value to the last bit.
     VF delta = hn::Zero(d);
@@ -190,9 +195,9 @@ class GradientTask : private StripBlocks<T> {
           hn::MulAdd(hn::Load(d, mine_.dout + c * pitch + row * kLanes), hn::Load(d, mine_.lanes + c * kLanes), delta);
     }
     hn::Store(delta, d, mine_.delta + row * kLanes);
-    const auto lse = shared_.saved.lse.template as<float>();
+    const float* const lse = Base::FirstQuery(shared_.saved.lse.template as<float>(), row);
     for (int lane = 0; lane < kLanes; ++lane) {
-      mine_.lse2[row * kLanes + lane] = static_cast<float>(kLog2E * *Base::QueryRow(lse, lane, row));
+      mine_.lse2[row * kLanes + lane] = static_cast<float>(kLog2E * lse[lse_offsets_[lane]]);
     }
   }
 
@@ -206,7 +211,7 @@ class GradientTask : private StripBlocks<T> {
     }
     const int64_t pitch = geometry_.block.rows();
     const auto score = [&](const float* queries, const float* keys, int64_t dim, float* const* scores) HWY_ATTR {
-      Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, KeyPitch(window_), strip_.index()},
+      Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()},
              OrderOf(strip_), dim, window_, scores);
     };
     score(mine_.queries, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys, mine_.floats), problem_.head_dim,
@@ -340,7 +345,9 @@ class GradientTask : private StripBlocks<T> {
   const float scale_;
   const float scale2_;  ///< weights are powers of 2
   const TokenView<const T> q_, k_, v_, dout_;
-  const typename Base::KeyOffsets key_offsets_, value_offsets_, dk_offsets_, dv_offsets_;
+  const typename Base::KeyOffsets key_offsets_, value_offsets_;
+  const typename Base::QueryOffsets query_offsets_, dout_offsets_, out_offsets_, lse_offsets_;
+  const typename Base::KeyOffsets dk_offsets_, dv_offsets_;
   const typename Base::RunRows extra_;
 };
 
@@ -351,15 +358,12 @@ void HWY_ATTR RunStrip(const GradientShared& shared, const BackwardTasks::Task& 
   const Geometry& geometry = shared.geometry;
   const Problem& problem = geometry.problem;
   const Strip strip(geometry.order, number, kLanes);
-  // Blocks of nearly equal height: single rows would be computed at half the rate.
-  const int64_t count = geometry::ceil_div(task.x2.size(), geometry.block.positions);
   if (problem.relative_bias) std::fill_n(mine.bias, geometry.biases.of_strip(), 0.0f);
-  for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) {
-    GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, x1, task.g2}, part, mine);
-    for (int64_t n = 0; n < count; ++n) {
-      blocks.Run({task.x2.begin + task.x2.size() * n / count, task.x2.begin + task.x2.size() * (n + 1) / count});
-    }
-  }
+  GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, task.g2}, part, mine);
+  // Along the first axis a block shares most rows of keys with the one before.
+  geometry.block.for_each_block(task.x2, [&](geometry::Range x2) {
+    for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) blocks.Run(x1, x2);
+  });
   if (problem.relative_bias) {
     geometry.biases.add_to_tables(strip, mine.bias, [&](int64_t head) { return shared.part_sums.bias(part, head); });
   }

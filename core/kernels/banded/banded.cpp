@@ -29,58 +29,70 @@ int64_t SharedBytes(const Problem& problem) {
   return carved_bytes([&](WorkspaceCutter& cutter) { StripBiases(problem, LaneOrder(problem), kLanes, cutter); });
 }
 
-/// The tasks of a call, numbered: a strip, at one position of the first axis and in one dilation group of the middle
-/// one, over some neighbouring blocks.
+/// The tasks of a call, numbered: a strip in one dilation group of the first and of the middle axis, over neighbouring
+/// blocks.
 class Tasks {
  public:
   Tasks(const Problem& p, const LaneOrder& order, const BlockShape& block)
-      : axes_(p.axes3()),
-        positions_(block.positions),
-        strips_(geometry::ceil_div(order.lanes(), kLanes)),
-        batch_(p.batch) {
-    // Enough tasks for many threads; but blocks that follow each other share keys.
+      : axes_(p.axes3()), strips_(geometry::ceil_div(order.lanes(), kLanes)), batch_(p.batch) {
+    // Enough tasks for many threads; but blocks that follow each other share keys, most of all along the first axis.
     constexpr int64_t kTasks = 64;
-    const int64_t blocks = geometry::ceil_div(axes_[1].group_length(0), positions_);
-    const int64_t others = batch_ * axes_[0].extent * axes_[1].dilation * strips_;
-    pieces_ = std::clamp<int64_t>(geometry::ceil_div(kTasks, others), 1, blocks);
-    piece_ = geometry::ceil_div(blocks, pieces_) * positions_;
+    const int64_t length1 = axes_[0].group_length(0), length2 = axes_[1].group_length(0);
+    int64_t tasks = batch_ * axes_[0].dilation * axes_[1].dilation * strips_;
+    const auto size = [&](int64_t length, int64_t most) {
+      const int64_t pieces = std::clamp<int64_t>(geometry::ceil_div(kTasks, tasks), 1, most);
+      tasks *= pieces;
+      return geometry::ceil_div(length, pieces);
+    };
+    const int64_t blocks = geometry::ceil_div(length2, block.positions);
+    piece2_ = length1 > 1 ? block.positions : size(blocks, blocks) * block.positions;
+    pieces2_ = geometry::ceil_div(length2, piece2_);
+    if (length1 > 1) tasks *= pieces2_;
+    piece1_ = size(length1, length1);
+    pieces1_ = geometry::ceil_div(length1, piece1_);
   }
 
-  int64_t count() const { return batch_ * axes_[0].extent * axes_[1].dilation * pieces_ * strips_; }
+  int64_t count() const { return batch_ * axes_[0].dilation * pieces1_ * axes_[1].dilation * pieces2_ * strips_; }
 
-  struct Place : BlockPlace {
+  struct Task {
+    BlockPlace place;
     int64_t strip;
-    geometry::Range x2;  ///< positions of the middle axis; may be empty
+    geometry::Range x1, x2;  ///< positions; may be empty
   };
-  Place at(int64_t number) const {
-    Place place;
-    place.strip = number % strips_;
-    number /= strips_;
-    const int64_t piece = number % pieces_;
-    number /= pieces_;
-    place.g2 = number % axes_[1].dilation;
-    number /= axes_[1].dilation;
-    place.g1 = number % axes_[0].extent % axes_[0].dilation;
-    place.x1 = number % axes_[0].extent / axes_[0].dilation;
-    place.batch = number / axes_[0].extent;
-    const int64_t length = axes_[1].group_length(place.g2);
-    place.x2 = {std::min(piece * piece_, length), std::min((piece + 1) * piece_, length)};
-    return place;
+  Task at(int64_t number) const {
+    const auto next = [&](int64_t count) {
+      const int64_t i = number % count;
+      number /= count;
+      return i;
+    };
+    Task task;
+    task.strip = next(strips_);
+    const int64_t piece2 = next(pieces2_);
+    task.place.g2 = next(axes_[1].dilation);
+    const int64_t piece1 = next(pieces1_);
+    task.place.g1 = next(axes_[0].dilation);
+    task.place.batch = number;
+    const auto piece = [](int64_t i, int64_t size, int64_t length) -> geometry::Range {
+      return {std::min(i * size, length), std::min((i + 1) * size, length)};
+    };
+    task.x1 = piece(piece1, piece1_, axes_[0].group_length(task.place.g1));
+    task.x2 = piece(piece2, piece2_, axes_[1].group_length(task.place.g2));
+    return task;
   }
 
  private:
   std::array<Axis, 3> axes_;
-  int64_t positions_, strips_, batch_, pieces_, piece_;
+  int64_t strips_, batch_;
+  int64_t piece1_, pieces1_, piece2_, pieces2_;
 };
 
 template <class T>
-void HWY_ATTR RunTask(const Shared& shared, const Tasks::Place& place, const Private& mine) {
-  const Strip strip(shared.geometry.order, place.strip, kLanes);
-  const int64_t positions = shared.geometry.block.positions;
-  Task<T> task(shared, place.strip, strip, place, mine);
-  for (int64_t x2 = place.x2.begin; x2 < place.x2.end; x2 += positions) {
-    task.Run({x2, std::min(x2 + positions, place.x2.end)});
-  }
+void HWY_ATTR RunTask(const Shared& shared, const Tasks::Task& task, const Private& mine) {
+  const Strip strip(shared.geometry.order, task.strip, kLanes);
+  banded::HWY_NAMESPACE::Task<T> blocks(shared, task.strip, strip, task.place, mine);
+  shared.geometry.block.for_each_block(task.x2, [&](geometry::Range x2) {
+    for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) blocks.Run(x1, x2);
+  });
 }
 
 void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {

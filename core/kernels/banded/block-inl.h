@@ -2,6 +2,7 @@
 // to lanes or become rows of floats. See banded.cpp.
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "core/kernels/banded/scores-inl.h"
 #include "core/kernels/banded/strips.h"
@@ -23,35 +24,47 @@ namespace nalab::banded {
 
 inline constexpr double kLog2E = 1.4426950408889634;
 
+/// From one channel of a strip's transposed keys to the next: an odd number of cache lines.
+inline int64_t lane_pitch(int64_t keys) { return (geometry::ceil_div(keys, 16) | 1) * 16; }
+
 /// The rows of queries that are computed at a time: neighbours along the middle axis in a dilation group, for all query
 /// heads of a kv head.
 struct BlockShape {
+  static constexpr int64_t kMostPositions = 8;
   int64_t positions;    ///< along the middle axis
   int64_t heads;        ///< query heads of a kv head
-  int64_t key_rows2;    ///< rows of keys along the middle axis, at most
-  int64_t key_rows;     ///< and in all
+  int64_t key_rows1;    ///< rows of keys of a block along the first axis, at most
+  int64_t key_rows2;    ///< and along the middle axis
   int64_t key_columns;  ///< keys of a strip in one of them, at most
-  int64_t kept_rows;    ///< transposed rows of keys that are kept for the next block along the middle axis, or 1
+  int64_t kept_rows;    ///< transposed rows of keys that are kept for the next block: all that a block needs, or 1
 
   int64_t rows() const { return positions * heads; }
+  int64_t key_rows() const { return key_rows1 * key_rows2; }
 
   BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
-    const bool backward = pass == Pass::backward;
-    // Queries on lanes and scores of a block stay in the first-level cache; backward, where as many rows as fit would
-    // be too few for each row of keys, not all of them do.
-    constexpr int64_t kMost = 8, kLeast = 3;
-    const int64_t kBytes = (backward ? 64 : 40) << 10;
-    const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);
+    // Queries and scores of a block stay near the first-level cache; but few rows of queries would make little use of
+    // each row of keys.
+    constexpr int64_t kBytes = 72 << 10, kLeast = 3;
+    const int64_t dims = p.head_dim + (pass == Pass::backward ? p.head_dim_v : 0);
     const int64_t row_bytes = 4 * lanes * (dims + p.keys_per_query()) * heads;
-    positions =
-        std::min(std::clamp(kBytes / row_bytes, std::max<int64_t>(kLeast / heads, 1), kMost), axes[1].group_length(0));
+    positions = std::min(std::clamp(kBytes / row_bytes, std::max<int64_t>(kLeast / heads, 1), kMostPositions),
+                         axes[1].group_length(0));
+    key_rows1 = axes[0].window;
     key_rows2 = std::min(axes[1].group_length(0), positions + axes[1].stride + axes[1].window);
-    key_rows = axes[0].window * key_rows2;
     key_columns = most_keys(axes[2].window, lanes);
     // Beyond this a kept row comes from further away than its keys.
-    constexpr int64_t kKeptBytes = 256 << 10;
-    kept_rows = 4 * dims * key_columns * key_rows <= kKeptBytes ? key_rows : 1;
+    constexpr int64_t kKeptBytes = 640 << 10;
+    kept_rows = 4 * dims * lane_pitch(lanes + axes[2].window - 1) * key_rows() <= kKeptBytes ? key_rows() : 1;
+  }
+
+  /// Cuts rows into blocks of nearly equal height: single rows would be computed at half the rate.
+  template <class Body>
+  void for_each_block(geometry::Range x2, const Body& body) const {
+    const int64_t count = geometry::ceil_div(x2.size(), positions);
+    for (int64_t n = 0; n < count; ++n) {
+      body(geometry::Range{x2.begin + x2.size() * n / count, x2.begin + x2.size() * (n + 1) / count});
+    }
   }
 };
 
@@ -67,8 +80,7 @@ struct Geometry {
 /// Where the blocks of a strip are.
 struct BlockPlace {
   int64_t batch;
-  int64_t g1, x1;  ///< of the first axis: dilation group, and position in it
-  int64_t g2;      ///< dilation group of the middle axis
+  int64_t g1, g2;  ///< dilation groups of the first and the middle axis
 };
 
 }  // namespace nalab::banded
@@ -90,10 +102,17 @@ HWY_INLINE void CopyPadded(const T* source, int64_t dim, float* target) {
   std::fill(target + dim, target + PaddedChannels(dim), 0.0f);
 }
 
-/// Rows of keys, or of values, on lanes: some are kept for the next block along the middle axis.
-struct KeptLanes {
-  float* data;    ///< [kept rows][dim][pitch]
-  int64_t* rows;  ///< [kept rows]: which row of keys along the middle axis it is
+/// Rows of keys, or of values, that are kept for the next block, on lanes or as rows of floats.
+struct KeptRows {
+  float* data;       ///< [slots][a row of keys]
+  int64_t* numbers;  ///< [slots]: which row of keys it is
+  int64_t slots;
+
+  KeptRows() = default;
+  KeptRows(int64_t count, int64_t floats, WorkspaceCutter& cutter)
+      : data(cutter.take<float>(count * floats)), numbers(cutter.take<int64_t>(count)), slots(count) {}
+
+  void forget() const { std::fill_n(numbers, slots, -1); }
 };
 
 /// A strip of one batch entry, over blocks of rows.
@@ -103,6 +122,8 @@ class StripBlocks {
   /// In a row of keys: of the strip's keys.
   using KeyOffsets = std::array<int64_t, 4 * kMaxLanes + 3 * kMaxWindow>;
   using RunRows = std::array<FloatRows, kMaxLanes>;
+  /// In a row of queries: of the lanes' queries.
+  using QueryOffsets = std::array<int64_t, kMaxLanes>;
 
   HWY_ATTR StripBlocks(const Geometry& geometry, int64_t strip_number, const Strip& strip, const BlockPlace& place)
       : geometry_(geometry),
@@ -112,22 +133,31 @@ class StripBlocks {
         batch_(place.batch),
         window_(geometry.axes[2].window),
         columns_(problem_.keys_per_query()),
-        x1_(place.x1),
-        query_x1_(geometry.axes[0].coordinate(place.g1, place.x1)),
+        pitch_(lane_pitch(strip.keys())),
         g1_(place.g1),
         g2_(place.g2),
-        mask2_(geometry.axes[1].group_mask(place.g2)),
-        keys1_(geometry.axes[0].group_mask(place.g1).keys(place.x1)) {}
+        mask1_(geometry.axes[0].group_mask(place.g1)),
+        mask2_(geometry.axes[1].group_mask(place.g2)) {}
 
-  /// The queries at positions `x2` of the middle axis come next.
-  void Begin(geometry::Range x2) {
+  /// The queries at a position of the first axis and at some of the middle axis come next.
+  void Begin(int64_t x1, geometry::Range x2) {
+    x1_ = x1;
+    query_x1_ = c1(x1);
+    keys1_ = mask1_.keys(x1);
     x2_ = x2;
     rows_ = x2.size() * heads();
-    keys2_ = mask2_.keys_of_any(x2);
+    for (int64_t position = x2.begin; position < x2.end; ++position) {
+      keys2_of_[position - x2.begin] = mask2_.keys(position);
+    }
+    keys2_ = {keys2_of_[0].begin, keys2_of_[x2.size() - 1].end};
   }
 
   int64_t heads() const { return geometry_.block.heads; }
-  int64_t position2(int64_t row) const { return x2_.begin + row / heads(); }
+  /// Of a row of queries: its position in the block, and along the middle axis; and the rows of keys along that axis
+  /// that it attends to.
+  int64_t position_of(int64_t row) const { return static_cast<uint32_t>(row) / static_cast<uint32_t>(heads()); }
+  int64_t position2(int64_t row) const { return x2_.begin + position_of(row); }
+  geometry::Range keys2_of(int64_t row) const { return keys2_of_[position_of(row)]; }
   int64_t query_x2(int64_t row) const { return geometry_.axes[1].coordinate(g2_, position2(row)); }
   int64_t query_head(int lane, int64_t row) const { return strip_.query(lane).head_kv * heads() + row % heads(); }
   int64_t c1(int64_t k1) const { return geometry_.axes[0].coordinate(g1_, k1); }
@@ -139,6 +169,21 @@ class StripBlocks {
     return view.row(batch_, query_x1_, query_x2(row), strip_.query(lane).x3, query_head(lane, row));
   }
 
+  /// The first query of a row of queries of the block, to which QueryOffsets are added.
+  template <class U>
+  U* FirstQuery(const TokenView<U>& view, int64_t row) const {
+    return view.row(batch_, query_x1_, query_x2(row), 0, row - position_of(row) * heads());
+  }
+
+  QueryOffsets OffsetsOfQueries(const TokenStrides& strides) const {
+    QueryOffsets offsets;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const Place& query = strip_.query(lane);
+      offsets[lane] = query.x3 * strides.layout[2] + query.head_kv * heads() * strides.heads;
+    }
+    return offsets;
+  }
+
   KeyOffsets OffsetsOfKeys(const TokenStrides& strides) const {
     KeyOffsets offsets;
     for (int64_t n = 0; n < strip_.keys(); ++n) {
@@ -148,51 +193,62 @@ class StripBlocks {
     return offsets;
   }
 
-  /// lanes[c * pitch] = factor * a row of queries of the block, of a tensor with a row for each query.
+  /// lanes[c * pitch] = a row of queries of the block, of a tensor with a row for each query.
   template <class U>
-  void HWY_ATTR QueryToLanes(const TokenView<const U>& view, int64_t row, float factor, int64_t pitch, float* lanes,
-                             float* memory) const {
-    const U* const first = view.row(batch_, query_x1_, query_x2(row), 0, row % heads());
-    const auto query = [&](int64_t lane) HWY_ATTR {
-      const Place& place = strip_.query(static_cast<int>(lane));
-      return first + place.x3 * view.strides.layout[2] + place.head_kv * heads() * view.strides.heads;
-    };
-    ToLanes<U>(kLanes, view.shape.dim, query, factor, pitch, lanes, memory);
+  void HWY_ATTR QueryToLanes(const TokenView<const U>& view, const QueryOffsets& offsets, int64_t row, int64_t pitch,
+                             float* lanes, float* memory) const {
+    const U* const first = FirstQuery(view, row);
+    ToLanes<U>(
+        kLanes, view.shape.dim, [&](int64_t lane) HWY_ATTR { return first + offsets[lane]; }, pitch, lanes, memory);
   }
   /// All rows of the block: [dim][rows][kLanes].
-  void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, float factor, float* lanes, float* memory) const {
+  void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, const QueryOffsets& offsets, float* lanes,
+                               float* memory) const {
     const int64_t pitch = geometry_.block.rows() * kLanes;
-    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, row, factor, pitch, lanes + row * kLanes, memory);
+    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, offsets, row, pitch, lanes + row * kLanes, memory);
   }
 
-  void ForgetKeys(const KeptLanes& kept) const { std::fill_n(kept.rows, geometry_.block.kept_rows, -1); }
-
-  /// A row of keys on lanes: one that the block before has left, or a new one.
-  const float* HWY_ATTR KeysToLanes(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
-                                    const KeptLanes& kept, float* memory) const {
+  /// Where a row of keys is kept, and its number.
+  int64_t SlotOf(const KeptRows& kept, int64_t k1, int64_t k2) const {
     const BlockShape& block = geometry_.block;
-    const bool keeps = block.kept_rows > 1;
-    const int64_t slot = keeps ? (k1 - keys1_.begin) * block.key_rows2 + k2 % block.key_rows2 : 0;
-    float* const lanes = kept.data + slot * view.shape.dim * KeyPitch(window_);
-    if (keeps && kept.rows[slot] == k2) return lanes;
-    kept.rows[slot] = k2;
+    const auto rest = [](int64_t a, int64_t b) { return static_cast<uint32_t>(a) % static_cast<uint32_t>(b); };
+    return kept.slots == 1 ? 0 : rest(k1, block.key_rows1) * block.key_rows2 + rest(k2, block.key_rows2);
+  }
+  int64_t NumberOf(int64_t k1, int64_t k2) const { return k1 * mask2_.length + k2; }
+  bool Has(const KeptRows& kept, int64_t k1, int64_t k2) const {
+    return kept.numbers[SlotOf(kept, k1, k2)] == NumberOf(k1, k2);
+  }
+  /// The slot of a row of keys, and whether it is there already; it will be.
+  std::pair<int64_t, bool> Take(const KeptRows& kept, int64_t k1, int64_t k2) const {
+    const int64_t slot = SlotOf(kept, k1, k2);
+    return {slot, std::exchange(kept.numbers[slot], NumberOf(k1, k2)) == NumberOf(k1, k2)};
+  }
+
+  /// A row of keys on lanes: one that an earlier block has left, or a new one.
+  const float* HWY_ATTR KeysToLanes(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
+                                    const KeptRows& kept, float* memory) const {
+    const auto [slot, found] = Take(kept, k1, k2);
+    float* const lanes = kept.data + slot * view.shape.dim * pitch_;
+    if (found) return lanes;
     const T* const first = view.row(batch_, c1(k1), c2(k2), 0, 0);
     ToLanes<T>(
-        strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, 1.0f, KeyPitch(window_),
-        lanes, memory);
+        strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, pitch_, lanes, memory);
     return lanes;
   }
 
-  /// Where the strip's keys in a row of keys are as rows of floats: in their tensor, or copied to `memory`.
+  /// Where the strip's keys in a row of keys are as rows of floats: in their tensor, or copied and kept.
   const float* HWY_ATTR KeysAsFloats(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
-                                     float* memory) const {
+                                     const KeptRows& kept) const {
     const T* const source = view.row(batch_, c1(k1), c2(k2), 0, 0);
     if constexpr (std::is_same_v<T, float>) {
       if (InPlace(problem_, view.shape.dim)) return source;
     }
     const int64_t channels = PaddedChannels(view.shape.dim);
-    for (int64_t n = 0; n < strip_.keys(); ++n) CopyPadded(source + offsets[n], view.shape.dim, memory + n * channels);
-    return memory;
+    const auto [slot, found] = Take(kept, k1, k2);
+    float* const rows = kept.data + slot * geometry_.block.key_columns * channels;
+    if (found) return rows;
+    for (int64_t n = 0; n < strip_.keys(); ++n) CopyPadded(source + offsets[n], view.shape.dim, rows + n * channels);
+    return rows;
   }
 
   /// Where one of them is, relative to that, and how far it is to the next one of a dilation group.
@@ -237,25 +293,28 @@ class StripBlocks {
     ToLanes<T>(
         kLanes, view.shape.dim,
         [&](int64_t lane) HWY_ATTR { return view.row(batch_, 0, 0, n, strip_.query(static_cast<int>(lane)).head_kv); },
-        1.0f, kLanes, lanes, memory);
+        kLanes, lanes, memory);
   }
 
   /// The rows of queries of the block that attend to a row of keys: neighbours, as numbers of rows.
   geometry::Range RowsOf(int64_t k2) const {
-    const geometry::Range queries = geometry::intersect(mask2_.queries(k2), x2_);
-    return {(queries.begin - x2_.begin) * heads(), (queries.end - x2_.begin) * heads()};
+    // Neither end of a window ever moves back from one query to the next.
+    int64_t begin = 0, end = x2_.size();
+    while (begin < end && keys2_of_[begin].end <= k2) ++begin;
+    while (begin < end && keys2_of_[end - 1].begin > k2) --end;
+    return {begin * heads(), end * heads()};
   }
   /// The number of a row of keys among those that a row of queries attends to.
   int64_t KeyRow(int64_t row, int64_t k1, int64_t k2) const {
-    const geometry::Range keys2 = mask2_.keys(position2(row));
+    const geometry::Range keys2 = keys2_of(row);
     return (k1 - keys1_.begin) * keys2.size() + k2 - keys2.begin;
   }
   /// Columns of a row of queries, extra tokens not counted.
-  int64_t ColumnsOf(int64_t row) const { return keys1_.size() * mask2_.keys(position2(row)).size() * window_; }
+  int64_t ColumnsOf(int64_t row) const { return keys1_.size() * keys2_of(row).size() * window_; }
 
   /// Of all rows of keys of a block, those that a row of queries attends to.
   int64_t OwnRows(int64_t row, const float* const* all, const float** own) const {
-    const geometry::Range keys2 = mask2_.keys(position2(row));
+    const geometry::Range keys2 = keys2_of(row);
     for (int64_t k1 = 0; k1 < keys1_.size(); ++k1) {
       const float* const* first = all + k1 * keys2_.size() + keys2.begin - keys2_.begin;
       own = std::copy_n(first, keys2.size(), own);
@@ -275,11 +334,13 @@ class StripBlocks {
   const Strip& strip_;
   const int64_t batch_;
   const int64_t window_, columns_;
-  const int64_t x1_, query_x1_, g1_, g2_;
-  const geometry::AxisMask mask2_;
-  const geometry::Range keys1_;
+  const int64_t pitch_;  ///< from one channel of keys on lanes to the next
+  const int64_t g1_, g2_;
+  const geometry::AxisMask mask1_, mask2_;
   int64_t rows_ = 0;
-  geometry::Range x2_, keys2_;
+  int64_t x1_ = 0, query_x1_ = 0;
+  geometry::Range keys1_, x2_, keys2_;
+  std::array<geometry::Range, BlockShape::kMostPositions> keys2_of_;  ///< of each position of the block
 };
 
 }  // namespace nalab::banded::HWY_NAMESPACE

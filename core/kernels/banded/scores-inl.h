@@ -36,14 +36,13 @@ inline constexpr int kMaxRows = 4;
 constexpr int Columns(int rows) { return rows <= 2 ? 4 : 3; }
 #endif
 
-/// From one channel of transposed keys to the next: an odd number of cache lines.
-inline int64_t KeyPitch(int64_t window) { return ((most_keys(window, kLanes) + 15) / 16 | 1) * 16; }
-
-/// How the first keys of a strip's windows lie: one after the other, in two vectors, or anywhere.
+/// How the first keys of a strip's windows lie: one after the other; so that those of all columns of a register tile are
+/// in two vectors; or anywhere.
 enum class Order : uint8_t { in_order, in_two_vectors, anywhere };
 
 inline Order OrderOf(const Strip& strip) {
-  return strip.in_order() ? Order::in_order : strip.in_two_vectors() ? Order::in_two_vectors : Order::anywhere;
+  if (strip.in_order()) return Order::in_order;
+  return strip.index()[kLanes - 1] + Columns(1) <= 2 * kLanes ? Order::in_two_vectors : Order::anywhere;
 }
 
 /// Keys of one row of keys, channel after channel.
@@ -53,40 +52,57 @@ struct KeyLanes {
   const int32_t* index;  ///< the first key of each lane's window
 };
 
-/// Lane i takes element index[i] of two vectors one after the other.
-HWY_INLINE VF Lookup(const float* keys, const int32_t* index) {
-  const Floats d;
+/// Where each lane finds its key of each column of a register tile, if they are in two vectors.
+class PairIndex {
+ public:
+  HWY_INLINE explicit PairIndex(const int32_t* first) {
+    const hn::RebindToSigned<Floats> d;
+    for (int j = 0; j < Columns(1); ++j) hn::Store(hn::Add(hn::Load(d, first), hn::Set(d, j)), d, index_ + j * kLanes);
+  }
+  /// Lane i takes element first[i] + column of two vectors one after the other, which are at `keys`.
+  HWY_INLINE VF Lookup(VF low, VF high, [[maybe_unused]] const float* keys, int column) const {
+    const int32_t* const index = index_ + column * kLanes;
 #if HWY_TARGET == HWY_AVX3
-  return VF{_mm512_permutex2var_ps(_mm512_loadu_ps(keys), _mm512_load_si512(index), _mm512_loadu_ps(keys + 16))};
+    return VF{_mm512_permutex2var_ps(low.raw, _mm512_load_si512(index), high.raw)};
 #elif HWY_TARGET == HWY_AVX2
-  const __m256i i = _mm256_load_si256(reinterpret_cast<const __m256i*>(index));
-  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(keys), i);
-  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(keys + 8), i);
-  return VF{_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)))};
+    const __m256i i = _mm256_load_si256(reinterpret_cast<const __m256i*>(index));
+    return VF{_mm256_blendv_ps(_mm256_permutevar8x32_ps(low.raw, i), _mm256_permutevar8x32_ps(high.raw, i),
+                               _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)))};
 #else
-  HWY_ALIGN float lanes[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = keys[index[lane]];
-  return hn::Load(d, lanes);
+    const Floats d;
+    HWY_ALIGN float lanes[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = keys[index[lane]];
+    return hn::Load(d, lanes);
 #endif
-}
+  }
 
-/// A column of the windows of all lanes.
-template <Order order>
-HWY_INLINE VF KeysOf(const float* keys, const int32_t* index) {
+ private:
+  HWY_ALIGN int32_t index_[Columns(1) * kLanes];
+};
+
+/// Columns of the windows of all lanes, from `keys` on.
+template <Order order, int C>
+HWY_INLINE void LoadColumns(const float* keys, const int32_t* first, [[maybe_unused]] const PairIndex& index,
+                            VF (&column)[C]) {
   const Floats d;
   if constexpr (order == Order::in_order) {
-    return hn::LoadU(d, keys);
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) column[j] = hn::LoadU(d, keys + j);
   } else if constexpr (order == Order::in_two_vectors) {
-    return Lookup(keys, index);
+    const VF low = hn::LoadU(d, keys), high = hn::LoadU(d, keys + kLanes);
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) column[j] = index.Lookup(low, high, keys, j);
   } else {
-    return hn::GatherIndex(d, keys, hn::Load(hn::RebindToSigned<Floats>(), index));
+    const auto lanes = hn::Load(hn::RebindToSigned<Floats>(), first);
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) column[j] = hn::GatherIndex(d, keys + j, lanes);
   }
 }
 
 /// scores[r][column] for `R` rows and `C` columns from `column` on. queries: [dim][row_pitch][kLanes].
 template <int R, int C, Order order>
-HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, const KeyLanes& keys, int64_t dim,
-                          int64_t column, float* const* scores) {
+HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, const KeyLanes& keys,
+                          const PairIndex& index, int64_t dim, int64_t column, float* const* scores) {
   const Floats d;
   VF sum[R][C];
 #pragma GCC unroll 16
@@ -98,8 +114,7 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
   const int64_t step = row_pitch * kLanes;
   for (int64_t c = 0; c < dim; ++c, key += keys.pitch, queries += step) {
     VF k[C];
-#pragma GCC unroll 16
-    for (int j = 0; j < C; ++j) k[j] = KeysOf<order>(key + j, keys.index);
+    LoadColumns<order>(key, keys.index, index, k);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const VF q = hn::Load(d, queries + r * kLanes);
@@ -114,37 +129,25 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
   }
 }
 
+template <int R, Order order, int C = 1>
+HWY_INLINE void ScoreSomeColumns(int64_t columns, const float* queries, int64_t row_pitch, const KeyLanes& keys,
+                                 const PairIndex& index, int64_t dim, int64_t column, float* const* scores) {
+  if constexpr (C <= Columns(R)) {
+    if (columns == C) return ScoreTile<R, C, order>(queries, row_pitch, keys, index, dim, column, scores);
+    ScoreSomeColumns<R, order, C + 1>(columns, queries, row_pitch, keys, index, dim, column, scores);
+  }
+}
+
 /// All columns of R rows, in tiles of nearly equal width.
 template <int R, Order order>
 HWY_NOINLINE void ScoreRows(const float* queries, int64_t row_pitch, const KeyLanes& keys, int64_t dim, int64_t window,
                             float* const* scores) {
-  constexpr int kMost = Columns(R);
-  const int64_t tiles = (window + kMost - 1) / kMost;
+  const PairIndex index(keys.index);
+  const int64_t tiles = (window + Columns(R) - 1) / Columns(R);
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t column = window * tile / tiles, end = window * (tile + 1) / tiles;
-    switch (end - column) {
-      case 1:
-        ScoreTile<R, 1, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 2:
-        ScoreTile<R, 2, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 3:
-        ScoreTile<R, 3, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 4:
-        if constexpr (kMost >= 4) ScoreTile<R, 4, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 5:
-        if constexpr (kMost >= 5) ScoreTile<R, 5, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 6:
-        if constexpr (kMost >= 6) ScoreTile<R, 6, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-      case 7:
-        if constexpr (kMost >= 7) ScoreTile<R, 7, order>(queries, row_pitch, keys, dim, column, scores);
-        break;
-    }
+    const int64_t column = window * tile / tiles;
+    ScoreSomeColumns<R, order>(window * (tile + 1) / tiles - column, queries, row_pitch, keys, index, dim, column,
+                               scores);
   }
 }
 
@@ -179,15 +182,16 @@ inline void HWY_ATTR Scores(int64_t rows, const float* queries, int64_t row_pitc
   }
 }
 
-/// lanes[c * pitch + i] = factor * row i, for `count` rows; further ones up to a whole vector repeat the last. Rows
-/// that are not float pass through `memory` [kLanes][dim].
+/// lanes[c * pitch + i] = row i, for `count` rows; further ones up to half a vector repeat the last. Rows that are not
+/// float pass through `memory` [kLanes][dim].
 template <class T, class Row>
-HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, float factor, int64_t pitch, float* lanes,
-                        float* memory) {
+HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, int64_t pitch, float* lanes, float* memory) {
   const float* rows[kLanes];
   for (int64_t first = 0; first < count; first += kLanes) {
+    const int64_t rest = count - first;
     for (int i = 0; i < kLanes; ++i) {
-      const T* const source = row(first + i < count ? first + i : count - 1);
+      if (i == kLanes / 2 && rest <= kLanes / 2) break;
+      const T* const source = row(i < rest ? first + i : count - 1);
       if constexpr (std::is_same_v<T, float>) {
         rows[i] = source;
       } else {
@@ -195,7 +199,11 @@ HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, float factor
         rows[i] = memory + i * dim;
       }
     }
-    tile::HWY_NAMESPACE::RowsToLanes<kLanes>(rows, dim, factor, lanes + first, pitch);
+    if (rest <= kLanes / 2) {
+      tile::HWY_NAMESPACE::RowsToLanes<kLanes / 2>(rows, dim, lanes + first, pitch);
+    } else {
+      tile::HWY_NAMESPACE::RowsToLanes<kLanes>(rows, dim, lanes + first, pitch);
+    }
   }
 }
 

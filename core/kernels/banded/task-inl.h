@@ -24,12 +24,52 @@ namespace nalab::banded::HWY_NAMESPACE {
 /// Stands for a column that a lane does not attend to, and for "no score yet"; for the reasons of tile::LaneBiases.
 inline float NoScore(const Problem& p) { return p.relative_bias ? std::numeric_limits<float>::lowest() : -1e36f; }
 
+/// Lane by lane, the greatest of `count` vectors, and `least`.
+inline VF HWY_ATTR MaxOf(const float* vectors, int64_t count, float least) {
+  const Floats d;
+  VF max[4];
+  for (VF& m : max) m = hn::Set(d, least);
+  int64_t n = 0;
+  for (; n + 4 <= count; n += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) max[i] = hn::Max(max[i], hn::Load(d, vectors + (n + i) * kLanes));
+  }
+  for (; n < count; ++n) max[0] = hn::Max(max[0], hn::Load(d, vectors + n * kLanes));
+  return hn::Max(hn::Max(max[0], max[1]), hn::Max(max[2], max[3]));
+}
+
+inline VF HWY_ATTR SumOf(const float* vectors, int64_t count) {
+  const Floats d;
+  VF sum = hn::Zero(d);
+  for (int64_t n = 0; n < count; ++n) sum = hn::Add(sum, hn::Load(d, vectors + n * kLanes));
+  return sum;
+}
+
+/// Scores become weights, exp2(exponent * (score - max)); returns their sums.
+inline VF HWY_ATTR Weigh(float* scores, int64_t count, VF max, float exponent) {
+  const Floats d;
+  const VF factor = hn::Set(d, exponent);
+  const auto weigh = [&](float* p) HWY_ATTR {
+    const VF weight = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Mul(hn::Sub(hn::Load(d, p), max), factor));
+    hn::Store(weight, d, p);
+    return weight;
+  };
+  VF sum[2] = {hn::Zero(d), hn::Zero(d)};
+  int64_t n = 0;
+  for (; n + 2 <= count; n += 2) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) sum[i] = hn::Add(sum[i], weigh(scores + (n + i) * kLanes));
+  }
+  if (n < count) sum[0] = hn::Add(sum[0], weigh(scores + n * kLanes));
+  return hn::Add(sum[0], sum[1]);
+}
+
 /// One worker's memory.
 struct Private {
   float* queries;          ///< [head_dim][rows][kLanes]
-  KeptLanes keys;          ///< of head_dim
+  KeptRows keys;           ///< on lanes
   float* scores;           ///< [rows][columns][kLanes]
-  float* values;           ///< [key rows][keys][padded channels]; none if they are used where they lie, like `extra`
+  KeptRows values;         ///< [keys][padded channels]; none if they are used where they lie, like `extra`
   float* extra;            ///< [kv heads of a strip][extra tokens][padded channels]
   float* floats;           ///< [kLanes][greatest dim]: rows on their way to lanes, and sums on their way to out
   float* extra_keys;       ///< [head_dim][kLanes]: an extra token of each lane's head
@@ -41,15 +81,15 @@ struct Private {
     const BlockShape block(p, kLanes, Pass::forward);
     const int64_t channels = PaddedChannels(p.head_dim_v), copied = InPlace(p, p.head_dim_v) ? 0 : channels;
     queries = cutter.take<float>(p.head_dim * block.rows() * kLanes);
-    keys.data = cutter.take<float>(block.kept_rows * p.head_dim * KeyPitch(p.axes.back().window));
-    keys.rows = cutter.take<int64_t>(block.kept_rows);
+    // Columns are loaded as whole vectors, also from the last channel.
+    keys = {block.kept_rows, p.head_dim * lane_pitch(block.key_columns) + 2 * kLanes, cutter};
     scores = cutter.take<float>(block.rows() * p.keys_per_query() * kLanes);
-    values = cutter.take<float>(block.key_rows * block.key_columns * copied);
+    values = {block.key_rows(), block.key_columns * copied, cutter};
     extra = cutter.take<float>(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
     floats = cutter.take<float>(kLanes * std::max(p.head_dim, channels));
     extra_keys = cutter.take<float>(p.extra_tokens > 0 ? kLanes * p.head_dim : 0);
-    key_rows = cutter.take<const float*>(block.key_rows);
-    own_rows = cutter.take<const float*>(block.key_rows);
+    key_rows = cutter.take<const float*>(block.key_rows());
+    own_rows = cutter.take<const float*>(block.key_rows());
     targets = cutter.take<float*>(block.rows());
   }
 };
@@ -72,32 +112,35 @@ class Task : private StripBlocks<T> {
       : Base(shared.geometry, strip_number, strip, place),
         shared_(shared),
         mine_(mine),
+        q_(shared.in.q.template as<T>()),
         k_(shared.in.k.template as<T>()),
         v_(shared.in.v.template as<T>()),
         key_offsets_(Base::OffsetsOfKeys(k_.strides)),
         value_offsets_(Base::OffsetsOfKeys(v_.strides)),
+        query_offsets_(Base::OffsetsOfQueries(q_.strides)),
+        out_offsets_(Base::OffsetsOfQueries(shared.out.out.strides)),
+        lse_offsets_(Base::OffsetsOfQueries(shared.out.lse.strides)),
         extra_(Base::ExtraAsFloats(shared.in.extra_v.template as<T>(), mine.extra)) {
-    Base::ForgetKeys(mine.keys);
+    mine.keys.forget();
+    mine.values.forget();
   }
 
-  /// The queries at positions `x2` of the middle axis: neighbours of those before, if there were any.
-  void HWY_ATTR Run(geometry::Range x2) {
-    Base::Begin(x2);
+  /// The queries at position `x1` of the first axis and at `x2` of the middle axis.
+  void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
+    Base::Begin(x1, x2);
+    Base::QueriesToLanes(q_, query_offsets_, mine_.queries, mine_.floats);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
-    Base::QueriesToLanes(shared_.in.q.template as<T>(), problem_.effective_scale() < 0 ? -1.0f : 1.0f, mine_.queries,
-                         mine_.floats);
-    const int64_t copied = geometry_.block.key_columns * PaddedChannels(problem_.head_dim_v);
+    if (problem_.effective_scale() < 0) Negate();
     int64_t key_row = 0;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
       for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
-        if (k2 + 1 < keys2_.end && k2 + 1 >= seen2_) Prefetch(k1, k2 + 1);
-        mine_.key_rows[key_row] = Base::KeysAsFloats(v_, value_offsets_, k1, k2, mine_.values + key_row * copied);
+        if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) Prefetch(k1, k2 + 1);
+        mine_.key_rows[key_row] = Base::KeysAsFloats(v_, value_offsets_, k1, k2, mine_.values);
         ScoreRow(k1, k2, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys, mine_.floats));
       }
     }
-    seen2_ = keys2_.end;
     ScoreExtraTokens();
-    for (int64_t row = 0; row < rows_; ++row) Finish(row, mask2_.keys(Base::position2(row)));
+    for (int64_t row = 0; row < rows_; ++row) Finish(row);
   }
 
  private:
@@ -106,6 +149,16 @@ class Task : private StripBlocks<T> {
 
   /// Columns of a row of queries in the rows of keys that it attends to.
   float* scores_of(int64_t row) const { return mine_.scores + row * columns_ * kLanes; }
+
+  /// Changes the sign of all packed queries.
+  void HWY_ATTR Negate() {
+    const Floats d;
+    const int64_t vectors = problem_.head_dim * geometry_.block.rows();
+    for (int64_t n = 0; n < vectors; ++n) {
+      float* const p = mine_.queries + n * kLanes;
+      hn::Store(hn::Neg(hn::Load(d, p)), d, p);
+    }
+  }
 
   /// Fetches a row of keys and values that is needed soon: the hardware sees no pattern from one row to the next.
   void HWY_ATTR Prefetch(int64_t k1, int64_t k2) const {
@@ -125,7 +178,7 @@ class Task : private StripBlocks<T> {
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       mine_.targets[row - rows.begin] = scores_of(row) + Base::KeyRow(row, k1, k2) * window_ * kLanes;
     }
-    const KeyLanes keys{key_lanes, KeyPitch(window_), strip_.index()};
+    const KeyLanes keys{key_lanes, Base::pitch_, strip_.index()};
     Scores(rows.size(), mine_.queries + rows.begin * kLanes, geometry_.block.rows(), keys, OrderOf(strip_),
            problem_.head_dim, window_, mine_.targets);
   }
@@ -143,17 +196,20 @@ class Task : private StripBlocks<T> {
   }
 
   /// Softmax, sums of values, and results of a row of queries.
-  void HWY_ATTR Finish(int64_t row, geometry::Range keys2) {
+  void HWY_ATTR Finish(int64_t row) {
     HWY_ALIGN float inverse[kLanes];
-    Softmax(row, keys2, inverse);
+    Softmax(row, inverse);
     const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
     // Whole vectors of floats go straight to their place.
     const TensorView& out = shared_.out.out;
     const int64_t channels = PaddedChannels(problem_.head_dim_v);
     const bool straight = out.type == ElementType::f32 && problem_.head_dim_v == channels;
     float* rows[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      rows[lane] = straight ? Base::QueryRow(out.template as<float>(), lane, row) : mine_.floats + lane * channels;
+    if (straight) {
+      float* const first = Base::FirstQuery(out.template as<float>(), row);
+      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = first + out_offsets_[lane];
+    } else {
+      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = mine_.floats + lane * channels;
     }
     for (int i = 0; i < strip_.runs(); ++i) {
       const banded::Run& run = strip_.run(i);
@@ -169,53 +225,45 @@ class Task : private StripBlocks<T> {
   }
 
   /// Scores of a row of queries become weights; stores lse, and what sums of values are to be multiplied by.
-  void HWY_ATTR Softmax(int64_t row, geometry::Range keys2, float* inverse) {
+  void HWY_ATTR Softmax(int64_t row, float* inverse) {
     const Floats d;
     float* const scores = scores_of(row);
-    const int64_t columns = keys1_.size() * keys2.size() * window_, all = columns + problem_.extra_tokens;
+    const int64_t columns = Base::ColumnsOf(row), all = columns + problem_.extra_tokens;
     const double scale = std::abs(problem_.effective_scale());
     const bool biased = problem_.relative_bias;
-    if (biased) AddBiases(row, keys2, factor_as_float(scale));
-    if (!strip_.full()) HideColumns(scores, columns);
-    VF max = hn::Set(d, NoScore(problem_)), second = max;
-    int64_t n = 0;
-    for (; n + 2 <= all; n += 2) {
-      max = hn::Max(max, hn::Load(d, scores + n * kLanes));
-      second = hn::Max(second, hn::Load(d, scores + (n + 1) * kLanes));
-    }
-    if (n < all) max = hn::Max(max, hn::Load(d, scores + n * kLanes));
-    max = hn::Max(max, second);
+    if (biased) AddBiases(row, factor_as_float(scale));
+    if (!strip_.full()) SetHidden(scores, columns, NoScore(problem_));
+    const VF max = MaxOf(scores, all, NoScore(problem_));
     const double later = biased ? 1.0 : scale;
-    const VF exponent = hn::Set(d, factor_as_float(later * kLog2E));
-    VF sum = hn::Zero(d);
-    for (n = 0; n < all; ++n) {
-      float* const p = scores + n * kLanes;
-      VF weight = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Mul(hn::Sub(hn::Load(d, p), max), exponent));
+    VF sum = Weigh(scores, all, max, factor_as_float(later * kLog2E));
+    if (!strip_.full()) {
       // Where all that a lane attends to is -infinity, what it does not attend to would weigh 1.
-      if (!strip_.full() && n < columns) weight = hn::IfThenElseZero(Base::Attends(n % window_), weight);
-      hn::Store(weight, d, p);
-      sum = hn::Add(sum, weight);
+      SetHidden(scores, columns, 0.0f);
+      sum = SumOf(scores, all);
     }
     hn::Store(hn::Div(hn::Set(d, 1.0f), sum), d, inverse);
     const VF value = hn::MulAdd(max, hn::Set(d, factor_as_float(later)), hn::Log(d, sum));
     HWY_ALIGN float lse[kLanes];
     // No weight at all: every score was -infinity, and the definition gives NaN.
     hn::Store(hn::IfThenElse(hn::Gt(sum, hn::Zero(d)), value, hn::NaN(d)), d, lse);
-    const auto target = shared_.out.lse.template as<float>();
-    for (int lane = 0; lane < strip_.lanes(); ++lane) *Base::QueryRow(target, lane, row) = lse[lane];
+    float* const target = Base::FirstQuery(shared_.out.lse.template as<float>(), row);
+    for (int lane = 0; lane < strip_.lanes(); ++lane) target[lse_offsets_[lane]] = lse[lane];
   }
 
-  /// No scores for columns that are hidden from a lane.
-  void HWY_ATTR HideColumns(float* scores, int64_t columns) {
+  /// Gives columns that are hidden from a lane a value there.
+  void HWY_ATTR SetHidden(float* scores, int64_t columns, float value) {
     const Floats d;
-    for (int64_t n = 0; n < columns; ++n) {
-      float* const p = scores + n * kLanes;
-      hn::Store(hn::IfThenElse(Base::Attends(n % window_), hn::Load(d, p), hn::Set(d, NoScore(problem_))), d, p);
+    for (int64_t j = 0; j < window_; ++j) {
+      const auto attends = Base::Attends(j);
+      for (int64_t n = j; n < columns; n += window_) {
+        float* const p = scores + n * kLanes;
+        hn::Store(hn::IfThenElse(attends, hn::Load(d, p), hn::Set(d, value)), d, p);
+      }
     }
   }
 
   /// scores = scale * scores + bias.
-  void HWY_ATTR AddBiases(int64_t row, geometry::Range keys2, float scale) {
+  void HWY_ATTR AddBiases(int64_t row, float scale) {
     const Floats d;
     const VF factor = hn::Set(d, scale);
     float* p = scores_of(row);
@@ -224,6 +272,7 @@ class Task : private StripBlocks<T> {
         hn::Store(hn::MulAdd(hn::Load(d, p), factor, hn::Load(d, bias)), d, p);
       }
     };
+    const geometry::Range keys2 = Base::keys2_of(row);
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
       for (int64_t k2 = keys2.begin; k2 < keys2.end; ++k2) {
         add(geometry_.biases.of(strip_number_, row % Base::heads(), k1 - x1_, k2 - Base::position2(row)), window_);
@@ -236,10 +285,10 @@ class Task : private StripBlocks<T> {
 
   const Shared& shared_;
   const Private& mine_;
-  const TokenView<const T> k_, v_;
+  const TokenView<const T> q_, k_, v_;
   const typename Base::KeyOffsets key_offsets_, value_offsets_;
+  const typename Base::QueryOffsets query_offsets_, out_offsets_, lse_offsets_;
   const typename Base::RunRows extra_;
-  int64_t seen2_ = 0;  ///< rows of keys before this have been used
 };
 
 }  // namespace nalab::banded::HWY_NAMESPACE

@@ -150,7 +150,7 @@ class BackwardTask {
   static void HWY_ATTR Transpose(const float* memory, int64_t step, int64_t dim, float* lanes) {
     const float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) row[lane] = memory + lane * step;
-    RowsToLanes<Lanes>(row, dim, 1.0f, lanes);
+    RowsToLanes<Lanes>(row, dim, lanes);
   }
 
   /// Packs the queries of one head of a query tile with what belongs to them, and starts their state.

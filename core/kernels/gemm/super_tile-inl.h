@@ -228,7 +228,7 @@ class SuperTile : private Tile<T, Lanes> {
       row[lane] =
           products::AsFloats(queries.row(super_.batch, token[0], token[1], token[2], head), dim, row_of(lane, dim));
     }
-    products::RowsToLanes<Lanes>(row, dim, 1.0f, packed);
+    products::RowsToLanes<Lanes>(row, dim, packed);
   }
 
   /// First row of a segment and the distance to the next one.
@@ -292,7 +292,7 @@ class SuperTile : private Tile<T, Lanes> {
         hwy::Prefetch(source + kPrefetch);
         CopyAndZeros(source, part.x3.size(), row[lane] + part.x3.begin - piece.x3.begin);
       }
-      products::RowsToLanes<Lanes>(row, (piece.x3.size() + 3) / 4 * 4, 1.0f, mine_.tile + piece.first * Lanes);
+      products::RowsToLanes<Lanes>(row, (piece.x3.size() + 3) / 4 * 4, mine_.tile + piece.first * Lanes);
     });
   }
 

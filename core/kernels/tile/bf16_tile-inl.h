@@ -59,7 +59,7 @@ struct Bf16Arithmetic {
 
   /// q: [pairs of dim][Lanes].
   static HWY_INLINE void PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q) {
-    RowsToLanes<Lanes>(row, dim, sign, q);
+    RowsToLanes<Lanes>(row, dim, q, Lanes, sign);
     const Cells dc;
     const Floats d;
     for (int64_t c = 0; c < dim; c += 2) {

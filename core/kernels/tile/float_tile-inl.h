@@ -143,7 +143,7 @@ struct FloatArithmetic {
 
   /// q: [dim][Lanes], from rows of float.
   static HWY_INLINE void PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q) {
-    RowsToLanes<Lanes>(row, dim, sign, q);
+    RowsToLanes<Lanes>(row, dim, q, Lanes, sign);
   }
 
   /// Packs `count` keys and values from row `used` of the block on. Rows of values pass through `memory` [dim_v].

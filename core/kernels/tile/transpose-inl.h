@@ -60,27 +60,31 @@ HWY_INLINE void TransposeGroups(D d, V (&v)[4]) {
 
 #endif
 
-/// lanes[c * pitch + i] = factor * row[i][c] for c in [0, dim).
-template <int Lanes>
-HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float factor, float* HWY_RESTRICT lanes,
-                            int64_t pitch = Lanes) {
+/// lanes[c * pitch + i] = row[i][c] for c in [0, dim), with vectors of at most `Lanes` lanes; times `factor`, if one is
+/// given.
+template <int Lanes, class... Factor>
+HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float* HWY_RESTRICT lanes, int64_t pitch = Lanes,
+                            Factor... factor) {
   int64_t c = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const simd::HWY_NAMESPACE::Floats d;
+  const hn::CappedTag<float, Lanes> d;
+  using V = hn::Vec<decltype(d)>;
   constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
-  const auto factors = hn::Set(d, factor);
-  for (; c + 4 <= dim; c += 4) {
-    for (int first = 0; first < Lanes; first += kLanes) {
-      // Vector j takes rows j, j + 4, ...: after the transposition lanes are in the order of rows.
-      hn::Vec<decltype(d)> v[4];
-      for (int j = 0; j < 4; ++j) v[j] = LoadGroups(d, row + first + j, c);
-      TransposeGroups(d, v);
-      for (int j = 0; j < 4; ++j) hn::Store(hn::Mul(v[j], factors), d, lanes + (c + j) * pitch + first);
+  if constexpr (kLanes >= 4) {
+    const auto scaled = [&](V v) HWY_ATTR { return (v * ... * hn::Set(d, factor)); };
+    for (; c + 4 <= dim; c += 4) {
+      for (int first = 0; first < Lanes; first += kLanes) {
+        // Vector j takes rows j, j + 4, ...: after the transposition lanes are in the order of rows.
+        V v[4];
+        for (int j = 0; j < 4; ++j) v[j] = LoadGroups(d, row + first + j, c);
+        TransposeGroups(d, v);
+        for (int j = 0; j < 4; ++j) hn::Store(scaled(v[j]), d, lanes + (c + j) * pitch + first);
+      }
     }
   }
 #endif
   for (; c < dim; ++c) {
-    for (int i = 0; i < Lanes; ++i) lanes[c * pitch + i] = factor * row[i][c];
+    for (int i = 0; i < Lanes; ++i) lanes[c * pitch + i] = (row[i][c] * ... * factor);
   }
 }
 
