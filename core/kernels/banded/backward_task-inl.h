@@ -185,8 +185,8 @@ class GradientTask : private StripBlocks<T> {
     const Floats d;
     const int64_t pitch = geometry_.block.rows() * kLanes;
     with_element_type(shared_.saved.out.type, [&](auto element) HWY_ATTR {
-      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), out_offsets_, row, kLanes,
-                         mine_.lanes, mine_.floats);
+      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), out_offsets_, row, kLanes, mine_.lanes,
+                         mine_.floats);
     });
     // In the order of ScoreTile: a query with one key has a delta that is its dout times the value to the last bit.
     VF delta = hn::Zero(d);
@@ -211,8 +211,8 @@ class GradientTask : private StripBlocks<T> {
     }
     const int64_t pitch = geometry_.block.rows();
     const auto score = [&](const float* queries, const float* keys, int64_t dim, float* const* scores) HWY_ATTR {
-      Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()},
-             OrderOf(strip_), dim, window_, scores);
+      Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()}, OrderOf(strip_),
+             dim, window_, scores);
     };
     score(mine_.queries, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys, mine_.floats), problem_.head_dim,
           mine_.weights_of);

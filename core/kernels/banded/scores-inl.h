@@ -36,8 +36,8 @@ inline constexpr int kMaxRows = 4;
 constexpr int Columns(int rows) { return rows <= 2 ? 4 : 3; }
 #endif
 
-/// How the first keys of a strip's windows lie: one after the other; so that those of all columns of a register tile are
-/// in two vectors; or anywhere.
+/// How the first keys of a strip's windows lie: one after the other; so that those of all columns of a register tile
+/// are in two vectors; or anywhere.
 enum class Order : uint8_t { in_order, in_two_vectors, anywhere };
 
 inline Order OrderOf(const Strip& strip) {
@@ -60,7 +60,8 @@ class PairIndex {
     for (int j = 0; j < Columns(1); ++j) hn::Store(hn::Add(hn::Load(d, first), hn::Set(d, j)), d, index_ + j * kLanes);
   }
   /// Lane i takes element first[i] + column of two vectors one after the other, which are at `keys`.
-  HWY_INLINE VF Lookup(VF low, VF high, [[maybe_unused]] const float* keys, int column) const {
+  HWY_INLINE VF Lookup([[maybe_unused]] VF low, [[maybe_unused]] VF high, [[maybe_unused]] const float* keys,
+                       int column) const {
     const int32_t* const index = index_ + column * kLanes;
 #if HWY_TARGET == HWY_AVX3
     return VF{_mm512_permutex2var_ps(low.raw, _mm512_load_si512(index), high.raw)};
