@@ -22,7 +22,8 @@ HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
 
 int64_t PrivateBytes(const Problem& problem) {
-  return carved_bytes([&](WorkspaceCutter& cutter) { Private(problem, cutter); });
+  return carved_bytes(
+      [&](WorkspaceCutter& cutter) { Private(problem, BlockShape(problem, kLanes, Pass::forward), cutter); });
 }
 
 int64_t SharedBytes(const Problem& problem) {
@@ -107,7 +108,7 @@ void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execu
   const Tasks tasks(problem, order, shape);
   execution.workers.for_each(tasks.count(), [&](int64_t number, int worker) {
     WorkspaceCutter own = memory.of(worker);
-    const Private mine(problem, own);
+    const Private mine(problem, shape, own);
     with_element_type(problem.type, [&](auto element) { RunTask<decltype(element)>(shared, tasks.at(number), mine); });
   });
 }

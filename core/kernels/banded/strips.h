@@ -46,12 +46,6 @@ class LaneOrder {
   struct Query {
     int64_t head_kv = 0, group = 0, position = 0;
   };
-  /// The query on the lane after another's: mostly its neighbour.
-  Query next(const Query& query, int64_t lane) const {
-    const int64_t length = axis_.group_length(query.group);
-    const bool ends = query.position + 1 == length || (query.position + 1) % piece(length) == 0;
-    return ends ? at(lane) : Query{query.head_kv, query.group, query.position + 1};
-  }
   Query at(int64_t lane) const {
     // Groups differ in length by at most one: the longer ones come first.
     const int64_t longer = axis_.extent % axis_.dilation;
@@ -107,45 +101,19 @@ class Strip {
  public:
   /// `number`: the strip begins with lane number * width.
   Strip(const LaneOrder& order, int64_t number, int width) : width_(width) {
-    const Axis& axis = order.axis();
-    const int64_t first = number * width;
-    int64_t segment_key = 0, segment_position = 0;
-    LaneOrder::Query before;
-    geometry::AxisMask mask;
-    for (; lanes_ < width && first + lanes_ < order.lanes(); ++lanes_) {
-      const LaneOrder::Query query = lanes_ == 0 ? order.at(first) : order.next(before, first + lanes_);
-      if (lanes_ == 0 || query.group != before.group) mask = axis.group_mask(query.group);
-      const geometry::Range keys = mask.keys(query.position);
-      // Keys go on from those of the lane before if it is the query before.
-      const bool goes_on = lanes_ > 0 && query.head_kv == before.head_kv && query.group == before.group &&
-                           query.position == before.position + 1;
-      if (!goes_on) {
-        segment_key = keys_;
-        segment_position = keys.begin;
-      }
-      const int64_t first_key = segment_key + keys.begin - segment_position;
-      while (keys_ < first_key + keys.size()) {
-        key_[keys_] = {query.head_kv, axis.coordinate(query.group, segment_position + keys_ - segment_key)};
-        ++keys_;
-      }
-      index_[lanes_] = static_cast<int32_t>(first_key);
-      count_[lanes_] = static_cast<int32_t>(keys.size());
-      offset_[lanes_] = keys.begin - query.position;
-      query_[lanes_] = {query.head_kv, axis.coordinate(query.group, query.position)};
-      add_to_runs(goes_on, first_key, keys.size(), axis.window);
-      before = query;
+    const int64_t first = number * width, all = std::min<int64_t>(width, order.lanes() - first);
+    while (lanes_ < all) {
+      const LaneOrder::Query query = order.at(first + lanes_);
+      add_segment(order.axis(), query, std::min(all - lanes_, order.rest_of_segment(query)));
     }
-    const int last = std::max(lanes_ - 1, 0);
+    const int last = lanes_ - 1;
     for (int lane = lanes_; lane < width; ++lane) {
       index_[lane] = index_[last];
       count_[lane] = count_[last];
       offset_[lane] = offset_[last];
       query_[lane] = query_[last];
     }
-    for (int lane = 0; lane < width; ++lane) {
-      in_order_ = in_order_ && index_[lane] == lane;
-      full_ = full_ && count_[lane] == axis.window;
-    }
+    for (int lane = 0; lane < width; ++lane) in_order_ = in_order_ && index_[lane] == lane;
   }
 
   /// Queries; further lanes repeat the last one.
@@ -169,6 +137,28 @@ class Strip {
   const Run& run(int i) const { return run_[i]; }
 
  private:
+  /// Lanes of queries that follow each other in a dilation group, and the keys of all of them.
+  void add_segment(const Axis& axis, const LaneOrder::Query& first, int64_t lanes) {
+    const geometry::AxisMask mask = axis.group_mask(first.group);
+    const int64_t first_key = keys_, begin = mask.keys(first.position).begin;
+    for (int64_t i = 0; i < lanes; ++i, ++lanes_) {
+      const int64_t position = first.position + i;
+      const geometry::Range keys = mask.keys(position);
+      const int64_t index = first_key + keys.begin - begin;
+      index_[lanes_] = static_cast<int32_t>(index);
+      count_[lanes_] = static_cast<int32_t>(keys.size());
+      offset_[lanes_] = keys.begin - position;
+      query_[lanes_] = {first.head_kv, axis.coordinate(first.group, position)};
+      full_ = full_ && keys.size() == axis.window;
+      add_to_runs(i > 0, index, keys.size(), axis.window);
+      keys_ = first_key + keys.end - begin;
+    }
+    for (int64_t key = first_key, x3 = axis.coordinate(first.group, begin); key < keys_; ++key, x3 += axis.dilation) {
+      key_[key] = {first.head_kv, x3};
+    }
+  }
+
+  /// A lane joins the run of the one before, if it `goes_on` from it, or begins a run.
   void add_to_runs(bool goes_on, int64_t first_key, int64_t keys, int64_t window) {
     if (goes_on && keys == window && run_[runs_ - 1].keys == window) {
       Run& run = run_[runs_ - 1];

@@ -77,8 +77,7 @@ struct Private {
   const float** own_rows;  ///< [key rows]: those of one row of queries
   float** targets;         ///< [rows]: where their scores with a row of keys go
 
-  Private(const Problem& p, WorkspaceCutter& cutter) {
-    const BlockShape block(p, kLanes, Pass::forward);
+  Private(const Problem& p, const BlockShape& block, WorkspaceCutter& cutter) {
     const int64_t channels = PaddedChannels(p.head_dim_v), copied = InPlace(p, p.head_dim_v) ? 0 : channels;
     queries = cutter.take<float>(p.head_dim * block.rows() * kLanes);
     // Columns are loaded as whole vectors, also from the last channel.
