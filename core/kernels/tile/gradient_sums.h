@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "core/geometry/bias.h"
@@ -13,33 +14,44 @@
 
 namespace nalab::tile {
 
-/// Calls body(batch, token) for every token of every batch entry, in parallel.
-template <class Body>
-void for_each_token(const TokenShape& shape, Workers& workers, const Body& body) {
-  constexpr int64_t kTokens = 64;
-  const int64_t tokens = shape.batch * shape.tokens();
-  workers.for_each(geometry::ceil_div(tokens, kTokens), [&](int64_t task, int) {
-    for (int64_t i = task * kTokens; i < std::min((task + 1) * kTokens, tokens); ++i) {
-      body(i / shape.tokens(), token_at(shape.layout, i % shape.tokens()));
-    }
-  });
+/// Tokens of a tensor that a task clears or stores.
+inline constexpr int64_t kTokensOfTask = 64;
+
+inline int64_t token_tasks(const TokenShape& shape) {
+  return shape.elements() == 0 ? 0 : geometry::ceil_div(shape.batch * shape.tokens(), kTokensOfTask);
 }
 
-/// Sets all rows of a tensor to 0, in parallel.
-inline void set_to_zero(const TokenView<float>& view, Workers& workers) {
-  for_each_token(view.shape, workers, [&](int64_t batch, const Token& token) {
-    for (int64_t h = 0; h < view.shape.heads; ++h) {
-      std::fill_n(view.row(batch, token[0], token[1], token[2], h), view.shape.dim, 0.0f);
-    }
+/// Calls body(batch, token) for the tokens of a task.
+template <class Body>
+void for_each_token(const TokenShape& shape, int64_t task, const Body& body) {
+  const int64_t begin = task * kTokensOfTask, end = std::min(begin + kTokensOfTask, shape.batch * shape.tokens());
+  for (int64_t i = begin; i < end; ++i) body(i / shape.tokens(), token_at(shape.layout, i % shape.tokens()));
+}
+
+/// Sets all rows of some tensors to 0, in parallel.
+template <std::size_t N>
+void set_to_zero(const std::array<TokenView<float>, N>& views, Workers& workers) {
+  int64_t tasks = 0;
+  for (const auto& view : views) tasks += token_tasks(view.shape);
+  workers.for_each(tasks, [&](int64_t task, int) {
+    const TokenView<float>* view = views.data();
+    while (task >= token_tasks(view->shape)) task -= token_tasks(view++->shape);
+    // The heads of a token are mostly one piece of memory.
+    const int64_t heads = view->shape.heads, pieces = view->strides.heads == view->shape.dim ? 1 : heads;
+    for_each_token(view->shape, task, [&](int64_t batch, const Token& token) {
+      for (int64_t h = 0; h < pieces; ++h)
+        std::fill_n(view->row(batch, token, h), heads / pieces * view->shape.dim, 0.0f);
+    });
   });
 }
 
 /// Rounds sums to the element type of a tensor and stores them, in parallel.
 inline void store(const TokenView<float>& sums, const TensorView& target, Workers& workers) {
-  for_each_token(sums.shape, workers, [&](int64_t batch, const Token& token) {
-    for (int64_t h = 0; h < sums.shape.heads; ++h) {
-      store_row(target, batch, token, h, sums.row(batch, token[0], token[1], token[2], h));
-    }
+  if (sums.shape.elements() == 0) return;
+  workers.for_each(token_tasks(sums.shape), [&](int64_t task, int) {
+    for_each_token(sums.shape, task, [&](int64_t batch, const Token& token) {
+      for (int64_t h = 0; h < sums.shape.heads; ++h) store_row(target, batch, token, h, sums.row(batch, token, h));
+    });
   });
 }
 
@@ -48,9 +60,7 @@ struct KeyGradients {
   TokenView<float> dk, dv, dextra_k, dextra_v;
   bool in_place = true;
 
-  void set_to_zero(Workers& workers) const {
-    for (const auto& view : {dk, dv, dextra_k, dextra_v}) tile::set_to_zero(view, workers);
-  }
+  void set_to_zero(Workers& workers) const { tile::set_to_zero(std::array{dk, dv, dextra_k, dextra_v}, workers); }
   /// Rounds sums that are not in place, and stores them.
   void store(const Gradients& gradients, Workers& workers) const {
     if (in_place) return;
@@ -90,6 +100,7 @@ class BiasSums {
 
   /// Without a bias there is nothing to do, here and in store().
   void set_to_zero(Workers& workers) const {
+    if (parts_ == 0) return;
     workers.for_each(parts_ * heads_, [&](int64_t i, int) { std::fill_n(of(0, i), table_.size(), 0.0); });
   }
   /// Adds up the parts, rounds and stores.
