@@ -54,8 +54,8 @@ struct GradientPrivate {
   GradientPrivate(const Problem& p, const BlockShape& block, int64_t bias_floats, WorkspaceCutter& cutter) {
     const int64_t rows = block.rows();
     const int64_t channels = PaddedChannels(p.head_dim), channels_v = PaddedChannels(p.head_dim_v);
-    const bool in_place = InPlace(p, p.head_dim), dout_in_place = InPlace(p, p.head_dim_v);
-    const int64_t copied = in_place ? 0 : channels, dout_copied = dout_in_place ? 0 : channels_v;
+    const bool in_place = p.type == ElementType::f32;
+    const int64_t copied = in_place ? 0 : channels, dout_copied = in_place ? 0 : channels_v;
     const auto take = [&](int64_t count) { return cutter.take<float>(count); };
     // Columns are loaded as whole vectors, also from the last channel.
     const auto take_kept = [&](int64_t dim) -> KeptRows {
@@ -160,22 +160,20 @@ class GradientTask : private StripBlocks<T> {
 
   /// Finds the block's rows of queries as vectors of channels.
   void HWY_ATTR FindRows(const TokenView<const T>& view, const QueryFloats& target) {
-    const bool in_place = InPlace(problem_, view.shape.dim);
     const int64_t channels = PaddedChannels(view.shape.dim);
     for (int64_t row = 0; row < rows_; ++row) {
-      for (int lane = 0; lane < strip_.lanes() && !in_place; ++lane) {
-        CopyPadded(Base::QueryRow(view, lane, row), view.shape.dim, target.memory + (row * kLanes + lane) * channels);
+      for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
+        simd::HWY_NAMESPACE::CopyToFloats(Base::QueryRow(view, lane, row), view.shape.dim,
+                                          target.memory + (row * kLanes + lane) * channels);
       }
       for (int i = 0; i < strip_.runs(); ++i) {
         const int lane = strip_.run(i).lane;
         const float*& first = target.rows[i * geometry_.block.rows() + row];
-        if constexpr (std::is_same_v<T, float>) {
-          if (in_place) {
-            first = Base::QueryRow(view, lane, row);
-            continue;
-          }
+        if constexpr (Base::kInPlace) {
+          first = Base::QueryRow(view, lane, row);
+        } else {
+          first = target.memory + (row * kLanes + lane) * channels;
         }
-        first = target.memory + (row * kLanes + lane) * channels;
       }
     }
   }
@@ -319,21 +317,19 @@ class GradientTask : private StripBlocks<T> {
     const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
     const TensorView& dq = shared_.gradients.dq;
     const int64_t channels = PaddedChannels(problem_.head_dim);
-    // Whole vectors of floats go straight to their place.
-    const bool straight = dq.type == ElementType::f32 && problem_.head_dim == channels;
     HWY_ALIGN float factors[kLanes];
     float* rows[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
       factors[lane] = scale_;
-      rows[lane] = straight ? Base::QueryRow(dq.template as<float>(), lane, row) : mine_.floats + lane * channels;
+      rows[lane] = Base::kInPlace ? Base::QueryRow(dq.template as<float>(), lane, row) : mine_.floats + lane * channels;
     }
     for (int i = 0; i < strip_.runs(); ++i) {
       const banded::Run& run = strip_.run(i);
-      Sums({mine_.own_rows, key_rows, Base::FirstOf(k_, key_offsets_, run.key), Base::StepOf(k_), extra_[i],
-            problem_.extra_tokens, gradients_of(row)},
-           run, window_, channels, {rows, factors});
+      Sums({mine_.own_rows, key_rows, Base::FirstOf(k_, key_offsets_, run.key), Base::StepOf(k_), problem_.head_dim,
+            extra_[i], problem_.extra_tokens, gradients_of(row)},
+           run, window_, {rows, factors});
     }
-    for (int lane = 0; lane < strip_.lanes() && !straight; ++lane) {
+    for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
       store_row(dq, batch_, {Base::query_x1_, Base::query_x2(row), strip_.query(lane).x3}, Base::query_head(lane, row),
                 rows[lane]);
     }

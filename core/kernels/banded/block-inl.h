@@ -90,17 +90,8 @@ struct BlockPlace {
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
 
-/// Whether rows of `dim` channels are used where they lie: as whole vectors of floats.
-inline bool InPlace(const Problem& p, int64_t dim) { return p.type == ElementType::f32 && dim % kLanes == 0; }
-
+/// From one row of floats to the next, where rows of another type are copied.
 inline int64_t PaddedChannels(int64_t dim) { return geometry::ceil_div(dim, kLanes) * kLanes; }
-
-/// A row as floats, padded with zeros to whole vectors.
-template <class T>
-HWY_INLINE void CopyPadded(const T* source, int64_t dim, float* target) {
-  simd::HWY_NAMESPACE::CopyToFloats(source, dim, target);
-  std::fill(target + dim, target + PaddedChannels(dim), 0.0f);
-}
 
 /// Rows of keys, or of values, that are kept for the next block, on lanes or as rows of floats.
 struct KeptRows {
@@ -119,6 +110,8 @@ struct KeptRows {
 template <class T>
 class StripBlocks {
  protected:
+  /// Rows of floats are used where they lie, others are copied.
+  static constexpr bool kInPlace = std::is_same_v<T, float>;
   /// In a row of keys: of the strip's keys.
   using KeyOffsets = std::array<int64_t, 4 * kMaxLanes + 3 * kMaxWindow>;
   using RunRows = std::array<FloatRows, kMaxLanes>;
@@ -240,24 +233,26 @@ class StripBlocks {
   const float* HWY_ATTR KeysAsFloats(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
                                      const KeptRows& kept) const {
     const T* const source = view.row(batch_, c1(k1), c2(k2), 0, 0);
-    if constexpr (std::is_same_v<T, float>) {
-      if (InPlace(problem_, view.shape.dim)) return source;
+    if constexpr (kInPlace) {
+      return source;
+    } else {
+      const int64_t channels = PaddedChannels(view.shape.dim);
+      const auto [slot, found] = Take(kept, k1, k2);
+      float* const rows = kept.data + slot * geometry_.block.key_columns * channels;
+      if (found) return rows;
+      for (int64_t n = 0; n < strip_.keys(); ++n) {
+        simd::HWY_NAMESPACE::CopyToFloats(source + offsets[n], view.shape.dim, rows + n * channels);
+      }
+      return rows;
     }
-    const int64_t channels = PaddedChannels(view.shape.dim);
-    const auto [slot, found] = Take(kept, k1, k2);
-    float* const rows = kept.data + slot * geometry_.block.key_columns * channels;
-    if (found) return rows;
-    for (int64_t n = 0; n < strip_.keys(); ++n) CopyPadded(source + offsets[n], view.shape.dim, rows + n * channels);
-    return rows;
   }
 
   /// Where one of them is, relative to that, and how far it is to the next one of a dilation group.
   int64_t FirstOf(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t key) const {
-    return InPlace(problem_, view.shape.dim) ? offsets[key] : key * PaddedChannels(view.shape.dim);
+    return kInPlace ? offsets[key] : key * PaddedChannels(view.shape.dim);
   }
   int64_t StepOf(const TokenView<const T>& view) const {
-    return InPlace(problem_, view.shape.dim) ? view.strides.layout[2] * geometry_.axes[2].dilation
-                                             : PaddedChannels(view.shape.dim);
+    return kInPlace ? view.strides.layout[2] * geometry_.axes[2].dilation : PaddedChannels(view.shape.dim);
   }
 
   /// The extra tokens of each run as rows of floats: in their tensor, or copied to `memory`.
@@ -267,11 +262,9 @@ class StripBlocks {
     const int64_t channels = PaddedChannels(view.shape.dim);
     for (int i = 0; i < strip_.runs(); ++i) {
       const int64_t head_kv = strip_.query(strip_.run(i).lane).head_kv;
-      if constexpr (std::is_same_v<T, float>) {
-        if (InPlace(problem_, view.shape.dim)) {
-          rows[i] = {view.row(batch_, 0, 0, 0, head_kv), view.strides.layout[2]};
-          continue;
-        }
+      if constexpr (kInPlace) {
+        rows[i] = {view.row(batch_, 0, 0, 0, head_kv), view.strides.layout[2], view.shape.dim};
+        continue;
       }
       // Runs of one head may follow each other, or come again after those of others.
       int same = 0;
@@ -280,9 +273,9 @@ class StripBlocks {
         rows[i] = rows[same];
         continue;
       }
-      rows[i] = {memory, channels};
+      rows[i] = {memory, channels, view.shape.dim};
       for (int64_t n = 0; n < problem_.extra_tokens; ++n, memory += channels) {
-        CopyPadded(view.row(batch_, 0, 0, n, head_kv), view.shape.dim, memory);
+        simd::HWY_NAMESPACE::CopyToFloats(view.row(batch_, 0, 0, n, head_kv), view.shape.dim, memory);
       }
     }
     return rows;

@@ -30,7 +30,7 @@ inline constexpr int kMaxQueries = kMaxKeys - kMaxColumns + 1;
 
 /// The rows of queries of a block that attend to a row of keys: one run of each.
 struct QueryRows {
-  const float* const* rows;     ///< [count]: the run's first query, with whole vectors of channels
+  const float* const* rows;     ///< [count]: the run's first query
   const float* const* weights;  ///< [count]: [window][kLanes] of the strip's lanes
   int64_t count;
   int64_t step;  ///< from one query of the run to the next
@@ -43,20 +43,6 @@ struct KeySums {
   int64_t dim;   ///< channels that there are
   float factor;  ///< of what is added
 };
-
-/// row[c] += factor * sum[c] for fewer channels than a vector has.
-HWY_NOINLINE inline void AddSomeChannels(VF sum, float factor, int64_t channels, float* row) {
-  const Floats d;
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
-  const auto some = hn::FirstN(d, static_cast<std::size_t>(channels));
-  hn::BlendedStore(hn::MulAdd(sum, hn::Set(d, factor), hn::MaskedLoad(some, d, row)), some, d, row);
-#else
-  // A blended store of Highway would write what it does not change.
-  HWY_ALIGN float sums[kLanes];
-  hn::Store(sum, d, sums);
-  for (int64_t c = 0; c < channels; ++c) row[c] += factor * sums[c];
-#endif
-}
 
 template <int K, int V>
 HWY_INLINE void AddToKeys(const VF (&sum)[K][V], const KeySums& keys, int64_t key, int64_t channel) {
@@ -73,8 +59,11 @@ HWY_INLINE void AddToKeys(const VF (&sum)[K][V], const KeySums& keys, int64_t ke
       }
     }
   } else if constexpr (V == 1) {
-    // Only the last vector of a row may be cut short.
-    for (int k = 0; k < K; ++k, row += keys.step) AddSomeChannels(sum[k][0], keys.factor, keys.dim - channel, row);
+    const int64_t channels = keys.dim - channel;
+#pragma GCC unroll 16
+    for (int k = 0; k < K; ++k, row += keys.step) {
+      StoreChannels(hn::MulAdd(sum[k][0], factor, LoadChannels(row, channels)), row, channels);
+    }
   }
 }
 
@@ -100,8 +89,7 @@ HWY_NOINLINE void AddSlidingQueries(const QueryRows& queries, int first, int lan
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i, row += queries.step) {
       VF x[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) x[v] = hn::LoadU(d, row + v * kLanes);
+      LoadRow(row, keys.dim - channel, x);
 #pragma GCC unroll 16
       for (int j = 0; j < C; ++j) {
         const VF weight = hn::Set(d, weights[j * kLanes + i]);
@@ -130,8 +118,7 @@ HWY_NOINLINE void AddSharingQueries(const QueryRows& queries, int count, int lan
     KeepAddress(weights);
     for (int i = 0; i < count; ++i, row += queries.step) {
       VF x[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) x[v] = hn::LoadU(d, row + v * kLanes);
+      LoadRow(row, keys.dim - channel, x);
 #pragma GCC unroll 16
       for (int j = 0; j < C; ++j) {
         const VF weight = hn::Set(d, weights[j * kLanes + i]);

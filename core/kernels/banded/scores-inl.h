@@ -36,6 +36,45 @@ inline constexpr int kMaxRows = 4;
 constexpr int Columns(int rows) { return rows <= 2 ? 4 : 3; }
 #endif
 
+/// The next channels of a row that ends after `count` of them, padded with zeros: nothing beyond its end is read.
+HWY_INLINE VF LoadChannels(const float* row, int64_t count) {
+  const Floats d;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(count)), d, row);
+#else
+  // A masked load of Highway would read what it masks.
+  if (count >= kLanes) return hn::LoadU(d, row);
+  HWY_ALIGN float channels[kLanes] = {};
+  for (int64_t c = 0; c < count; ++c) channels[c] = row[c];
+  return hn::Load(d, channels);
+#endif
+}
+
+/// Stores them; nothing beyond its end is written.
+HWY_INLINE void StoreChannels(VF channels, float* row, int64_t count) {
+  const Floats d;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+  hn::BlendedStore(channels, hn::FirstN(d, static_cast<std::size_t>(count)), d, row);
+#else
+  if (count >= kLanes) return hn::StoreU(channels, d, row);
+  HWY_ALIGN float some[kLanes];
+  hn::Store(channels, d, some);
+  for (int64_t c = 0; c < count; ++c) row[c] = some[c];
+#endif
+}
+
+/// V vectors of channels of a row. One alone may be cut short, after `count` channels.
+template <int V>
+HWY_INLINE void LoadRow(const float* row, int64_t count, VF (&vectors)[V]) {
+  const Floats d;
+  if constexpr (V == 1) {
+    vectors[0] = LoadChannels(row, count);
+  } else {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) vectors[v] = hn::LoadU(d, row + v * kLanes);
+  }
+}
+
 /// How the first keys of a strip's windows lie: one after the other; so that those of all columns of a register tile
 /// are in two vectors; or anywhere.
 enum class Order : uint8_t { in_order, in_two_vectors, anywhere };

@@ -78,7 +78,7 @@ struct Private {
   float** targets;         ///< [rows]: where their scores with a row of keys go
 
   Private(const Problem& p, const BlockShape& block, WorkspaceCutter& cutter) {
-    const int64_t channels = PaddedChannels(p.head_dim_v), copied = InPlace(p, p.head_dim_v) ? 0 : channels;
+    const int64_t channels = PaddedChannels(p.head_dim_v), copied = p.type == ElementType::f32 ? 0 : channels;
     queries = cutter.take<float>(p.head_dim * block.rows() * kLanes);
     // Columns are loaded as whole vectors, also from the last channel.
     keys = {block.kept_rows, p.head_dim * lane_pitch(block.key_columns) + 2 * kLanes, cutter};
@@ -199,25 +199,28 @@ class Task : private StripBlocks<T> {
     HWY_ALIGN float inverse[kLanes];
     Softmax(row, inverse);
     const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
-    // Whole vectors of floats go straight to their place.
     const TensorView& out = shared_.out.out;
-    const int64_t channels = PaddedChannels(problem_.head_dim_v);
-    const bool straight = out.type == ElementType::f32 && problem_.head_dim_v == channels;
     float* rows[kLanes];
-    if (straight) {
+    if constexpr (Base::kInPlace) {
       float* const first = Base::FirstQuery(out.template as<float>(), row);
       for (int lane = 0; lane < kLanes; ++lane) rows[lane] = first + out_offsets_[lane];
     } else {
+      const int64_t channels = PaddedChannels(problem_.head_dim_v);
       for (int lane = 0; lane < kLanes; ++lane) rows[lane] = mine_.floats + lane * channels;
     }
     for (int i = 0; i < strip_.runs(); ++i) {
       const banded::Run& run = strip_.run(i);
-      const ValueList list{mine_.own_rows,   key_rows,  Base::FirstOf(v_, value_offsets_, run.key),
-                           Base::StepOf(v_), extra_[i], problem_.extra_tokens,
+      const ValueList list{mine_.own_rows,
+                           key_rows,
+                           Base::FirstOf(v_, value_offsets_, run.key),
+                           Base::StepOf(v_),
+                           problem_.head_dim_v,
+                           extra_[i],
+                           problem_.extra_tokens,
                            scores_of(row)};
-      Sums(list, run, window_, channels, {rows, inverse});
+      Sums(list, run, window_, {rows, inverse});
     }
-    for (int lane = 0; lane < strip_.lanes() && !straight; ++lane) {
+    for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
       store_row(out, batch_, {Base::query_x1_, Base::query_x2(row), strip_.query(lane).x3}, Base::query_head(lane, row),
                 rows[lane]);
     }

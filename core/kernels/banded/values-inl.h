@@ -16,10 +16,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
 
-/// Rows of float, `step` floats apart, with whole vectors of channels.
+/// Rows of float, `step` floats apart, that end after `channels`.
 struct FloatRows {
   const float* first;
   int64_t step;
+  int64_t channels;
 };
 
 /// One run's weights of one row of keys: weight of query i for the column j of its window at [j * kLanes + i].
@@ -31,8 +32,7 @@ HWY_INLINE void AddSliding(const float* HWY_RESTRICT weights, FloatRows rows, in
   const Floats d;
   const float* HWY_RESTRICT row = rows.first;
   const auto load = [&](VF(&value)[V]) HWY_ATTR {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) value[v] = hn::LoadU(d, row + v * kLanes);
+    LoadRow(row, rows.channels, value);
     row += rows.step;
   };
   const auto add = [&](int i, int64_t column, const VF(&value)[V]) HWY_ATTR {
@@ -83,8 +83,7 @@ HWY_INLINE void AddShared(const float* HWY_RESTRICT weights, FloatRows rows, int
   const float* HWY_RESTRICT row = rows.first;
   for (int64_t k = 0; k < keys; ++k, row += rows.step, weights += kLanes) {
     VF value[V];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) value[v] = hn::LoadU(d, row + v * kLanes);
+    LoadRow(row, rows.channels, value);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) {
       const VF weight = hn::Set(d, weights[i]);
@@ -100,6 +99,7 @@ struct ValueList {
   int64_t count;
   int64_t first;  ///< of the run's first key in each of them
   int64_t step;   ///< from one key to the next
+  int64_t channels;
   FloatRows extra;
   int64_t extra_tokens;
   const float* weights;  ///< [count][window][kLanes], then [extra tokens][kLanes]
@@ -124,7 +124,7 @@ HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, 
   }
   const float* weights = list.weights + run.lane;
   for (int64_t row = 0; row < list.count; ++row, weights += window * kLanes) {
-    const FloatRows rows{list.rows[row] + list.first + channel, list.step};
+    const FloatRows rows{list.rows[row] + list.first + channel, list.step, list.channels - channel};
     if (run.sliding) {
       AddSliding<N, V, W>(weights, rows, window, sum);
     } else {
@@ -132,14 +132,19 @@ HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, 
     }
   }
   if (list.extra_tokens > 0) {
-    AddShared<N, V>(weights, {list.extra.first + channel, list.extra.step}, list.extra_tokens, sum);
+    const FloatRows rows{list.extra.first + channel, list.extra.step, list.channels - channel};
+    AddShared<N, V>(weights, rows, list.extra_tokens, sum);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < N; ++i) {
     const VF factor = hn::Set(d, targets.factors[run.lane + i]);
     float* const row = targets.rows[run.lane + i] + channel;
+    if constexpr (V == 1) {
+      StoreChannels(hn::Mul(sum[i][0], factor), row, list.channels - channel);
+    } else {
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) hn::StoreU(hn::Mul(sum[i][v], factor), d, row + v * kLanes);
+      for (int v = 0; v < V; ++v) hn::StoreU(hn::Mul(sum[i][v], factor), d, row + v * kLanes);
+    }
   }
 }
 
@@ -176,9 +181,11 @@ HWY_INLINE void SumSomeQueries(const ValueList& list, const Run& run, int64_t wi
 
 /// All channels of V vectors each from `channel` on, and all queries of a run. Returns the channel that comes next.
 template <int V>
-HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t window, int64_t channel, int64_t channels,
+HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t window, int64_t channel,
                                const SumTargets& targets) {
-  for (; channel + V * kLanes <= channels; channel += V * kLanes) {
+  // One vector alone may be cut short.
+  const int64_t last = list.channels - (V == 1 ? 1 : V * kLanes);
+  for (; channel <= last; channel += V * kLanes) {
     // Windows that slide need as many columns as queries.
     const int64_t most = run.sliding && window != 3 && window != 5 && window != 7
                              ? std::min<int64_t>(MostQueries(V), window)
@@ -197,12 +204,11 @@ HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t wi
   return channel;
 }
 
-/// All channels of the queries of a run: a multiple of kLanes.
-inline void HWY_ATTR Sums(const ValueList& list, const Run& run, int64_t window, int64_t channels,
-                          const SumTargets& targets) {
-  int64_t channel = SumChannels<4>(list, run, window, 0, channels, targets);
-  channel = SumChannels<2>(list, run, window, channel, channels, targets);
-  SumChannels<1>(list, run, window, channel, channels, targets);
+/// All channels of the queries of a run.
+inline void HWY_ATTR Sums(const ValueList& list, const Run& run, int64_t window, const SumTargets& targets) {
+  int64_t channel = SumChannels<4>(list, run, window, 0, targets);
+  channel = SumChannels<2>(list, run, window, channel, targets);
+  SumChannels<1>(list, run, window, channel, targets);
 }
 
 }  // namespace nalab::banded::HWY_NAMESPACE
