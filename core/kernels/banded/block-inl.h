@@ -44,9 +44,10 @@ struct BlockShape {
   BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
     // Queries and scores of a block stay near the first-level cache; but few rows of queries would make little use of
-    // each row of keys.
-    constexpr int64_t kBytes = 40 << 10, kLeast = 6;
-    const int64_t dims = p.head_dim + (pass == Pass::backward ? p.head_dim_v : 0);
+    // each row of keys, which backward takes part in five products.
+    const bool backward = pass == Pass::backward;
+    const int64_t kBytes = (backward ? 128 : 40) << 10, kLeast = 6;
+    const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);
     const int64_t row_bytes = 4 * lanes * (dims + p.keys_per_query()) * heads;
     positions = std::min(std::clamp(kBytes / row_bytes, std::max<int64_t>(kLeast / heads, 1), kMostPositions),
                          axes[1].group_length(0));

@@ -37,7 +37,12 @@ struct Place {
 /// that the channels of a token are used while they are in the cache.
 class LaneOrder {
  public:
-  explicit LaneOrder(const Problem& problem) : axis_(problem.axes.back()), heads_kv_(problem.heads_kv) {}
+  explicit LaneOrder(const Problem& problem)
+      : axis_(problem.axes.back()),
+        heads_kv_(problem.heads_kv),
+        long_groups_(axis_.extent % axis_.dilation),
+        short_{axis_.extent / axis_.dilation},
+        long_{short_.length + 1} {}
 
   int64_t lanes() const { return heads_kv_ * axis_.extent; }
   const Axis& axis() const { return axis_; }
@@ -48,48 +53,46 @@ class LaneOrder {
   };
   Query at(int64_t lane) const {
     // Groups differ in length by at most one: the longer ones come first.
-    const int64_t longer = axis_.extent % axis_.dilation;
-    const int64_t length = axis_.group_length(axis_.dilation - 1), long_lanes = longer * (length + 1) * heads_kv_;
-    if (lane < long_lanes) return within(lane, 0, length + 1);
-    return within(lane - long_lanes, longer, length);
+    const int64_t long_lanes = long_groups_ * long_.length * heads_kv_;
+    return lane < long_lanes ? within(long_, lane, 0) : within(short_, lane - long_lanes, long_groups_);
   }
   /// The reverse of at().
   int64_t lane_of(const Query& query) const {
-    const int64_t length = axis_.group_length(query.group), size = piece(length);
-    const int64_t begin = query.position / size * size, own_size = std::min(size, length - begin);
-    return tokens_before(query.group) * heads_kv_ + begin * heads_kv_ + query.head_kv * own_size + query.position -
-           begin;
+    const Group& group = group_of(query);
+    const int64_t begin = query.position / group.piece * group.piece;
+    const int64_t own_size = std::min(group.piece, group.length - begin);
+    const int64_t tokens_before = query.group * short_.length + std::min(query.group, long_groups_);
+    return (tokens_before + begin) * heads_kv_ + query.head_kv * own_size + query.position - begin;
   }
   /// Lanes from a query to the end of its segment: of its head, group and piece.
   int64_t rest_of_segment(const Query& query) const {
-    const int64_t length = axis_.group_length(query.group), size = piece(length);
-    return std::min((query.position / size + 1) * size, length) - query.position;
+    const Group& group = group_of(query);
+    return std::min((query.position / group.piece + 1) * group.piece, group.length) - query.position;
   }
 
  private:
-  /// Tokens of the groups before one.
-  int64_t tokens_before(int64_t group) const {
-    return group * axis_.group_length(axis_.dilation - 1) + std::min(group, axis_.extent % axis_.dilation);
-  }
+  /// Dilation groups of one length, in pieces of nearly equal size.
+  struct Group {
+    int64_t length, piece;
+    explicit Group(int64_t tokens)
+        : length(tokens), piece(geometry::ceil_div(tokens, geometry::ceil_div(tokens, 64))) {}
+  };
 
-  Query within(int64_t lane, int64_t first_group, int64_t length) const {
-    const int64_t group = lane / (length * heads_kv_);
-    lane -= group * length * heads_kv_;
-    const int64_t size = piece(length);
-    const int64_t begin = lane / (size * heads_kv_) * size;
+  const Group& group_of(const Query& query) const { return query.group < long_groups_ ? long_ : short_; }
+
+  Query within(const Group& group, int64_t lane, int64_t first_group) const {
+    const int64_t group_lanes = group.length * heads_kv_, number = group_lanes > lane ? 0 : lane / group_lanes;
+    lane -= number * group_lanes;
+    const int64_t begin = lane / (group.piece * heads_kv_) * group.piece;
     lane -= begin * heads_kv_;
-    const int64_t own_size = std::min(size, length - begin);
-    return {lane / own_size, first_group + group, begin + lane % own_size};
-  }
-
-  /// Pieces of a group are of nearly equal size.
-  static int64_t piece(int64_t length) {
-    constexpr int64_t kPiece = 64;
-    return geometry::ceil_div(length, geometry::ceil_div(length, kPiece));
+    const int64_t own_size = std::min(group.piece, group.length - begin), head = lane / own_size;
+    return {head, first_group + number, begin + lane - head * own_size};
   }
 
   Axis axis_;
   int64_t heads_kv_;
+  int64_t long_groups_;  ///< groups that are longer by one token
+  Group short_, long_;
 };
 
 /// Keys of a strip in one row of keys, at most. Segments (a head, a group, a piece) are at least as long as the window

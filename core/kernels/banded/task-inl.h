@@ -127,6 +127,7 @@ class Task : private StripBlocks<T> {
   /// The queries at position `x1` of the first axis and at `x2` of the middle axis.
   void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
     Base::Begin(x1, x2);
+    PrefetchOut();
     Base::QueriesToLanes(q_, query_offsets_, mine_.queries, mine_.floats);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     if (problem_.effective_scale() < 0) Negate();
@@ -146,6 +147,8 @@ class Task : private StripBlocks<T> {
   using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::mask2_, Base::problem_;
   using Base::rows_, Base::strip_, Base::strip_number_, Base::window_, Base::x1_;
 
+  static constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
+
   /// Columns of a row of queries in the rows of keys that it attends to.
   float* scores_of(int64_t row) const { return mine_.scores + row * columns_ * kLanes; }
 
@@ -159,9 +162,19 @@ class Task : private StripBlocks<T> {
     }
   }
 
+  /// Fetches where the results of the block will go.
+  void HWY_ATTR PrefetchOut() const {
+    const auto out = shared_.out.out.template as<T>();
+    for (int64_t row = 0; row < rows_; ++row) {
+      T* const first = Base::FirstQuery(out, row);
+      for (const int64_t offset : out_offsets_) {
+        for (int64_t c = 0; c < problem_.head_dim_v; c += kLine) __builtin_prefetch(first + offset + c, 1, 2);
+      }
+    }
+  }
+
   /// Fetches a row of keys and values that is needed soon: the hardware sees no pattern from one row to the next.
   void HWY_ATTR Prefetch(int64_t k1, int64_t k2) const {
-    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
     const int64_t c1 = Base::c1(k1), c2 = Base::c2(k2);
     const T *const keys = k_.row(batch_, c1, c2, 0, 0), *const values = v_.row(batch_, c1, c2, 0, 0);
     for (int64_t n = 0; n < strip_.keys(); ++n) {
