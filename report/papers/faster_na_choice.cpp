@@ -148,7 +148,7 @@ std::vector<ColumnOf<FastestRecord>> fastest_record_columns() {
 struct Taken {
   Group group;
   const Row* fastest = nullptr;
-  const Row* row = nullptr;   ///< of the variant; null if its time is pieced together from several rows
+  const Row* row = nullptr;   ///< of the variant; null if the time is estimated from those of several rows
   std::string variants = {};  ///< "banded"; "banded + fused" if the two passes have different ones
   double seconds = 0;         ///< if it was measured
   bool is_few = false;        ///< a time that the ratio rests on has fewer than kFewestSamples samples
@@ -165,26 +165,25 @@ struct Taken {
   Value problem() const { return {problem_text(*fastest), fastest->problem}; }
 };
 
-/// Times the passes of different variants: both passes of the second, with the forward pass of the first in place of
-/// its own.
-void piece_together(Taken& taken, const Sweep& sweep, const Sweep::Rows& rows, const std::string& forward,
-                    const std::string& backward) {
+/// Estimates the time of two passes of different variants: that of both passes of the second, whose forward part (by
+/// FLOPs) is scaled by how the forward passes of the two compare. Differences of the times themselves were tried: rows
+/// of different passes are minutes apart, and a machine that is slower in between gave negative times.
+void estimate(Taken& taken, const Sweep& sweep, const Sweep::Rows& rows, const Problem& problem,
+              const std::string& forward, const std::string& backward) {
   static const Sweep::Rows none;
-  const Group group{taken.group.rank, "forward", taken.group.type};
-  const auto found = sweep.problems(group).find(taken.fastest->problem);
-  const Sweep::Rows& alone = found == sweep.problems(group).end() ? none : found->second;
+  const auto& problems = sweep.problems({taken.group.rank, "forward", taken.group.type});
+  const auto found = problems.find(taken.fastest->problem);
+  const Sweep::Rows& alone = found == problems.end() ? none : found->second;
   taken.why_not = why_not(rows, backward);
   for (const std::string& variant : {backward, forward}) {
     const std::string why = why_not(alone, variant);
     if (taken.why_not.empty() && !why.empty()) taken.why_not = "forward pass: " + why;
   }
   if (!taken.why_not.empty()) return;
-  const double left = store::median(rows.at(backward)->samples) - store::median(alone.at(backward)->samples);
-  if (left <= 0) {
-    taken.why_not = fmt::format("{} took no less time for the forward pass than for both passes", backward);
-    return;
-  }
-  taken.seconds = left + store::median(alone.at(forward)->samples);
+  const auto flops = static_cast<double>(problem.useful_flops(Pass::forward));
+  const double share = flops / (flops + static_cast<double>(problem.useful_flops(Pass::backward)));
+  const double scale = store::median(alone.at(forward)->samples) / store::median(alone.at(backward)->samples);
+  taken.seconds = store::median(rows.at(backward)->samples) * (1 - share + share * scale);
   for (const Row* row : {rows.at(backward), alone.at(backward), alone.at(forward)}) {
     taken.is_few = taken.is_few || has_few_samples(*row);
   }
@@ -199,7 +198,7 @@ Taken taken_for(const Sweep& sweep, const Group& group, const Sweep::Rows& rows,
   const std::string backward(group.pass == "forward" ? forward : choice(problem, Pass::backward));
   if (forward != backward) {
     taken.variants = fmt::format("{} + {}", forward, backward);
-    piece_together(taken, sweep, rows, forward, backward);
+    estimate(taken, sweep, rows, problem, forward, backward);
     return taken;
   }
   taken.variants = forward;
@@ -216,7 +215,7 @@ struct ChoiceRow {
   Group group;
   std::vector<Taken> measured = {};
   std::map<std::string, std::size_t> variants = {};  ///< how often each is taken, measured or not
-  std::size_t problems = 0, pieced = 0, slower = 0, few = 0;
+  std::size_t problems = 0, estimated = 0, slower = 0, few = 0;
   std::string why_not = {};  ///< of the first problem that was not measured; empty if all were
 
   /// Requires that something was measured.
@@ -225,12 +224,17 @@ struct ChoiceRow {
   Value takes() const {
     if (variants.empty()) return absent(why_not);
     std::vector<std::string> texts;
-    for (const auto& [variant, count] : variants) texts.push_back(fmt::format("{} {}", variant, count));
+    bool is_mixed = false;
+    for (const auto& [variant, count] : variants) {
+      texts.push_back(fmt::format("{} {}", variant, count));
+      is_mixed = is_mixed || variant.find(" + ") != std::string::npos;
+    }
     const std::string how =
-        "a + b: a forward and b backward, which no row times together. The time is that of both passes of b, less that "
-        "of its forward pass, plus that of a's";
-    return {fmt::format("{}", fmt::join(texts, ", ")), fmt::format("{}", fmt::join(texts, "; ")),
-            pieced == 0 ? "" : how};
+        "a + b: a forward and b backward, which no row times together. The time is estimated: that of both passes of "
+        "b, "
+        "in which the forward pass, by its share of the FLOPs, takes as much longer or shorter as a takes in the "
+        "forward rows";
+    return {fmt::format("{}", fmt::join(texts, ", ")), fmt::format("{}", fmt::join(texts, "; ")), is_mixed ? how : ""};
   }
   Value share() const {
     return share_value(measured.size() - slower, measured.size(), few_problems(few, measured.size()));
@@ -253,7 +257,7 @@ ChoiceRow choice_row(const Sweep& sweep, const Group& group, const Choice& choic
   for (const Taken& taken : row.measured) {
     if (taken.is_slower()) ++row.slower;
     if (taken.is_few) ++row.few;
-    if (taken.row == nullptr) ++row.pieced;
+    if (taken.row == nullptr) ++row.estimated;
   }
   return row;
 }
@@ -273,17 +277,20 @@ std::vector<ColumnOf<ChoiceRow>> choice_columns() {
        [](const R& row) { return problems_value(row.measured.size(), row.problems, row.why_not); }},
       {{}, "measured", [](const R& row) { return count_value(row.measured.size()); }},
       {{"takes"}, "takes", &R::takes},
-      {{}, "pieced_together", [](const R& row) { return count_value(row.pieced); }},
+      {{}, "estimated", [](const R& row) { return count_value(row.estimated); }},
       {{fmt::format("fastest within {:.0f} %", (kAllowed - 1) * 100), "", true},
        "share_fastest",
        if_compared([](const R& row) { return row.share(); })},
       {{"slower", "", true}, "slower", if_compared([](const R& row) { return count_value(row.slower); })},
       {{"by", "worst", true}, "worst_ratio", if_compared([](const R& row) { return row.worst().slower_by(); })},
-      {{"problem", "worst"}, "worst_problem", if_compared([](const R& row) { return row.worst().problem(); })},
-      {{"takes", "worst"}, "worst_takes", if_compared([](const R& row) { return plain(row.worst().variants); })},
-      {{"fastest", "worst"}, "worst_fastest", if_compared([](const R& row) {
-         return plain(row.worst().fastest->variant);
+      {{"problem", "worst"}, "worst_problem", if_compared([](const R& row) {
+         Value value = row.worst().problem();
+         const std::string fastest = row.worst().fastest->variant;
+         if (row.worst().variants != fastest) value.text += fmt::format(": {}, not {}", row.worst().variants, fastest);
+         return value;
        })},
+      {{}, "worst_takes", if_compared([](const R& row) { return plain(row.worst().variants); })},
+      {{}, "worst_fastest", if_compared([](const R& row) { return plain(row.worst().fastest->variant); })},
       {{}, "with_few_samples", [](const R& row) { return count_value(row.few); }},
   };
   columns.insert(columns.end(), figures.begin(), figures.end());
@@ -308,8 +315,7 @@ std::vector<ColumnOf<Taken>> slower_columns() {
       {{"spread", "taken", true},
        "spread",
        [](const R& row) {
-         return row.row == nullptr ? absent("the time is pieced together from those of several rows")
-                                   : spread_of(*row.row);
+         return row.row == nullptr ? absent("estimated from the times of several rows") : spread_of(*row.row);
        }},
       {{"variant", "fastest"}, "fastest", [](const R& row) { return plain(row.fastest->variant); }},
       {{"ms", "fastest", true}, "fastest_seconds", [](const R& row) { return milliseconds(row.fastest_seconds()); }},
