@@ -246,7 +246,7 @@ std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, 
 
 std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
   const std::vector<std::pair<std::string, std::string>> pairs{
-      {"fused", "naive"}, {"gemm", "naive"}, {"fused", "gemm"}};
+      {"fused", "naive"}, {"gemm", "naive"}, {"fused", "gemm"}, {"banded", "naive"}, {"banded", "fused"}};
   std::vector<Sample> samples;
   Shown shown;
   for (const auto& [variant, other] : pairs) {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
-#include "core/problem.h"
 #include "report/figures.h"
 #include "store/samples.h"
 
@@ -13,6 +13,26 @@ namespace nalab::report {
 
 using store::Results;
 using store::Row;
+
+namespace {
+
+/// The fastest of kKernels that has times; null if none has.
+const Row* fastest_of(const Sweep::Rows& rows) {
+  const Row* fastest = nullptr;
+  for (const char* kernel : kKernels) {
+    if (!why_not(rows, kernel).empty()) continue;
+    const Row* row = rows.at(kernel);
+    if (fastest == nullptr || store::median(row->samples) < store::median(fastest->samples)) fastest = row;
+  }
+  return fastest;
+}
+
+}  // namespace
+
+std::string kernel_text(const std::string& kernel) {
+  if (kernel == kBest) return "ours (best)";
+  return kernel == "fused" ? "fused (tiles)" : kernel;
+}
 
 double Improvement::average() const {
   double sum = 0;
@@ -39,6 +59,11 @@ Sweep::Sweep(const Results& results) : results_(results) {
     rows.emplace(row.variant, &row);
     if (const Row* dense = indices.at(row.config).counterpart(row, "dense")) rows.emplace("dense", dense);
   }
+  for (auto& [group, problems] : groups_) {
+    for (auto& [problem, rows] : problems) {
+      if (const Row* fastest = fastest_of(rows)) rows.emplace(kBest, fastest);
+    }
+  }
 }
 
 std::vector<Group> Sweep::groups() const {
@@ -53,13 +78,18 @@ std::vector<Group> Sweep::groups() const {
   return list;
 }
 
+const std::map<std::string, Sweep::Rows>& Sweep::problems(const Group& group) const {
+  static const std::map<std::string, Rows> none;
+  const auto found = groups_.find({group.rank, group.pass, group.type});
+  return found == groups_.end() ? none : found->second;
+}
+
 Improvement Sweep::improvement(const Group& group, const Pair& pair) const {
   Improvement result;
-  const auto found = groups_.find({group.rank, group.pass, group.type});
-  if (found == groups_.end()) return result;
-  for (const auto& [problem, rows] : found->second) {
+  for (const auto& [problem, rows] : problems(group)) {
     ++result.problems;
-    const std::string why = why_not(rows, pair);
+    std::string why = why_not(rows, pair.faster);
+    if (why.empty()) why = why_not(rows, pair.slower);
     if (why.empty()) {
       if (!few_samples(*rows.at(pair.faster), *rows.at(pair.slower)).empty()) ++result.few;
       result.speedups.push_back(store::median(rows.at(pair.slower)->samples) /
@@ -71,25 +101,44 @@ Improvement Sweep::improvement(const Group& group, const Pair& pair) const {
   return result;
 }
 
+std::string Sweep::left_out(const Group& group) const {
+  std::vector<std::string> reasons;
+  const std::map<std::string, Rows>& all = problems(group);
+  for (const char* kernel : kKernels) {
+    const bool is_there =
+        std::ranges::any_of(all, [&](const auto& problem) { return why_not(problem.second, kernel).empty(); });
+    if (!is_there && !all.empty()) reasons.push_back(why_not(all.begin()->second, kernel));
+  }
+  return reasons.empty() ? "" : fmt::format("the best of the others: {}", fmt::join(reasons, "; "));
+}
+
 std::vector<std::string> Sweep::caption(const std::vector<Group>& shown) const {
   std::vector<const Row*> rows;
   for (const Group& group : shown) {
-    const auto found = groups_.find({group.rank, group.pass, group.type});
-    if (found == groups_.end()) continue;
-    for (const auto& [problem, variants] : found->second) {
+    for (const auto& [problem, variants] : problems(group)) {
       for (const auto& [variant, row] : variants) rows.push_back(row);
     }
   }
   return caption_of(results_, rows);
 }
 
-std::string Sweep::why_not(const Rows& rows, const Pair& pair) {
-  for (const char* variant : {pair.faster, pair.slower}) {
-    const auto row = rows.find(variant);
-    if (row == rows.end()) return fmt::format("{} was not asked for, or the run ended before it", variant);
-    if (!is_measured(*row->second)) return why_not_measured(*row->second);
+std::string why_not(const Sweep::Rows& rows, const std::string& variant) {
+  const auto row = rows.find(variant);
+  if (row != rows.end()) return is_measured(*row->second) ? "" : why_not_measured(*row->second);
+  if (variant == kBest) {
+    const auto* first = std::ranges::find_if(kKernels, [&](const char* kernel) { return rows.contains(kernel); });
+    return "none of the variants has times: " + why_not(rows, first == std::end(kKernels) ? kKernels[0] : *first);
   }
-  return {};
+  return fmt::format("{} was not asked for, or the run ended before it", variant);
+}
+
+std::string about_best() {
+  const std::vector<std::string> kernels(std::begin(kKernels), std::end(kKernels));
+  return fmt::format(
+      "Fused (tiles) is the paper's fused neighborhood attention. Ours (best) is, problem by problem, type by type and "
+      "pass by pass, the fastest of {} among those that were measured: the least of several medians, so scatter "
+      "flatters it a little.",
+      enumerate(kernels));
 }
 
 std::string percent(double improvement) { return fmt::format("{:+} %", std::llround(improvement * 100)); }

@@ -31,6 +31,7 @@ inline store::Row made(const std::string& config, const Made& m, const std::stri
   row.stride = m.stride;
   row.dilation = m.dilation;
   row.causal = "0";
+  for (const char c : m.layout) row.causal += c == 'x' ? "x0" : "";
   row.heads = row.heads_kv = m.heads;
   row.head_dim = row.head_dim_v = 128;
   row.pass = m.pass;
@@ -53,10 +54,11 @@ inline store::Results with_config(const std::string& name, const std::string& ta
   return results;
 }
 
-/// Naive, gemm, fused and dense take so many milliseconds; 0: the row is not there.
+/// The variants take so many milliseconds; 0: the row is not there.
 inline void add_sweep(store::Results& results, const Made& problem, double naive, double gemm, double fused,
-                      double dense) {
-  const std::pair<const char*, double> rows[] = {{"dense", dense}, {"naive", naive}, {"gemm", gemm}, {"fused", fused}};
+                      double dense, double banded = 0) {
+  const std::pair<const char*, double> rows[] = {
+      {"dense", dense}, {"naive", naive}, {"gemm", gemm}, {"fused", fused}, {"banded", banded}};
   for (const auto& [variant, milliseconds] : rows) {
     if (milliseconds == 0) continue;
     results.rows.push_back(made("fna_small", problem, variant, thrice(milliseconds / 1e3), 1'000'000, 1'000'000));
