@@ -109,7 +109,7 @@ class Strip {
       const LaneOrder::Query query = order.at(first + lanes_);
       add_segment(order.axis(), query, std::min(all - lanes_, order.rest_of_segment(query)));
     }
-    const int last = lanes_ - 1;
+    const int last = std::max(lanes_ - 1, 0);
     for (int lane = lanes_; lane < width; ++lane) {
       index_[lane] = index_[last];
       count_[lane] = count_[last];
