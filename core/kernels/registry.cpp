@@ -26,18 +26,25 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
-/// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Small windows". Its rate
+/// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Where bands end". Its rate
 /// hardly depends on the window, and that of tiles grows with it.
 bool bands_pay(const Problem& problem, Pass pass) {
   if (find_variant("banded").supports(problem, pass)) return false;
-  if (problem.heads != problem.heads_kv || std::max(problem.head_dim, problem.head_dim_v) > 64) return false;
-  // Where queries share windows, tiles waste little.
-  const auto shares = [](const Axis& axis) { return axis.stride > 1 && 2 * axis.stride > axis.window; };
-  if (std::ranges::any_of(problem.axes, shares)) return false;
+  const bool backward = pass == Pass::backward, wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
   const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
-  if (problem.extra_tokens > keys) return false;
-  if (problem.rank() == 1) return keys <= 16;
-  return keys <= (problem.rank() == 2 ? 289 : 125);
+  if (problem.extra_tokens > 2 * keys) return false;
+  // Where queries share windows, tiles waste little.
+  const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
+  if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;
+  if (problem.rank() == 1) return keys <= (backward ? 33 : 64);
+  if (backward) return keys <= (wide ? 125 : 216);
+  return keys <= (wide ? 216 : 343);
+}
+
+/// Whether naive is faster than banded, backward: wide rows of few keys, of which bands make little.
+bool rows_pay(const Problem& problem, Pass pass) {
+  return pass == Pass::backward && std::min(problem.head_dim, problem.head_dim_v) >= 128 &&
+         problem.keys_per_query() <= 32;
 }
 
 /// Whether gemm's tiles pay in a split operator, or naive is faster: docs/performance.md, "The weights themselves".
@@ -53,6 +60,7 @@ bool tiles_pay(const Problem& problem, Pass pass) {
 
 const Variant& best_variant(const Problem& problem, Pass pass) {
   if (is_split(pass)) return find_variant(tiles_pay(problem, pass) ? "gemm" : "naive");
+  if (rows_pay(problem, pass)) return find_variant("naive");
   if (bands_pay(problem, pass)) return find_variant("banded");
   for (const Variant& variant : variants()) {
     if (!variant.supports(problem, pass)) return variant;

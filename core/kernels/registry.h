@@ -80,7 +80,7 @@ std::span<const Variant> variants();
 /// Throws Error that lists the names if there is no such variant.
 const Variant& find_variant(std::string_view name);
 /// The first variant by preference that supports a pass of a valid problem; the oracle supports all. For small windows
-/// banded if it is expected to be faster, for a split operator the faster of naive and gemm.
+/// banded or naive where they were measured to be faster, for a split operator the faster of naive and gemm.
 const Variant& best_variant(const Problem& problem, Pass pass);
 
 }  // namespace nalab

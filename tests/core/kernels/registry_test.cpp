@@ -73,29 +73,33 @@ TEST(Registry, ExecutedFlopsAreAtLeastTheUsefulOnes) {
   }
 }
 
-// As measured: docs/performance.md, "Small windows".
+// As measured: docs/performance.md, "Where bands end".
 TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
-  const auto best = [](const Problem& problem) { return best_variant(problem, Pass::forward).name; };
-  const Axis small{.extent = 56, .window = 7}, large{.extent = 56, .window = 31};
-  const Problem plane{.axes = {small, small}, .head_dim = 32, .head_dim_v = 32};
-  EXPECT_EQ(best(plane), "banded");
-  EXPECT_EQ(best_variant(plane, Pass::backward).name, "banded");
-  EXPECT_EQ(best({.axes = {{.extent = 16, .window = 5}, {.extent = 32, .window = 5}, {.extent = 32, .window = 5}}}),
-            "banded");
-  EXPECT_EQ(best({.axes = {{.extent = 4096, .window = 5}}}), "banded");
-  Problem other = plane;
-  other.axes = {large, large};
-  EXPECT_EQ(best(other), "fused") << "many keys";
-  other = plane;
-  other.axes[0].stride = 7;
-  EXPECT_EQ(best(other), "fused") << "shared windows";
-  other = plane;
-  other.head_dim = 128;
-  EXPECT_EQ(best(other), "fused") << "not measured";
-  other = plane;
-  other.extra_tokens = 500;
-  EXPECT_EQ(best(other), "fused") << "mostly extra tokens";
-  EXPECT_EQ(best({.axes = {{.extent = 4096, .window = 32}}}), "fused") << "many keys along one axis";
+  const auto best = [](const Problem& problem, Pass pass = Pass::forward) { return best_variant(problem, pass).name; };
+  const auto plane = [](int64_t window, int64_t dim, int64_t stride = 1) {
+    const Axis axis{.extent = 56, .window = window, .stride = stride};
+    return Problem{.axes = {axis, axis}, .head_dim = dim, .head_dim_v = dim};
+  };
+  const auto row = [](int64_t window) { return Problem{.axes = {{.extent = 4096, .window = window}}}; };
+  const Axis five{.extent = 32, .window = 5};
+  for (const Pass pass : {Pass::forward, Pass::backward}) {
+    EXPECT_EQ(best(plane(7, 32), pass), "banded");
+    EXPECT_EQ(best(plane(7, 128), pass), "banded");
+    EXPECT_EQ(best({.axes = {five, five, five}}, pass), "banded");
+    EXPECT_EQ(best(row(5), pass), "banded");
+    EXPECT_EQ(best(plane(7, 64, 7), pass), "banded") << "shared windows of few keys";
+    EXPECT_EQ(best(plane(13, 64, 8), pass), "fused") << "shared windows of many keys";
+    EXPECT_EQ(best(plane(31, 32), pass), "fused") << "many keys";
+    EXPECT_EQ(best(row(128), pass), "fused") << "many keys along one axis";
+  }
+  EXPECT_EQ(best(plane(17, 64)), "banded");
+  EXPECT_EQ(best(plane(17, 64), Pass::backward), "fused") << "fewer keys pay backward";
+  EXPECT_EQ(best(plane(17, 128)), "fused") << "and in wide rows";
+  EXPECT_EQ(best(plane(3, 256)), "banded");
+  EXPECT_EQ(best(plane(3, 256), Pass::backward), "naive") << "wide rows of few keys";
+  Problem extra = plane(7, 32);
+  extra.extra_tokens = 500;
+  EXPECT_EQ(best(extra), "fused") << "mostly extra tokens";
 }
 
 TEST(Registry, VariantsHaveTheSplitOperatorsOrSayWhyNot) {
