@@ -35,6 +35,8 @@ struct Choices {
   std::string isa;                      ///< empty: NALAB_ISA, else the best
   std::string arithmetic;               ///< empty: NALAB_ARITHMETIC, else by preference
   std::string tiling, backward_tiling;  ///< empty: the best
+  /// A tiling that is named for either pass; empty if there is none.
+  const std::string& named_tiling() const { return tiling.empty() ? backward_tiling : tiling; }
 
   /// Adds the options to a command.
   void add_options(CLI::App& command);

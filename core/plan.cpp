@@ -65,8 +65,10 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
           variant + " has no static KV tiling");
 }
 
+bool is_best_tiling(std::string_view tiling) { return tiling.empty() || tiling == kBestTiling; }
+
 std::optional<Tiling> choose_tiling(const PlanChoice& choice, const PlanOptions& options) {
-  const bool best = options.tiling.empty() || options.tiling == kBestTiling;
+  const bool best = is_best_tiling(options.tiling);
   if (choice.variant->candidates == nullptr) {
     if (best) return std::nullopt;
     throw Error("tiling '" + std::string(options.tiling) + "': variant " + std::string(choice.variant->name) +
@@ -113,10 +115,13 @@ std::vector<std::string_view> variant_names() {
   return names;
 }
 
+const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling) {
+  return name.empty() ? best_variant(problem, pass, !is_best_tiling(tiling)) : find_variant(name);
+}
+
 Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options) {
   problem.validate();
-  return make_plan(options.variant.empty() ? best_variant(problem, pass) : find_variant(options.variant), problem, pass,
-                   options);
+  return make_plan(choose_variant(problem, pass, options.variant, options.tiling), problem, pass, options);
 }
 
 Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options) {

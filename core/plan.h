@@ -85,7 +85,7 @@ void check_tiling_name(std::string_view text);
 
 /// What a caller may prescribe; the rest is chosen.
 struct PlanOptions {
-  std::string_view variant = {};     ///< empty: best_variant()
+  std::string_view variant = {};     ///< empty: choose_variant()
   std::string_view arithmetic = {};  ///< used wherever it fits; empty: NALAB_ARITHMETIC, else by preference
   std::string_view tiling = {};      ///< kBestTiling (or empty), kStaticTiling, or the text of a tiling
   std::optional<Isa> isa = {};       ///< unset: choose_isa()
@@ -93,6 +93,10 @@ struct PlanOptions {
   bool tokens_in_a_row = true;
   const Machine* machine = nullptr;  ///< null: host_machine()
 };
+
+/// The variant of a name; if it is empty, best_variant(): one with tiles if a tiling is named.
+/// Throws Error if there is no such variant.
+const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling);
 
 /// Names of all variants, in order of preference.
 std::vector<std::string_view> variant_names();

@@ -58,12 +58,12 @@ bool tiles_pay(const Problem& problem, Pass pass) {
 
 }  // namespace
 
-const Variant& best_variant(const Problem& problem, Pass pass) {
-  if (is_split(pass)) return find_variant(tiles_pay(problem, pass) ? "gemm" : "naive");
-  if (rows_pay(problem, pass)) return find_variant("naive");
-  if (bands_pay(problem, pass)) return find_variant("banded");
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled) {
+  if (is_split(pass)) return find_variant(tiled || tiles_pay(problem, pass) ? "gemm" : "naive");
+  if (!tiled && rows_pay(problem, pass)) return find_variant("naive");
+  if (!tiled && bands_pay(problem, pass)) return find_variant("banded");
   for (const Variant& variant : variants()) {
-    if (!variant.supports(problem, pass)) return variant;
+    if ((!tiled || variant.candidates != nullptr) && !variant.supports(problem, pass)) return variant;
   }
   throw Error("no variant computes the " + std::string(name(pass)) + " pass of this problem");
 }

@@ -81,6 +81,7 @@ std::span<const Variant> variants();
 const Variant& find_variant(std::string_view name);
 /// The first variant by preference that supports a pass of a valid problem; the oracle supports all. For small windows
 /// banded or naive where they were measured to be faster, for a split operator the faster of naive and gemm.
-const Variant& best_variant(const Problem& problem, Pass pass);
+/// tiled: of those alone that have tiles.
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false);
 
 }  // namespace nalab

@@ -38,7 +38,7 @@ double max_abs(const std::vector<double>& values) {
 }
 
 class AttendVariant : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Attend, AttendVariant, testing::Values("reference", "naive", "gemm", "fused", ""),
+INSTANTIATE_TEST_SUITE_P(Attend, AttendVariant, testing::Values("reference", "naive", "gemm", "banded", "fused", ""),
                          [](const auto& test) { return test.param.empty() ? "chosen" : test.param; });
 
 TEST_P(AttendVariant, WritesWhatIsExpected) {
@@ -49,7 +49,7 @@ TEST_P(AttendVariant, WritesWhatIsExpected) {
   if (!variant.empty()) arguments.insert(arguments.end(), {"--variant", variant});
   const Outcome run = run_nalab(folder, arguments);
   ASSERT_EQ(run.exit_code, 0) << run.err;
-  EXPECT_THAT(run.out, HasSubstr("14 with " + (variant.empty() ? "fused" : variant)));
+  EXPECT_THAT(run.out, HasSubstr(variant.empty() ? "13 with banded 1 with fused" : "14 with " + variant));
   EXPECT_EQ(store::read_schema(path), "nalab.outputs/1");
   EXPECT_EQ(children(open_file(path), H5O_TYPE_GROUP), store::case_names(kSmallCases));
   for (const std::string& name : store::case_names(kSmallCases)) {

@@ -39,7 +39,8 @@ TEST(Plan, ChoosesTheBestOfEverything) {
     EXPECT_EQ(plan.pass(), pass);
     EXPECT_EQ(plan.isa(), best_isa());
     EXPECT_EQ(plan.arithmetic().name, kF32Fma);
-    EXPECT_EQ(plan.tiling(), plan.variant().candidates(kWindowed, pass, host_machine(), 1).front());
+    const Plan tiled = make_plan(kWindowed, pass, {.variant = "fused"});
+    EXPECT_EQ(tiled.tiling(), tiled.variant().candidates(kWindowed, pass, host_machine(), 1).front());
     EXPECT_EQ(plan, make_plan(kWindowed, pass, {.tiling = kBestTiling}));
   }
   isa.set("baseline");
@@ -49,7 +50,7 @@ TEST(Plan, ChoosesTheBestOfEverything) {
 
 TEST(Plan, PrintsItsChoices) {
   const Machine machine{32 << 10, 1 << 20, 0};
-  const PlanOptions options{.isa = Isa::baseline, .machine = &machine};
+  const PlanOptions options{.variant = "fused", .isa = Isa::baseline, .machine = &machine};
   const Plan plan = make_plan(kWindowed, Pass::forward, options);
   EXPECT_EQ(plan.to_string(), "fused forward f32_fma baseline " + plan.tiling_text() + " of " + kWindowed.id());
   EXPECT_EQ(parse_tiling(plan.tiling_text()), plan.tiling());
@@ -103,8 +104,11 @@ TEST(Plan, TakesTheTilingsThatAreAskedFor) {
     }
   }
   const Machine small{8 << 10, 64 << 10, 0};
-  EXPECT_NE(make_plan(kWindowed, Pass::forward, {.machine = &small}).tiling(),
-            make_plan(kWindowed, Pass::forward).tiling());
+  EXPECT_NE(make_plan(kWindowed, Pass::forward, {.variant = "fused", .machine = &small}).tiling(),
+            make_plan(kWindowed, Pass::forward, {.variant = "fused"}).tiling());
+  // Without a name, a variant with tiles.
+  EXPECT_EQ(make_plan(kWindowed, Pass::forward).variant_name(), "banded");
+  EXPECT_EQ(fixed.variant_name(), "fused");
 }
 
 TEST(Plan, DenseFlattensOnlyTokensInARow) {

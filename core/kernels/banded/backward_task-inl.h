@@ -43,7 +43,7 @@ struct GradientPrivate {
   float* extra;            ///< [kv heads of a strip][extra tokens][padded channels]
   QueryFloats query_rows;  ///< of q
   QueryFloats dout_rows;   ///< of dout
-  float* floats;           ///< [kLanes][greatest dim]: rows on their way to lanes, and sums on their way to dq
+  float* floats;           ///< [kLanes][padded channels]: sums on their way to dq
   float* lanes;            ///< [greatest dim][kLanes]: a row of out, or an extra token of each lane's head
   float* bias;             ///< [query heads of a kv head][offsets][offsets][window][kLanes]: sums of drpb
   const float** key_rows;  ///< [key rows]: the keys of all rows of keys of a block
@@ -76,7 +76,7 @@ struct GradientPrivate {
     extra = take(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
     query_rows = take_rows(copied);
     dout_rows = take_rows(dout_copied);
-    floats = take(kLanes * std::max(channels, channels_v));
+    floats = take(kLanes * copied);
     lanes = take(kLanes * std::max(p.head_dim, p.head_dim_v));
     bias = take(bias_floats);
     key_rows = cutter.take<const float*>(block.key_rows());
@@ -133,8 +133,8 @@ class GradientTask : private StripBlocks<T> {
   /// The queries at position `x1` of the first axis and at `x2` of the middle axis.
   void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
     Base::Begin(x1, x2);
-    Base::QueriesToLanes(q_, query_offsets_, mine_.queries, mine_.floats);
-    Base::QueriesToLanes(dout_, dout_offsets_, mine_.dout, mine_.floats);
+    Base::QueriesToLanes(q_, query_offsets_, mine_.queries);
+    Base::QueriesToLanes(dout_, dout_offsets_, mine_.dout);
     FindRows(q_, mine_.query_rows);
     FindRows(dout_, mine_.dout_rows);
     for (int64_t row = 0; row < rows_; ++row) PackSaved(row);
@@ -183,8 +183,7 @@ class GradientTask : private StripBlocks<T> {
     const Floats d;
     const int64_t pitch = geometry_.block.rows() * kLanes;
     with_element_type(shared_.saved.out.type, [&](auto element) HWY_ATTR {
-      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), out_offsets_, row, kLanes, mine_.lanes,
-                         mine_.floats);
+      Base::QueryToLanes(shared_.saved.out.template as<decltype(element)>(), out_offsets_, row, kLanes, mine_.lanes);
     });
     // In the order of ScoreTile: a query with one key has a delta that is its dout times the value to the last bit.
     VF delta = hn::Zero(d);
@@ -212,9 +211,8 @@ class GradientTask : private StripBlocks<T> {
       Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()}, OrderOf(strip_),
              dim, window_, scores);
     };
-    score(mine_.queries, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys, mine_.floats), problem_.head_dim,
-          mine_.weights_of);
-    score(mine_.dout, Base::KeysToLanes(v_, value_offsets_, k1, k2, mine_.values, mine_.floats), problem_.head_dim_v,
+    score(mine_.queries, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys), problem_.head_dim, mine_.weights_of);
+    score(mine_.dout, Base::KeysToLanes(v_, value_offsets_, k1, k2, mine_.values), problem_.head_dim_v,
           mine_.gradients_of);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t o1 = k1 - x1_, o2 = k2 - Base::position2(row);
@@ -276,7 +274,7 @@ class GradientTask : private StripBlocks<T> {
     const auto score = [&](const ConstTensorView& tokens, int64_t token, const float* queries,
                            float* const* scores) HWY_ATTR {
       const auto view = tokens.template as<T>();
-      Base::ExtraToLanes(view, token, mine_.lanes, mine_.floats);
+      Base::ExtraToLanes(view, token, mine_.lanes);
       Scores(rows_, queries, pitch, {mine_.lanes, kLanes, strip_.index()}, Order::in_order, view.shape.dim, 1, scores);
     };
     for (int64_t n = 0; n < problem_.extra_tokens; n += kExtraColumns) {
@@ -315,24 +313,15 @@ class GradientTask : private StripBlocks<T> {
   /// Sums and stores dq of a row of queries.
   void HWY_ATTR StoreQueries(int64_t row) {
     const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
-    const TensorView& dq = shared_.gradients.dq;
-    const int64_t channels = PaddedChannels(problem_.head_dim);
     HWY_ALIGN float factors[kLanes];
-    float* rows[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      factors[lane] = scale_;
-      rows[lane] = Base::kInPlace ? Base::QueryRow(dq.template as<float>(), lane, row) : mine_.floats + lane * channels;
-    }
-    for (int i = 0; i < strip_.runs(); ++i) {
-      const banded::Run& run = strip_.run(i);
-      Sums({mine_.own_rows, key_rows, Base::FirstOf(k_, key_offsets_, run.key), Base::StepOf(k_), problem_.head_dim,
-            extra_[i], problem_.extra_tokens, gradients_of(row)},
-           run, window_, {rows, factors});
-    }
-    for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
-      store_row(dq, batch_, {Base::query_x1_, Base::query_x2(row), strip_.query(lane).x3}, Base::query_head(lane, row),
-                rows[lane]);
-    }
+    std::fill_n(factors, kLanes, scale_);
+    const auto list = [&](int run) HWY_ATTR -> ValueList {
+      return {mine_.own_rows,        key_rows,          Base::FirstOf(k_, key_offsets_, strip_.run(run).key),
+              Base::StepOf(k_),      problem_.head_dim, extra_[run],
+              problem_.extra_tokens, gradients_of(row)};
+    };
+    const auto dq = shared_.gradients.dq.template as<T>();
+    Base::StoreSums(dq, Base::OffsetsOfQueries(dq.strides), row, factors, mine_.floats, list);
   }
 
   const GradientShared& shared_;

@@ -190,16 +190,15 @@ class StripBlocks {
   /// lanes[c * pitch] = a row of queries of the block, of a tensor with a row for each query.
   template <class U>
   void HWY_ATTR QueryToLanes(const TokenView<const U>& view, const QueryOffsets& offsets, int64_t row, int64_t pitch,
-                             float* lanes, float* memory) const {
+                             float* lanes) const {
     const U* const first = FirstQuery(view, row);
     ToLanes<U>(
-        kLanes, view.shape.dim, [&](int64_t lane) HWY_ATTR { return first + offsets[lane]; }, pitch, lanes, memory);
+        kLanes, view.shape.dim, [&](int64_t lane) HWY_ATTR { return first + offsets[lane]; }, pitch, lanes);
   }
   /// All rows of the block: [dim][rows][kLanes].
-  void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, const QueryOffsets& offsets, float* lanes,
-                               float* memory) const {
+  void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, const QueryOffsets& offsets, float* lanes) const {
     const int64_t pitch = geometry_.block.rows() * kLanes;
-    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, offsets, row, pitch, lanes + row * kLanes, memory);
+    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, offsets, row, pitch, lanes + row * kLanes);
   }
 
   /// Where a row of keys is kept, and its number.
@@ -220,13 +219,13 @@ class StripBlocks {
 
   /// A row of keys on lanes: one that an earlier block has left, or a new one.
   const float* HWY_ATTR KeysToLanes(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
-                                    const KeptRows& kept, float* memory) const {
+                                    const KeptRows& kept) const {
     const auto [slot, found] = Take(kept, k1, k2);
     float* const lanes = kept.data + slot * view.shape.dim * pitch_;
     if (found) return lanes;
     const T* const first = view.row(batch_, c1(k1), c2(k2), 0, 0);
     ToLanes<T>(
-        strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, pitch_, lanes, memory);
+        strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, pitch_, lanes);
     return lanes;
   }
 
@@ -282,12 +281,33 @@ class StripBlocks {
     return rows;
   }
 
+  /// Stores a row of queries: for each lane a factor times the sum of rows by weights, which list(run) has. Rows that
+  /// are not float pass through `floats` [kLanes][padded channels].
+  template <class List>
+  void HWY_ATTR StoreSums(const TokenView<T>& target, const QueryOffsets& offsets, int64_t row, const float* factors,
+                          float* floats, const List& list) const {
+    T* const first = FirstQuery(target, row);
+    const int64_t dim = target.shape.dim;
+    float* rows[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if constexpr (kInPlace) {
+        rows[lane] = first + offsets[lane];
+      } else {
+        rows[lane] = floats + lane * PaddedChannels(dim);
+      }
+    }
+    for (int i = 0; i < strip_.runs(); ++i) Sums(list(i), strip_.run(i), window_, {rows, factors});
+    for (int lane = 0; lane < strip_.lanes() && !kInPlace; ++lane) {
+      simd::HWY_NAMESPACE::CopyFromFloats(rows[lane], dim, first + offsets[lane]);
+    }
+  }
+
   /// An extra token on lanes: each lane has that of its head.
-  void HWY_ATTR ExtraToLanes(const TokenView<const T>& view, int64_t n, float* lanes, float* memory) const {
+  void HWY_ATTR ExtraToLanes(const TokenView<const T>& view, int64_t n, float* lanes) const {
     ToLanes<T>(
         kLanes, view.shape.dim,
         [&](int64_t lane) HWY_ATTR { return view.row(batch_, 0, 0, n, strip_.query(static_cast<int>(lane)).head_kv); },
-        kLanes, lanes, memory);
+        kLanes, lanes);
   }
 
   /// The rows of queries of the block that attend to a row of keys: neighbours, as numbers of rows.

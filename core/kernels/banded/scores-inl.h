@@ -222,22 +222,15 @@ inline void HWY_ATTR Scores(int64_t rows, const float* queries, int64_t row_pitc
   }
 }
 
-/// lanes[c * pitch + i] = row i, for `count` rows; further ones up to half a vector repeat the last. Rows that are not
-/// float pass through `memory` [kLanes][dim].
+/// lanes[c * pitch + i] = row i, for `count` rows; further ones up to half a vector repeat the last.
 template <class T, class Row>
-HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, int64_t pitch, float* lanes, float* memory) {
-  const float* rows[kLanes];
+HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, int64_t pitch, float* lanes) {
+  const T* rows[kLanes];
   for (int64_t first = 0; first < count; first += kLanes) {
     const int64_t rest = count - first;
     for (int i = 0; i < kLanes; ++i) {
       if (i == kLanes / 2 && rest <= kLanes / 2) break;
-      const T* const source = row(i < rest ? first + i : count - 1);
-      if constexpr (std::is_same_v<T, float>) {
-        rows[i] = source;
-      } else {
-        simd::HWY_NAMESPACE::CopyToFloats(source, dim, memory + i * dim);
-        rows[i] = memory + i * dim;
-      }
+      rows[i] = row(i < rest ? first + i : count - 1);
     }
     if (rest <= kLanes / 2) {
       tile::HWY_NAMESPACE::RowsToLanes<kLanes / 2>(rows, dim, lanes + first, pitch);

@@ -71,7 +71,7 @@ struct Private {
   float* scores;           ///< [rows][columns][kLanes]
   KeptRows values;         ///< [keys][padded channels]; none if they are used where they lie, like `extra`
   float* extra;            ///< [kv heads of a strip][extra tokens][padded channels]
-  float* floats;           ///< [kLanes][greatest dim]: rows on their way to lanes, and sums on their way to out
+  float* floats;           ///< [kLanes][padded channels]: sums on their way to out
   float* extra_keys;       ///< [head_dim][kLanes]: an extra token of each lane's head
   const float** key_rows;  ///< [key rows]: the values of all rows of keys of a block
   const float** own_rows;  ///< [key rows]: those of one row of queries
@@ -85,7 +85,7 @@ struct Private {
     scores = cutter.take<float>(block.rows() * p.keys_per_query() * kLanes);
     values = {block.key_rows(), block.key_columns * copied, cutter};
     extra = cutter.take<float>(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
-    floats = cutter.take<float>(kLanes * std::max(p.head_dim, channels));
+    floats = cutter.take<float>(kLanes * copied);
     extra_keys = cutter.take<float>(p.extra_tokens > 0 ? kLanes * p.head_dim : 0);
     key_rows = cutter.take<const float*>(block.key_rows());
     own_rows = cutter.take<const float*>(block.key_rows());
@@ -128,7 +128,7 @@ class Task : private StripBlocks<T> {
   void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
     Base::Begin(x1, x2);
     PrefetchOut();
-    Base::QueriesToLanes(q_, query_offsets_, mine_.queries, mine_.floats);
+    Base::QueriesToLanes(q_, query_offsets_, mine_.queries);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     if (problem_.effective_scale() < 0) Negate();
     int64_t key_row = 0;
@@ -136,7 +136,7 @@ class Task : private StripBlocks<T> {
       for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
         if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) Prefetch(k1, k2 + 1);
         mine_.key_rows[key_row] = Base::KeysAsFloats(v_, value_offsets_, k1, k2, mine_.values);
-        ScoreRow(k1, k2, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys, mine_.floats));
+        ScoreRow(k1, k2, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys));
       }
     }
     ScoreExtraTokens();
@@ -198,7 +198,7 @@ class Task : private StripBlocks<T> {
   /// An extra token is a row of keys with one column, in which each lane has the key of its head.
   void HWY_ATTR ScoreExtraTokens() {
     for (int64_t n = 0; n < problem_.extra_tokens; ++n) {
-      Base::ExtraToLanes(shared_.in.extra_k.template as<T>(), n, mine_.extra_keys, mine_.floats);
+      Base::ExtraToLanes(shared_.in.extra_k.template as<T>(), n, mine_.extra_keys);
       for (int64_t row = 0; row < rows_; ++row) {
         mine_.targets[row] = scores_of(row) + (Base::ColumnsOf(row) + n) * kLanes;
       }
@@ -212,31 +212,17 @@ class Task : private StripBlocks<T> {
     HWY_ALIGN float inverse[kLanes];
     Softmax(row, inverse);
     const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
-    const TensorView& out = shared_.out.out;
-    float* rows[kLanes];
-    if constexpr (Base::kInPlace) {
-      float* const first = Base::FirstQuery(out.template as<float>(), row);
-      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = first + out_offsets_[lane];
-    } else {
-      const int64_t channels = PaddedChannels(problem_.head_dim_v);
-      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = mine_.floats + lane * channels;
-    }
-    for (int i = 0; i < strip_.runs(); ++i) {
-      const banded::Run& run = strip_.run(i);
-      const ValueList list{mine_.own_rows,
-                           key_rows,
-                           Base::FirstOf(v_, value_offsets_, run.key),
-                           Base::StepOf(v_),
-                           problem_.head_dim_v,
-                           extra_[i],
-                           problem_.extra_tokens,
-                           scores_of(row)};
-      Sums(list, run, window_, {rows, inverse});
-    }
-    for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
-      store_row(out, batch_, {Base::query_x1_, Base::query_x2(row), strip_.query(lane).x3}, Base::query_head(lane, row),
-                rows[lane]);
-    }
+    const auto list = [&](int run) HWY_ATTR -> ValueList {
+      return {mine_.own_rows,
+              key_rows,
+              Base::FirstOf(v_, value_offsets_, strip_.run(run).key),
+              Base::StepOf(v_),
+              problem_.head_dim_v,
+              extra_[run],
+              problem_.extra_tokens,
+              scores_of(row)};
+    };
+    Base::StoreSums(shared_.out.out.template as<T>(), out_offsets_, row, inverse, mine_.floats, list);
   }
 
   /// Scores of a row of queries become weights; stores lse, and what sums of values are to be multiplied by.

@@ -32,6 +32,22 @@ HWY_INLINE hn::Vec<D> LoadGroups(D d, const float* const* row, int64_t offset) {
   }
 }
 
+/// The same of rows of bf16 or f16, as they are.
+template <class D16>
+HWY_INLINE hn::Vec<D16> LoadHalfGroups(D16 d, const uint16_t* const* row, int64_t offset) {
+  if constexpr (hn::MaxLanes(D16()) <= 4) {
+    return hn::LoadU(d, row[0] + offset);
+  } else {
+    const hn::Half<D16> half;
+    return hn::Combine(d, LoadHalfGroups(half, row + hn::MaxLanes(half), offset), LoadHalfGroups(half, row, offset));
+  }
+}
+template <class D, class T>
+HWY_INLINE hn::Vec<D> LoadGroups(D d, const T* const* row, int64_t offset) {
+  const simd::HWY_NAMESPACE::HalfBits<D> d16;
+  return simd::HWY_NAMESPACE::Widen<T>(d, LoadHalfGroups(d16, reinterpret_cast<const uint16_t* const*>(row), offset));
+}
+
 /// The reverse of LoadGroups.
 template <class D>
 HWY_INLINE void StoreGroups(D d, hn::Vec<D> v, float* const* row, int64_t offset) {
@@ -62,8 +78,8 @@ HWY_INLINE void TransposeGroups(D d, V (&v)[4]) {
 
 /// lanes[c * pitch + i] = row[i][c] for c in [0, dim), with vectors of at most `Lanes` lanes; times `factor`, if one is
 /// given.
-template <int Lanes, class... Factor>
-HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float* HWY_RESTRICT lanes, int64_t pitch = Lanes,
+template <int Lanes, class T, class... Factor>
+HWY_INLINE void RowsToLanes(const T* const* row, int64_t dim, float* HWY_RESTRICT lanes, int64_t pitch = Lanes,
                             Factor... factor) {
   int64_t c = 0;
 #if HWY_TARGET != HWY_SCALAR
@@ -84,7 +100,7 @@ HWY_INLINE void RowsToLanes(const float* const* row, int64_t dim, float* HWY_RES
   }
 #endif
   for (; c < dim; ++c) {
-    for (int i = 0; i < Lanes; ++i) lanes[c * pitch + i] = (row[i][c] * ... * factor);
+    for (int i = 0; i < Lanes; ++i) lanes[c * pitch + i] = (to_float(row[i][c]) * ... * factor);
   }
 }
 
