@@ -133,7 +133,7 @@ void HWY_ATTR QueriesToLanes(benchmark::State& state, Block& block, Isa) {
       const float* const tokens = block.query_row(block.queries, row);
       const auto query = [&](int64_t lane)
                              HWY_ATTR { return tokens + block.offset(block.strip.query(static_cast<int>(lane))); };
-      ToLanes<float>(kLanes, block.dim, query, kRows * kLanes, block.query_lanes.data() + row * kLanes, nullptr);
+      ToLanes<float>(kLanes, block.dim, query, kRows * kLanes, block.query_lanes.data() + row * kLanes);
     }
     benchmark::ClobberMemory();
   }
@@ -146,7 +146,7 @@ void HWY_ATTR KeysToLanes(benchmark::State& state, Block& block, Isa) {
     for (int64_t row = 0; row < kKeyRows; ++row) {
       const float* const tokens = block.key_row(block.keys, row);
       const auto key = [&](int64_t n) HWY_ATTR { return tokens + block.offset(block.strip.key(n)); };
-      ToLanes<float>(block.strip.keys(), block.dim, key, block.pitch, block.key_lanes_of(row), nullptr);
+      ToLanes<float>(block.strip.keys(), block.dim, key, block.pitch, block.key_lanes_of(row));
     }
     benchmark::ClobberMemory();
   }
