@@ -320,7 +320,7 @@ class GradientTask : private StripBlocks<T> {
               Base::StepOf(k_),      problem_.head_dim, extra_[run],
               problem_.extra_tokens, gradients_of(row)};
     };
-    const auto dq = shared_.gradients.dq.template as<T>();
+    const TensorView& dq = shared_.gradients.dq;
     Base::StoreSums(dq, Base::OffsetsOfQueries(dq.strides), row, factors, mine_.floats, list);
   }
 

@@ -281,25 +281,30 @@ class StripBlocks {
     return rows;
   }
 
-  /// Stores a row of queries: for each lane a factor times the sum of rows by weights, which list(run) has. Rows that
-  /// are not float pass through `floats` [kLanes][padded channels].
+  /// Stores a row of queries in a tensor of any type: for each lane a factor times the sum of rows by weights, which
+  /// list(run) has. Rows that are not float pass through `floats` [kLanes][padded channels].
   template <class List>
-  void HWY_ATTR StoreSums(const TokenView<T>& target, const QueryOffsets& offsets, int64_t row, const float* factors,
+  void HWY_ATTR StoreSums(const TensorView& target, const QueryOffsets& offsets, int64_t row, const float* factors,
                           float* floats, const List& list) const {
-    T* const first = FirstQuery(target, row);
     const int64_t dim = target.shape.dim;
     float* rows[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if constexpr (kInPlace) {
-        rows[lane] = first + offsets[lane];
+    const auto sum = [&]() HWY_ATTR {
+      for (int i = 0; i < strip_.runs(); ++i) Sums(list(i), strip_.run(i), window_, {rows, factors});
+    };
+    with_element_type(target.type, [&](auto element) HWY_ATTR {
+      using U = decltype(element);
+      U* const first = FirstQuery(target.as<U>(), row);
+      if constexpr (std::is_same_v<U, float>) {
+        for (int lane = 0; lane < kLanes; ++lane) rows[lane] = first + offsets[lane];
+        sum();
       } else {
-        rows[lane] = floats + lane * PaddedChannels(dim);
+        for (int lane = 0; lane < kLanes; ++lane) rows[lane] = floats + lane * PaddedChannels(dim);
+        sum();
+        for (int lane = 0; lane < strip_.lanes(); ++lane) {
+          simd::HWY_NAMESPACE::CopyFromFloats(rows[lane], dim, first + offsets[lane]);
+        }
       }
-    }
-    for (int i = 0; i < strip_.runs(); ++i) Sums(list(i), strip_.run(i), window_, {rows, factors});
-    for (int lane = 0; lane < strip_.lanes() && !kInPlace; ++lane) {
-      simd::HWY_NAMESPACE::CopyFromFloats(rows[lane], dim, first + offsets[lane]);
-    }
+    });
   }
 
   /// An extra token on lanes: each lane has that of its head.

@@ -147,7 +147,9 @@ class Task : private StripBlocks<T> {
   using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::mask2_, Base::problem_;
   using Base::rows_, Base::strip_, Base::strip_number_, Base::window_, Base::x1_;
 
-  static constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
+  /// Elements of a cache line.
+  template <class U>
+  static constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(U));
 
   /// Columns of a row of queries in the rows of keys that it attends to.
   float* scores_of(int64_t row) const { return mine_.scores + row * columns_ * kLanes; }
@@ -164,13 +166,15 @@ class Task : private StripBlocks<T> {
 
   /// Fetches where the results of the block will go.
   void HWY_ATTR PrefetchOut() const {
-    const auto out = shared_.out.out.template as<T>();
-    for (int64_t row = 0; row < rows_; ++row) {
-      T* const first = Base::FirstQuery(out, row);
-      for (const int64_t offset : out_offsets_) {
-        for (int64_t c = 0; c < problem_.head_dim_v; c += kLine) __builtin_prefetch(first + offset + c, 1, 2);
+    with_element_type(shared_.out.out.type, [&](auto element) {
+      using U = decltype(element);
+      for (int64_t row = 0; row < rows_; ++row) {
+        U* const first = Base::FirstQuery(shared_.out.out.template as<U>(), row);
+        for (const int64_t offset : out_offsets_) {
+          for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<U>) __builtin_prefetch(first + offset + c, 1, 2);
+        }
       }
-    }
+    });
   }
 
   /// Fetches a row of keys and values that is needed soon: the hardware sees no pattern from one row to the next.
@@ -178,8 +182,9 @@ class Task : private StripBlocks<T> {
     const int64_t c1 = Base::c1(k1), c2 = Base::c2(k2);
     const T *const keys = k_.row(batch_, c1, c2, 0, 0), *const values = v_.row(batch_, c1, c2, 0, 0);
     for (int64_t n = 0; n < strip_.keys(); ++n) {
-      for (int64_t c = 0; c < problem_.head_dim; c += kLine) __builtin_prefetch(keys + key_offsets_[n] + c, 0, 3);
-      for (int64_t c = 0; c < problem_.head_dim_v; c += kLine) __builtin_prefetch(values + value_offsets_[n] + c, 0, 2);
+      for (int64_t c = 0; c < problem_.head_dim; c += kLine<T>) __builtin_prefetch(keys + key_offsets_[n] + c, 0, 3);
+      for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<T>)
+        __builtin_prefetch(values + value_offsets_[n] + c, 0, 2);
     }
   }
 
@@ -222,7 +227,7 @@ class Task : private StripBlocks<T> {
               problem_.extra_tokens,
               scores_of(row)};
     };
-    Base::StoreSums(shared_.out.out.template as<T>(), out_offsets_, row, inverse, mine_.floats, list);
+    Base::StoreSums(shared_.out.out, out_offsets_, row, inverse, mine_.floats, list);
   }
 
   /// Scores of a row of queries become weights; stores lse, and what sums of values are to be multiplied by.

@@ -32,11 +32,11 @@ HWY_INLINE hn::Vec<D> LoadGroups(D d, const float* const* row, int64_t offset) {
   }
 }
 
-/// The same of rows of bf16 or f16, as they are.
-template <class D16>
-HWY_INLINE hn::Vec<D16> LoadHalfGroups(D16 d, const uint16_t* const* row, int64_t offset) {
+/// The same of the bits of rows of bf16 or f16.
+template <class D16, class T>
+HWY_INLINE hn::Vec<D16> LoadHalfGroups(D16 d, const T* const* row, int64_t offset) {
   if constexpr (hn::MaxLanes(D16()) <= 4) {
-    return hn::LoadU(d, row[0] + offset);
+    return hn::LoadU(d, reinterpret_cast<const uint16_t*>(row[0] + offset));
   } else {
     const hn::Half<D16> half;
     return hn::Combine(d, LoadHalfGroups(half, row + hn::MaxLanes(half), offset), LoadHalfGroups(half, row, offset));
@@ -44,8 +44,7 @@ HWY_INLINE hn::Vec<D16> LoadHalfGroups(D16 d, const uint16_t* const* row, int64_
 }
 template <class D, class T>
 HWY_INLINE hn::Vec<D> LoadGroups(D d, const T* const* row, int64_t offset) {
-  const simd::HWY_NAMESPACE::HalfBits<D> d16;
-  return simd::HWY_NAMESPACE::Widen<T>(d, LoadHalfGroups(d16, reinterpret_cast<const uint16_t* const*>(row), offset));
+  return simd::HWY_NAMESPACE::Widen<T>(d, LoadHalfGroups(simd::HWY_NAMESPACE::HalfBits<D>(), row, offset));
 }
 
 /// The reverse of LoadGroups.
