@@ -38,7 +38,7 @@ std::vector<Plan> plan(const store::CaseHeader& header, const AttendOptions& opt
   Problem problem = header.problem;
   problem.type = type;
   const Pass pass = options.backward ? Pass::backward : Pass::forward;
-  const Variant& variant = choose_variant(problem, pass, options.variant, options.choices.named_tiling());
+  const Variant& variant = choose_variant(problem, pass, options.variant, options.choices.named_tiling(pass));
   if (const auto reason = why_not(variant, problem, pass)) throw Error(*reason);
   return plan_case(problem, pass, variant.name, options.choices);
 }

@@ -35,8 +35,11 @@ struct Choices {
   std::string isa;                      ///< empty: NALAB_ISA, else the best
   std::string arithmetic;               ///< empty: NALAB_ARITHMETIC, else by preference
   std::string tiling, backward_tiling;  ///< empty: the best
-  /// A tiling that is named for either pass; empty if there is none.
-  const std::string& named_tiling() const { return tiling.empty() ? backward_tiling : tiling; }
+  /// A tiling other than the best that is named for a pass or the one before it; empty if there is none.
+  std::string_view named_tiling(Pass pass) const {
+    if (!tiling.empty() && tiling != kBestTiling) return tiling;
+    return pass == Pass::backward ? std::string_view(backward_tiling) : std::string_view();
+  }
 
   /// Adds the options to a command.
   void add_options(CLI::App& command);

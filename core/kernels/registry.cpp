@@ -43,8 +43,8 @@ bool bands_pay(const Problem& problem, Pass pass) {
 
 /// Whether naive is faster than banded, backward: wide rows of few keys, of which bands make little.
 bool rows_pay(const Problem& problem, Pass pass) {
-  return pass == Pass::backward && std::min(problem.head_dim, problem.head_dim_v) >= 128 &&
-         problem.keys_per_query() <= 32;
+  return pass == Pass::backward && std::min(problem.head_dim, problem.head_dim_v) >= 256 &&
+         problem.heads == problem.heads_kv && problem.keys_per_query() <= 32;
 }
 
 /// Whether gemm's tiles pay in a split operator, or naive is faster: docs/performance.md, "The weights themselves".

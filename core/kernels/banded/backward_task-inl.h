@@ -135,8 +135,8 @@ class GradientTask : private StripBlocks<T> {
     Base::Begin(x1, x2);
     Base::QueriesToLanes(q_, query_offsets_, mine_.queries);
     Base::QueriesToLanes(dout_, dout_offsets_, mine_.dout);
-    FindRows(q_, mine_.query_rows);
-    FindRows(dout_, mine_.dout_rows);
+    FindRows(q_, query_offsets_, mine_.query_rows);
+    FindRows(dout_, dout_offsets_, mine_.dout_rows);
     for (int64_t row = 0; row < rows_; ++row) PackSaved(row);
     int64_t key_row = 0;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
@@ -159,21 +159,22 @@ class GradientTask : private StripBlocks<T> {
   }
 
   /// Finds the block's rows of queries as vectors of channels.
-  void HWY_ATTR FindRows(const TokenView<const T>& view, const QueryFloats& target) {
-    const int64_t channels = PaddedChannels(view.shape.dim);
+  void HWY_ATTR FindRows(const TokenView<const T>& view, const typename Base::QueryOffsets& offsets,
+                         const QueryFloats& target) {
     for (int64_t row = 0; row < rows_; ++row) {
-      for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
-        simd::HWY_NAMESPACE::CopyToFloats(Base::QueryRow(view, lane, row), view.shape.dim,
-                                          target.memory + (row * kLanes + lane) * channels);
-      }
+      const T* const query = Base::FirstQuery(view, row);
       for (int i = 0; i < strip_.runs(); ++i) {
         const int lane = strip_.run(i).lane;
         const float*& first = target.rows[i * geometry_.block.rows() + row];
         if constexpr (Base::kInPlace) {
-          first = Base::QueryRow(view, lane, row);
+          first = query + offsets[lane];
         } else {
-          first = target.memory + (row * kLanes + lane) * channels;
+          first = target.memory + (row * kLanes + lane) * PaddedChannels(view.shape.dim);
         }
+      }
+      for (int lane = 0; lane < strip_.lanes() && !Base::kInPlace; ++lane) {
+        simd::HWY_NAMESPACE::CopyToFloats(query + offsets[lane], view.shape.dim,
+                                          target.memory + (row * kLanes + lane) * PaddedChannels(view.shape.dim));
       }
     }
   }

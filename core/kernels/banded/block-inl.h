@@ -153,17 +153,10 @@ class StripBlocks {
   int64_t position2(int64_t row) const { return x2_.begin + position_of(row); }
   geometry::Range keys2_of(int64_t row) const { return keys2_of_[position_of(row)]; }
   int64_t query_x2(int64_t row) const { return geometry_.axes[1].coordinate(g2_, position2(row)); }
-  int64_t query_head(int lane, int64_t row) const { return strip_.query(lane).head_kv * heads() + row % heads(); }
   int64_t c1(int64_t k1) const { return geometry_.axes[0].coordinate(g1_, k1); }
   int64_t c2(int64_t k2) const { return geometry_.axes[1].coordinate(g2_, k2); }
 
-  /// A row of queries of the block in a tensor with a row for each query.
-  template <class U>
-  U* QueryRow(const TokenView<U>& view, int lane, int64_t row) const {
-    return view.row(batch_, query_x1_, query_x2(row), strip_.query(lane).x3, query_head(lane, row));
-  }
-
-  /// The first query of a row of queries of the block, to which QueryOffsets are added.
+  /// A row of queries of the block in a tensor with a row for each query: where QueryOffsets are added to.
   template <class U>
   U* FirstQuery(const TokenView<U>& view, int64_t row) const {
     return view.row(batch_, query_x1_, query_x2(row), 0, row - position_of(row) * heads());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstdint>
 
 #include "core/geometry/axis.h"
@@ -59,23 +60,31 @@ class LaneOrder {
   /// The reverse of at().
   int64_t lane_of(const Query& query) const {
     const Group& group = group_of(query);
-    const int64_t begin = query.position / group.piece * group.piece;
-    const int64_t own_size = std::min(group.piece, group.length - begin);
+    const int64_t begin = group.begin_of(query.position), own_size = group.size_from(begin);
     const int64_t tokens_before = query.group * short_.length + std::min(query.group, long_groups_);
     return (tokens_before + begin) * heads_kv_ + query.head_kv * own_size + query.position - begin;
   }
   /// Lanes from a query to the end of its segment: of its head, group and piece.
   int64_t rest_of_segment(const Query& query) const {
     const Group& group = group_of(query);
-    return std::min((query.position / group.piece + 1) * group.piece, group.length) - query.position;
+    const int64_t begin = group.begin_of(query.position);
+    return begin + group.size_from(begin) - query.position;
   }
 
  private:
   /// Dilation groups of one length, in pieces of nearly equal size.
   struct Group {
     int64_t length, piece;
+    int64_t last;  ///< where the last piece begins
     explicit Group(int64_t tokens)
-        : length(tokens), piece(geometry::ceil_div(tokens, geometry::ceil_div(tokens, 64))) {}
+        : length(tokens),
+          piece(geometry::ceil_div(tokens, geometry::ceil_div(tokens, 64))),
+          // A rest of less than half a piece goes to the one before: many heads of it would have too many keys.
+          last((std::max<int64_t>((tokens + piece / 2) / piece, 1) - 1) * piece) {}
+
+    /// Where the piece of a position begins, and how long a piece is.
+    int64_t begin_of(int64_t position) const { return std::min(position / piece * piece, last); }
+    int64_t size_from(int64_t begin) const { return begin == last ? length - begin : piece; }
   };
 
   const Group& group_of(const Query& query) const { return query.group < long_groups_ ? long_ : short_; }
@@ -83,9 +92,9 @@ class LaneOrder {
   Query within(const Group& group, int64_t lane, int64_t first_group) const {
     const int64_t group_lanes = group.length * heads_kv_, number = group_lanes > lane ? 0 : lane / group_lanes;
     lane -= number * group_lanes;
-    const int64_t begin = lane / (group.piece * heads_kv_) * group.piece;
+    const int64_t begin = std::min(lane / (group.piece * heads_kv_) * group.piece, group.last);
     lane -= begin * heads_kv_;
-    const int64_t own_size = std::min(group.piece, group.length - begin), head = lane / own_size;
+    const int64_t own_size = group.size_from(begin), head = lane / own_size;
     return {head, first_group + number, begin + lane - head * own_size};
   }
 
@@ -132,8 +141,6 @@ class Strip {
   int64_t offset(int lane) const { return offset_[lane]; }
   /// Whether lane i's window begins with key i.
   bool in_order() const { return in_order_; }
-  /// Whether the first keys of all windows are in two vectors.
-  bool in_two_vectors() const { return index_[width_ - 1] < 2 * width_; }
   /// Whether every window has all its keys: a causal axis hides some.
   bool full() const { return full_; }
   int runs() const { return runs_; }
@@ -144,6 +151,7 @@ class Strip {
   void add_segment(const Axis& axis, const LaneOrder::Query& first, int64_t lanes) {
     const geometry::AxisMask mask = axis.group_mask(first.group);
     const int64_t first_key = keys_, begin = mask.keys(first.position).begin;
+    assert(keys_ + mask.keys(first.position + lanes - 1).end - begin <= most_keys(axis.window, width_));
     for (int64_t i = 0; i < lanes; ++i, ++lanes_) {
       const int64_t position = first.position + i;
       const geometry::Range keys = mask.keys(position);

@@ -144,7 +144,7 @@ class Task : private StripBlocks<T> {
   }
 
  private:
-  using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::mask2_, Base::problem_;
+  using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::problem_;
   using Base::rows_, Base::strip_, Base::strip_number_, Base::window_, Base::x1_;
 
   /// Elements of a cache line.

@@ -150,6 +150,30 @@ TEST(BackwardTasks, AreManyWhereProblemsAreLarge) {
   EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch), 16, 4, 1).parts(), 64);
 }
 
+// What is behind the arrays and the memory of rows of keys; short last pieces of many heads had more.
+TEST(Strip, HasNoMoreKeysThanThereIsRoomFor) {
+  std::vector<int64_t> lengths{3907, 4021, 4033, 4034, 4097, 8193};
+  for (int64_t length = 60; length <= 200; length += 7) lengths.push_back(length);
+  for (const int64_t length : lengths) {
+    for (const int64_t window : {5, 8, 33, 60, 128}) {
+      if (window > length) continue;
+      for (const int64_t stride : {int64_t{1}, window / 2, window}) {
+        for (const int64_t heads : {1, 3, 16, 24}) {
+          const Problem problem{
+              .axes = {{.extent = length, .window = window, .stride = stride}}, .heads = heads, .heads_kv = heads};
+          const LaneOrder order(problem);
+          for (const int width : {1, 8, 16}) {
+            for (int64_t n = 0; n * width < order.lanes(); ++n) {
+              ASSERT_LE(Strip(order, n, width).keys(), banded::most_keys(window, width))
+                  << problem.id() << " strip " << n;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(LaneOrder, LanesOfQueriesAreTheReverse) {
   for (const Problem& problem : large_problems()) {
     const LaneOrder order(problem);
@@ -188,6 +212,23 @@ TEST(BandedBackward, AgreesWithTheReferenceOverManyTasks) {
     const test::Data data(problem, 17);
     for (const Setting& setting : test::settings(banded_variant(), problem, Pass::backward)) {
       expect_as_reference(problem, data, setting.with_threads(3));
+    }
+  }
+}
+
+// A row of which 64 tokens at a time leave one, so that a strip may have many heads.
+TEST(BandedBackward, AgreesWithTheReferenceWhereAPieceWouldBeOfOneToken) {
+  for (const ElementType type : {ElementType::f32, ElementType::bf16}) {
+    const Problem problem{.axes = {{.extent = 4033, .window = 8}},
+                          .heads = 16,
+                          .heads_kv = 16,
+                          .head_dim = 5,
+                          .head_dim_v = 4,
+                          .type = type};
+    SCOPED_TRACE(problem.id());
+    const test::Data data(problem, 19);
+    for (const Setting& setting : test::settings(banded_variant(), problem, Pass::backward)) {
+      expect_as_reference(problem, data, setting.with_threads(2));
     }
   }
 }
