@@ -227,8 +227,10 @@ TEST(BandedBackward, AgreesWithTheReferenceWhereAPieceWouldBeOfOneToken) {
                           .type = type};
     SCOPED_TRACE(problem.id());
     const test::Data data(problem, 19);
-    for (const Setting& setting : test::settings(banded_variant(), problem, Pass::backward)) {
-      expect_as_reference(problem, data, setting.with_threads(2));
+    // The reference takes seconds: one instruction set narrower than the widest, and the widest.
+    const auto settings = test::settings(banded_variant(), problem, Pass::backward);
+    for (const std::size_t i : {settings.size() / 2, settings.size() - 1}) {
+      expect_as_reference(problem, data, settings[i].with_threads(2));
     }
   }
 }
