@@ -51,11 +51,14 @@ int64_t GradientSharedBytes(const Problem& problem) {
   return carved_bytes([&](WorkspaceCutter& cutter) { SharedMemory(problem, {}, cutter); });
 }
 
-int64_t GradientPrivateBytes(const Problem& problem) {
-  WorkspaceCutter none(nullptr);
-  const SharedMemory shared(problem, {}, none);
+int64_t PrivateBytesOf(const Problem& problem, const SharedMemory& shared) {
   return carved_bytes(
       [&](WorkspaceCutter& cutter) { GradientPrivate(problem, shared.block, shared.bias_floats(problem), cutter); });
+}
+
+int64_t GradientPrivateBytes(const Problem& problem) {
+  WorkspaceCutter none(nullptr);
+  return PrivateBytesOf(problem, SharedMemory(problem, {}, none));
 }
 
 void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved, const Gradients& gradients,
@@ -64,17 +67,22 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
   Workers& workers = execution.workers;
   WorkspaceCutter cutter(execution.workspace.data());
   const SharedMemory common(problem, gradients, cutter);
-  const auto& [order, block, sums, biases, tasks, part_sums] = common;
-  const WorkerMemory memory{execution.workspace.data() + cutter.size(), GradientPrivateBytes(problem)};
-  sums.set_to_zero(workers);
-  biases.make(in.rpb, order, workers);
-  part_sums.set_to_zero(workers);
-  const GradientShared shared{{problem, order, block, problem.axes3(), biases}, in, saved, gradients, sums, part_sums};
+  const BackwardTasks& tasks = common.tasks;
+  const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytesOf(problem, common)};
+  common.sums.set_to_zero(workers);
+  common.biases.make(in.rpb, common.order, workers);
+  common.part_sums.set_to_zero(workers);
+  const GradientShared shared{{problem, common.order, common.block, problem.axes3(), common.biases},
+                              in,
+                              saved,
+                              gradients,
+                              common.sums,
+                              common.part_sums};
   const int64_t bias_floats = common.bias_floats(problem);
   for (int phase = 0; phase < tasks.phases(); ++phase) {
     workers.for_each(tasks.items(phase), [&](int64_t item, int worker) {
       WorkspaceCutter own = memory.of(worker);
-      const GradientPrivate mine(problem, block, bias_floats, own);
+      const GradientPrivate mine(problem, common.block, bias_floats, own);
       tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
         with_element_type(problem.type, [&](auto element) {
           for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
@@ -84,8 +92,8 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
       });
     });
   }
-  part_sums.add_up(sums, gradients.drpb, workers);
-  sums.store(gradients, workers);
+  common.part_sums.add_up(common.sums, gradients.drpb, workers);
+  common.sums.store(gradients, workers);
 }
 
 }  // namespace nalab::banded::HWY_NAMESPACE

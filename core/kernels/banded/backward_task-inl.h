@@ -1,6 +1,7 @@
 // One task of the backward pass of banded: strips of queries over blocks of rows, its memory, and the five products.
 // See backward.cpp.
 #include <algorithm>
+#include <numbers>
 
 #include "core/kernels/banded/block-inl.h"
 #include "core/kernels/banded/chunks.h"
@@ -111,7 +112,7 @@ class GradientTask : private StripBlocks<T> {
         mine_(mine),
         part_(part),
         scale_(factor_as_float(problem_.effective_scale())),
-        scale2_(factor_as_float(problem_.effective_scale() * kLog2E)),
+        scale2_(factor_as_float(problem_.effective_scale() * std::numbers::log2e)),
         q_(shared.in.q.template as<T>()),
         k_(shared.in.k.template as<T>()),
         v_(shared.in.v.template as<T>()),
@@ -122,6 +123,7 @@ class GradientTask : private StripBlocks<T> {
         dout_offsets_(Base::OffsetsOfQueries(dout_.strides)),
         out_offsets_(Base::OffsetsOfQueries(shared.saved.out.strides)),
         lse_offsets_(Base::OffsetsOfQueries(shared.saved.lse.strides)),
+        dq_offsets_(Base::OffsetsOfQueries(shared.gradients.dq.strides)),
         dk_offsets_(Base::OffsetsOfKeys(shared.sums.dk.strides)),
         dv_offsets_(Base::OffsetsOfKeys(shared.sums.dv.strides)),
         extra_(Base::ExtraAsFloats(shared.in.extra_k.template as<T>(), mine.extra)) {
@@ -195,7 +197,7 @@ class GradientTask : private StripBlocks<T> {
     hn::Store(delta, d, mine_.delta + row * kLanes);
     const float* const lse = Base::FirstQuery(shared_.saved.lse.template as<float>(), row);
     for (int lane = 0; lane < kLanes; ++lane) {
-      mine_.lse2[row * kLanes + lane] = static_cast<float>(kLog2E * lse[lse_offsets_[lane]]);
+      mine_.lse2[row * kLanes + lane] = static_cast<float>(std::numbers::log2e * lse[lse_offsets_[lane]]);
     }
   }
 
@@ -231,7 +233,7 @@ class GradientTask : private StripBlocks<T> {
   /// Scores become weights, and products of dout and values gradients of scores.
   void HWY_ATTR Weigh(int64_t row, const float* bias, int64_t columns, float* weights, float* gradients) const {
     const Floats d;
-    const VF scale = hn::Set(d, scale2_), log2_e = hn::Set(d, static_cast<float>(kLog2E));
+    const VF scale = hn::Set(d, scale2_), log2_e = hn::Set(d, static_cast<float>(std::numbers::log2e));
     const VF lse2 = hn::Load(d, mine_.lse2 + row * kLanes), delta = hn::Load(d, mine_.delta + row * kLanes);
     for (int64_t j = 0; j < columns; ++j) {
       float *const p = weights + j * kLanes, *const ds = gradients + j * kLanes;
@@ -321,8 +323,7 @@ class GradientTask : private StripBlocks<T> {
               Base::StepOf(k_),      problem_.head_dim, extra_[run],
               problem_.extra_tokens, gradients_of(row)};
     };
-    const TensorView& dq = shared_.gradients.dq;
-    Base::StoreSums(dq, Base::OffsetsOfQueries(dq.strides), row, factors, mine_.floats, list);
+    Base::StoreSums(shared_.gradients.dq, dq_offsets_, row, factors, mine_.floats, list);
   }
 
   const GradientShared& shared_;
@@ -332,7 +333,7 @@ class GradientTask : private StripBlocks<T> {
   const float scale2_;  ///< weights are powers of 2
   const TokenView<const T> q_, k_, v_, dout_;
   const typename Base::KeyOffsets key_offsets_, value_offsets_;
-  const typename Base::QueryOffsets query_offsets_, dout_offsets_, out_offsets_, lse_offsets_;
+  const typename Base::QueryOffsets query_offsets_, dout_offsets_, out_offsets_, lse_offsets_, dq_offsets_;
   const typename Base::KeyOffsets dk_offsets_, dv_offsets_;
   const typename Base::RunRows extra_;
 };

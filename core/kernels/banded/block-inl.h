@@ -1,7 +1,9 @@
 // What the tasks of both passes of banded share: a strip of queries over blocks of rows, and how rows of tensors come
 // to lanes or become rows of floats. See banded.cpp.
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "core/kernels/banded/scores-inl.h"
@@ -21,8 +23,6 @@
 #define NALAB_CORE_KERNELS_BANDED_BLOCK_ONCE
 
 namespace nalab::banded {
-
-inline constexpr double kLog2E = 1.4426950408889634;
 
 /// From one channel of a strip's transposed keys to the next: an odd number of cache lines.
 inline int64_t lane_pitch(int64_t keys) { return (geometry::ceil_div(keys, 16) | 1) * 16; }
@@ -44,7 +44,7 @@ struct BlockShape {
   BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
     // Queries and scores of a block stay near the first-level cache; but few rows of queries would make little use of
-    // each row of keys, which backward takes part in five products.
+    // each row of keys; and backward, a row of keys takes part in five products.
     const bool backward = pass == Pass::backward;
     const int64_t kBytes = (backward ? 128 : 40) << 10, kLeast = 6;
     const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "core/kernels/banded/block-inl.h"
 #include "core/simd/exp-inl.h"
@@ -241,7 +242,7 @@ class Task : private StripBlocks<T> {
     if (!strip_.full()) SetHidden(scores, columns, NoScore(problem_));
     const VF max = MaxOf(scores, all, NoScore(problem_));
     const double later = biased ? 1.0 : scale;
-    VF sum = Weigh(scores, all, max, factor_as_float(later * kLog2E));
+    VF sum = Weigh(scores, all, max, factor_as_float(later * std::numbers::log2e));
     if (!strip_.full()) {
       // Where all that a lane attends to is -infinity, what it does not attend to would weigh 1.
       SetHidden(scores, columns, 0.0f);

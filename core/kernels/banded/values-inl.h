@@ -1,5 +1,6 @@
 // Sums of rows by weights for the queries of a strip: channels on lanes, rows where they lie, and each row that is
 // loaded serves all queries of a run that attend to it.
+#include <algorithm>
 #include <cstdint>
 
 #include "core/kernels/banded/scores-inl.h"

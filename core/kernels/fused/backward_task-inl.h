@@ -1,5 +1,6 @@
 // One task of the backward pass of fused: a super tile, its memory, and the five products. See backward.cpp.
 #include <algorithm>
+#include <numbers>
 
 #include "core/kernels/fused/backward_memory-inl.h"
 #include "core/kernels/fused/backward_sums.h"
@@ -20,8 +21,6 @@
 #define NALAB_CORE_KERNELS_FUSED_BACKWARD_TASK_ONCE
 
 namespace nalab::fused {
-
-inline constexpr double kLog2E = 1.4426950408889634;
 
 /// A backward call.
 struct BackwardCall {
@@ -84,7 +83,7 @@ class BackwardTask {
         task_(task),
         mine_(mine),
         scale_(factor_as_float(problem_.effective_scale())),
-        exponent_scale_(factor_as_float(problem_.effective_scale() * kLog2E)),
+        exponent_scale_(factor_as_float(problem_.effective_scale() * std::numbers::log2e)),
         keys_{mine.keys, problem_.head_dim},
         values_{mine.values, problem_.head_dim_v},
         dk_{mine.dk, row_step(problem_.head_dim)},
@@ -170,7 +169,7 @@ class BackwardTask {
     const auto lse = saved_.lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
       const auto& [x1, x2, x3] = tokens[lane];
-      m.lse2[lane] = static_cast<float>(kLog2E * *lse.row(super_.batch, x1, x2, x3, head));
+      m.lse2[lane] = static_cast<float>(std::numbers::log2e * *lse.row(super_.batch, x1, x2, x3, head));
     }
     std::fill(m.dq, m.dq + Lanes * mine_.padded_columns(problem_), 0.0f);
     queries_finite_[i * tiling_.heads + h] = Arithmetic::AllFinite(m.queries, Lanes * dim);
