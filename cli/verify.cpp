@@ -41,8 +41,9 @@ struct Way {
 
 bool has_static_tiling(const Variant& variant, const Problem& problem) {
   if (variant.candidates == nullptr || why_not(variant, problem, Pass::forward)) return false;
-  return std::ranges::any_of(variant.candidates(problem, Pass::forward, host_machine(), kAllCandidates),
-                             &Tiling::has_static_kv);
+  return std::ranges::any_of(
+      variant.candidates(problem, Pass::forward, find_arithmetic(kF32Fma), host_machine(), kAllCandidates),
+      &Tiling::has_static_kv);
 }
 
 /// The variant that the options ask for, or all: then with static KV tiling as well, where there is one and no tiling

@@ -30,7 +30,8 @@ template <class Wanted>
 std::optional<Tiling> first_candidate(const PlanChoice& choice, const Machine& machine, const Wanted& wanted) {
   // The best one is nearly always wanted, and cheap.
   for (const std::size_t most : {std::size_t{1}, kAllCandidates}) {
-    for (const Tiling& tiling : choice.variant->candidates(choice.problem, choice.pass, machine, most)) {
+    for (const Tiling& tiling :
+         choice.variant->candidates(choice.problem, choice.pass, *choice.arithmetic, machine, most)) {
       if (wanted(tiling)) return tiling;
     }
   }
@@ -45,6 +46,8 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
   const std::string most_tiles = std::to_string(kMaxQueryTiles);
   const int64_t heads_per_kv = choice.problem.heads / choice.problem.heads_kv;
   require(tiling.lanes == 16 || tiling.lanes == 32, "l must be 16 or 32, the lanes that kernels are written for");
+  require(tiling.lanes == 32 || !choice.arithmetic->is_matrix(),
+          "l must be 32 in the arithmetic " + std::string(choice.arithmetic->name));
   for (int axis = 0; axis < geometry::kAxes; ++axis) {
     require(tiling.query[axis] <= tiling.lanes, "no extent of q may exceed l");
     require(tiling.super[axis] <= kMaxQueryTiles, "no extent of s may exceed " + most_tiles);
@@ -115,13 +118,15 @@ std::vector<std::string_view> variant_names() {
   return names;
 }
 
-const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling) {
-  return name.empty() ? best_variant(problem, pass, !is_best_tiling(tiling)) : find_variant(name);
+const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling,
+                              std::optional<Isa> isa) {
+  if (!name.empty()) return find_variant(name);
+  return best_variant(problem, pass, !is_best_tiling(tiling), isa ? *isa : choose_isa());
 }
 
 Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options) {
   problem.validate();
-  return make_plan(choose_variant(problem, pass, options.variant, options.tiling), problem, pass, options);
+  return make_plan(choose_variant(problem, pass, options.variant, options.tiling, options.isa), problem, pass, options);
 }
 
 Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options) {

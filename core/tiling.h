@@ -42,7 +42,7 @@ struct Tiling {
 };
 
 /// Query tiles of a super tile, at most.
-inline constexpr int64_t kMaxQueryTiles = 16;
+inline constexpr int64_t kMaxQueryTiles = 32;
 /// Extent of a KV tile along an axis, at most.
 inline constexpr int64_t kMaxKvTile = 1024;
 /// Keys of a block, at most.

@@ -38,15 +38,17 @@ std::optional<std::string> supports(const Problem& problem, Pass pass) {
   return fused::unsupported("dense", problem, pass);
 }
 
-std::vector<Tiling> candidates(const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {
+std::vector<Tiling> candidates(const Problem& problem, Pass pass, const Arithmetic& arithmetic, const Machine& machine,
+                               std::size_t most) {
   using geometry::KvTiling;
   std::vector<Tiling> tilings;
   // The offsets along several axes are not those along one.
   if (!problem.relative_bias || problem.rank() == 1) {
-    tilings = tuning::candidates(flattened(problem), pass, KvTiling::dynamic_tiles, machine, most);
+    tilings = tuning::candidates(flattened(problem), pass, arithmetic, KvTiling::dynamic_tiles, machine, most);
   }
   for (Tiling& tiling : tilings) tiling.flat = true;
-  const auto per_axis = tuning::candidates(problem, pass, KvTiling::dynamic_tiles, machine, most - tilings.size());
+  const auto per_axis =
+      tuning::candidates(problem, pass, arithmetic, KvTiling::dynamic_tiles, machine, most - tilings.size());
   tilings.insert(tilings.end(), per_axis.begin(), per_axis.end());
   return tilings;
 }

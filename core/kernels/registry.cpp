@@ -26,13 +26,25 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
+/// Keys of a query up to which banded, in float, is faster than tiles of bf16 on a matrix unit: docs/performance.md,
+/// "The matrix unit".
+int64_t most_keys_beside_matrix_unit(const Problem& problem) {
+  if (problem.rank() == 1) return 48;
+  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  return dim > 64 ? 64 : dim > 32 ? 100 : 150;
+}
+
 /// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Where bands end". Its rate
 /// hardly depends on the window, and that of tiles grows with it.
-bool bands_pay(const Problem& problem, Pass pass) {
+bool bands_pay(const Problem& problem, Pass pass, Isa isa) {
   if (find_variant("banded").supports(problem, pass)) return false;
   const bool backward = pass == Pass::backward, wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
   const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
   if (problem.extra_tokens > 2 * keys) return false;
+  const Arithmetic& unit = find_arithmetic(kBf16Amx);
+  if (unit.computes(problem.type, pass) && available(unit, isa) && keys > most_keys_beside_matrix_unit(problem)) {
+    return false;
+  }
   // Where queries share windows, tiles waste little.
   const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
   if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;
@@ -52,16 +64,17 @@ bool tiles_pay(const Problem& problem, Pass pass) {
   // Sums of values gain least: naive's operands stay in the cache.
   if (pass == Pass::values) return problem.keys_per_query() >= 512;
   if (problem.rank() == 1 || problem.keys_per_query() >= 128) return true;
-  const Tiling tiling = find_variant("gemm").candidates(problem, pass, host_machine(), 1).front();
+  const Tiling tiling =
+      find_variant("gemm").candidates(problem, pass, find_arithmetic(kF32Fma), host_machine(), 1).front();
   return 2 * tuning::visited_pairs(problem, tiling) < 3 * problem.attended_pairs();
 }
 
 }  // namespace
 
-const Variant& best_variant(const Problem& problem, Pass pass, bool tiled) {
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, Isa isa) {
   if (is_split(pass)) return find_variant(tiled || tiles_pay(problem, pass) ? "gemm" : "naive");
   if (!tiled && rows_pay(problem, pass)) return find_variant("naive");
-  if (!tiled && bands_pay(problem, pass)) return find_variant("banded");
+  if (!tiled && bands_pay(problem, pass, isa)) return find_variant("banded");
   for (const Variant& variant : variants()) {
     if ((!tiled || variant.candidates != nullptr) && !variant.supports(problem, pass)) return variant;
   }

@@ -57,10 +57,10 @@ struct Variant {
   std::optional<std::string> (*supports)(const Problem& problem, Pass pass);
   /// Whether the variant is written for an arithmetic in a pass.
   bool (*takes)(const Arithmetic& arithmetic, Pass pass);
-  /// Tilings for a supported problem in the order of the cost model, the best first: at most `most` of them. Null if
-  /// the variant has no tiles.
-  std::vector<Tiling> (*candidates)(const Problem& problem, Pass pass, const Machine& machine,
-                                    std::size_t most) = nullptr;
+  /// Tilings for a supported problem and an arithmetic in the order of the cost model, the best first: at most `most`
+  /// of them. Null if the variant has no tiles.
+  std::vector<Tiling> (*candidates)(const Problem& problem, Pass pass, const Arithmetic& arithmetic,
+                                    const Machine& machine, std::size_t most) = nullptr;
   /// What a plan costs; asked once, when the plan is made.
   PlanCost (*cost)(const PlanChoice& choice);
   /// Requires a plan of this variant and pass, and fitting tensors.
@@ -81,7 +81,7 @@ std::span<const Variant> variants();
 const Variant& find_variant(std::string_view name);
 /// The first variant by preference that supports a pass of a valid problem; the oracle supports all. For small windows
 /// banded or naive where they were measured to be faster, for a split operator the faster of naive and gemm.
-/// tiled: of those alone that have tiles.
-const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false);
+/// tiled: of those alone that have tiles. isa: the limit on instructions, since tiles gain most from a matrix unit.
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false, Isa isa = choose_isa());
 
 }  // namespace nalab

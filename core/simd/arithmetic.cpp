@@ -19,12 +19,37 @@ bool dot_products_are_faster() {
   return faster;
 }
 
+bool bf16_forward(ElementType type, Pass pass) { return type == ElementType::bf16 && pass == Pass::forward; }
+bool f32_forward(ElementType type, Pass pass) { return type == ElementType::f32 && pass == Pass::forward; }
+bool always() { return true; }
+/// Computes where it is asked for. Six products of parts win over one of floats on few threads, and not on a whole
+/// processor whose cores share their units' power: docs/performance.md, "The matrix unit".
+bool never() { return false; }
+
 constexpr std::array kArithmetics{
+    Arithmetic{
+        .name = kBf16Amx,
+        .summary = "products of bf16 tiles on the matrix unit (AMX), summed in float32; weights are rounded to bf16",
+        .needs = CpuFeatures::avx512() | CpuFeatures::amx(),
+        .computes = bf16_forward,
+        .preferred = always,
+        .measure_peak = [](Isa, Workers& workers) { return measure_amx_bf16(workers); },
+        .matrix_parts = 1,
+    },
+    Arithmetic{
+        .name = kF32Amx3,
+        .summary = "six products of three bf16 parts of float32 on the matrix unit (AMX), summed in float32",
+        .needs = CpuFeatures::avx512() | CpuFeatures::amx(),
+        .computes = f32_forward,
+        .preferred = never,
+        .measure_peak = nullptr,
+        .matrix_parts = 3,
+    },
     Arithmetic{
         .name = kBf16Dot,
         .summary = "dot products of bf16 pairs, summed in float32; weights are rounded to bf16",
         .needs = CpuFeatures::avx512() | CpuFeatures::avx512bf16(),
-        .computes = [](ElementType type, Pass pass) { return type == ElementType::bf16 && pass == Pass::forward; },
+        .computes = bf16_forward,
         .preferred = dot_products_are_faster,
         .measure_peak = [](Isa, Workers& workers) { return measure_dot_bf16(workers); },
     },
@@ -33,7 +58,7 @@ constexpr std::array kArithmetics{
         .summary = "float32 multiply-adds; bf16 and f16 are converted when they are loaded",
         .needs = {},
         .computes = [](ElementType, Pass) { return true; },
-        .preferred = [] { return true; },
+        .preferred = always,
         .measure_peak = measure_fma_f32,
     },
     Arithmetic{
@@ -41,8 +66,26 @@ constexpr std::array kArithmetics{
         .summary = "double precision, one operation after the other: the oracle's",
         .needs = {},
         .computes = [](ElementType, Pass) { return true; },
-        .preferred = [] { return true; },
+        .preferred = always,
         .measure_peak = nullptr,
+    },
+    Arithmetic{
+        .name = kBf16AmxEmulated,
+        .summary = "bf16_amx without the unit, for tests: slow",
+        .needs = CpuFeatures::avx2(),
+        .computes = bf16_forward,
+        .preferred = never,
+        .measure_peak = nullptr,
+        .matrix_parts = 1,
+    },
+    Arithmetic{
+        .name = kF32Amx3Emulated,
+        .summary = "f32_amx3 without the unit, for tests: slow",
+        .needs = CpuFeatures::avx2(),
+        .computes = f32_forward,
+        .preferred = never,
+        .measure_peak = nullptr,
+        .matrix_parts = 3,
     },
 };
 

@@ -23,8 +23,17 @@ struct Arithmetic {
   bool (*preferred)();
   /// Its measured peak within a limit that allows what it needs. Null if nobody asks how close to a peak it comes.
   PeakRate (*measure_peak)(Isa isa, Workers& workers);
+  /// Parts of 16 bits that an element has where tiles are multiplied on a matrix unit, or on what stands for one, and
+  /// query tiles have 32 queries; 0 elsewhere.
+  int matrix_parts = 0;
+
+  bool is_matrix() const { return matrix_parts > 0; }
 };
 
+inline constexpr std::string_view kBf16Amx = "bf16_amx";
+inline constexpr std::string_view kBf16AmxEmulated = "bf16_amx_emulated";
+inline constexpr std::string_view kF32Amx3 = "f32_amx3";
+inline constexpr std::string_view kF32Amx3Emulated = "f32_amx3_emulated";
 inline constexpr std::string_view kF32Fma = "f32_fma";
 inline constexpr std::string_view kBf16Dot = "bf16_dot";
 inline constexpr std::string_view kF64Scalar = "f64_scalar";

@@ -59,6 +59,47 @@ HWY_INLINE V Exp2NonPositive(D d, V x) {
   }
 }
 
+/// 2^x for x < 128 or NaN, whose relative error is below 2e-7 if kExact, else below 1.1e-4, and 0 for integers. Where
+/// the result would be subnormal it may be zero; above 127 it is at least 2^127 or NaN.
+template <bool kExact, class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp2(D d, V x) {
+#if HWY_TARGET == HWY_AVX3
+  constexpr bool kScalef = hn::MaxLanes(D()) == 16;
+#else
+  constexpr bool kScalef = false;
+#endif
+  V r, whole;  // x is the sum of both; kExact: |r| <= 1/2, else 0 <= r < 1
+  if constexpr (kScalef) {
+    constexpr int kRounding = (kExact ? _MM_FROUND_TO_NEAREST_INT : _MM_FROUND_TO_NEG_INF) | _MM_FROUND_NO_EXC;
+    r = V{_mm512_reduce_ps(x.raw, kRounding)};
+    whole = kExact ? hn::Sub(x, r) : x;  // scalef takes the floor
+  } else {
+    x = hn::Min(x, hn::Set(d, 127.0f));
+    whole = kExact ? hn::Round(x) : hn::Floor(x);
+    r = hn::Sub(x, whole);
+  }
+  V p;
+  if constexpr (kExact) {
+    p = hn::MulAdd(hn::Set(d, 1.326472719e-03f), r, hn::Set(d, 9.671512642e-03f));
+    p = hn::MulAdd(p, r, hn::Set(d, 5.550733743e-02f));
+    p = hn::MulAdd(p, r, hn::Set(d, 2.402224209e-01f));
+    p = hn::MulAdd(p, r, hn::Set(d, 6.931469776e-01f));
+    p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  } else {
+    p = hn::MulAdd(hn::Set(d, 0.0782674694f), r, hn::Set(d, 0.226308357f));
+    p = hn::MulAdd(p, r, hn::Set(d, 0.695424173f));
+    p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  }
+  if constexpr (kScalef) {
+    return V{_mm512_maskz_scalef_ps(0xFFFF, p.raw, whole.raw)};
+  } else {
+    const hn::RebindToSigned<D> di;
+    const auto exponent = hn::ConvertTo(di, hn::Max(whole, hn::Set(d, -126.0f)));
+    const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(exponent, hn::Set(di, 127))));
+    return hn::IfThenZeroElse(hn::Lt(whole, hn::Set(d, -126.0f)), hn::Mul(p, power));
+  }
+}
+
 /// e^x for x <= 0 or NaN: as Exp2NonPositive, zero below -87.3.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpNonPositive(D d, V x) {

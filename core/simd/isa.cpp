@@ -5,12 +5,13 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/simd/amx.h"
 #include "hwy/targets.h"
 
 namespace nalab {
 
 std::span<const Isa> all_isas() {
-  static constexpr std::array isas{Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512bf16};
+  static constexpr std::array isas{Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512bf16, Isa::amx};
   return isas;
 }
 
@@ -22,6 +23,8 @@ std::string_view name(Isa isa) {
       return "avx512";
     case Isa::avx512bf16:
       return "avx512bf16";
+    case Isa::amx:
+      return "amx";
     case Isa::baseline:
       break;
   }
@@ -33,6 +36,7 @@ CpuFeatures features(Isa isa) {
   if (isa >= Isa::avx2) allowed = allowed | CpuFeatures::avx2();
   if (isa >= Isa::avx512) allowed = allowed | CpuFeatures::avx512();
   if (isa >= Isa::avx512bf16) allowed = allowed | CpuFeatures::avx512bf16();
+  if (isa >= Isa::amx) allowed = allowed | CpuFeatures::amx();
   return allowed;
 }
 
@@ -44,6 +48,7 @@ CpuFeatures cpu_features() {
   if ((targets & HWY_AVX3) != 0) {
     found = found | CpuFeatures::avx512();
     if (__builtin_cpu_supports("avx512bf16") != 0) found = found | CpuFeatures::avx512bf16();
+    if (may_use_amx()) found = found | CpuFeatures::amx();
   }
 #endif
   return found;

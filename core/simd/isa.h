@@ -21,6 +21,7 @@ class CpuFeatures {
   static constexpr CpuFeatures avx2() { return CpuFeatures(1); }        ///< AVX2, FMA, F16C
   static constexpr CpuFeatures avx512() { return CpuFeatures(2); }      ///< AVX-512 F, VL, DQ, BW
   static constexpr CpuFeatures avx512bf16() { return CpuFeatures(4); }  ///< AVX512_BF16: dot products of bf16 pairs
+  static constexpr CpuFeatures amx() { return CpuFeatures(8); }         ///< AMX-TILE, AMX-BF16
 
  private:
   explicit constexpr CpuFeatures(uint32_t bits) : bits_(bits) {}
@@ -35,11 +36,12 @@ enum class Isa : uint8_t {
   avx2,        ///< AVX2
   avx512,      ///< and AVX-512
   avx512bf16,  ///< and AVX512_BF16
+  amx,         ///< and AMX: products of tiles of bf16
 };
 
 /// All limits; each allows at least what those before it do.
 std::span<const Isa> all_isas();
-/// "baseline", "avx2", "avx512", "avx512bf16"
+/// "baseline", "avx2", "avx512", "avx512bf16", "amx"
 std::string_view name(Isa isa);
 /// What kernels may use.
 CpuFeatures features(Isa isa);

@@ -8,7 +8,7 @@
 
 namespace nalab {
 
-/// Rates of independent arithmetic on registers, FLOP/s; a multiply-add counts as two.
+/// Rates of independent arithmetic, on registers unless said, FLOP/s; a multiply-add counts as two.
 struct PeakRate {
   double one_thread = 0;
   double all_threads = 0;
@@ -19,6 +19,10 @@ PeakRate measure_fma_f32(Isa isa, Workers& workers);
 
 /// Products of bf16 pairs added to float32. Requires a CPU with AVX512_BF16.
 PeakRate measure_dot_bf16(Workers& workers);
+
+/// Products of tiles of bf16 on the matrix unit, added to float32: of random numbers, since a unit that multiplies
+/// zeros runs faster, and with the loads of operands from the first-level cache. Requires a CPU with AMX.
+PeakRate measure_amx_bf16(Workers& workers);
 
 /// The rate of one thread's bf16 dot products over that of its float32 multiply-adds, from a few short loops of each in
 /// turn (half a millisecond in all). Requires a CPU with AVX512_BF16.

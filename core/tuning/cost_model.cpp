@@ -21,11 +21,17 @@ constexpr int64_t kBlockBytes = 256 << 10;
 constexpr int64_t kScoreBytes = 32 << 10;
 // A block of fewer keys is not worth its set-up.
 constexpr int64_t kLeastBlockKeys = 64;
+// Query tiles of a super tile, at most, where keys are multiplied with vectors.
+constexpr int64_t kVectorTiles = 16;
 // Time to pack a key, relative to that of a query tile's visit to it. With all rows in a first-level cache it is 0.13
 // at head_dim 128 and 0.19 at 32 (build/release/bench/tiles_bench, packing against scores, softmax and values of 32
 // lanes; AMD Zen 4, AVX-512), and more when rows come from further away. The runs behind docs/performance.md were made
 // with 0.5.
 constexpr double kPackCost = 0.5;
+// The same on a matrix unit, whose visits take an eighth of the time.
+constexpr double kMatrixPackCost = 2.0;
+// Keys of a visit on a matrix unit come in groups of so many rows of a block.
+constexpr int64_t kMatrixGroup = 32;
 // Time of a visit with 16 lanes, relative to one with 32: half the products at 85 % of the rate, which is what a
 // register tile of one vector reaches (RegisterTile in core/kernels/tile/float_tile-inl.h).
 constexpr double kHalfVisitCost = 0.6;
@@ -62,8 +68,12 @@ int64_t budget(int64_t cache_bytes, int64_t share, int64_t measured) {
 /// The costs of one problem in one pass.
 class CostModel {
  public:
-  CostModel(const Problem& problem, Pass pass, const Machine& machine)
-      : problem_(problem), machine_(machine), axes_(problem.axes3()), heads_per_kv_(problem.heads / problem.heads_kv) {
+  CostModel(const Problem& problem, Pass pass, const Arithmetic& arithmetic, const Machine& machine)
+      : problem_(problem),
+        machine_(machine),
+        parts_(arithmetic.matrix_parts),
+        axes_(problem.axes3()),
+        heads_per_kv_(problem.heads / problem.heads_kv) {
     // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in
     // panels, v, dk and dv.
     row_bytes_ = pass == Pass::forward ? 4 * (problem.head_dim + problem.head_dim_v)
@@ -78,6 +88,7 @@ class CostModel {
     };
     std::vector<Candidate> found;
     for (const int64_t lanes : {32, 16}) {
+      if (parts_ > 0 && lanes < 32) continue;
       for (int64_t x1 = 1; x1 <= lanes; x1 *= 2) {
         for (int64_t x2 = 1; x1 * x2 <= lanes; x2 *= 2) {
           const Shape shape{x1, x2, lanes / (x1 * x2)};
@@ -97,10 +108,20 @@ class CostModel {
   void complete(Tiling& tiling) const {
     const int64_t block_bytes = budget(machine_.l2_bytes, 4, kBlockBytes);
     const int64_t score_bytes = budget(machine_.l1d_bytes, 1, kScoreBytes);
-    tiling.block_keys = std::clamp<int64_t>(block_bytes / row_bytes_ / 8 * 8, kLeastBlockKeys,
-                                            std::max(score_bytes / (4 * tiling.lanes) / 8 * 8, kLeastBlockKeys));
     const int64_t tile_bytes = budget(machine_.l2_bytes, 2, kTileBytes);
-    const int64_t most = std::clamp<int64_t>(tile_bytes / (tiling.lanes * row_bytes_), 1, kMaxQueryTiles);
+    int64_t most = 0;
+    if (parts_ > 0) {
+      // A pair of a query and a key has its weight's parts, of 2 bytes each.
+      const int64_t key_bytes = 2 * parts_ * (problem_.head_dim + problem_.head_dim_v);
+      const int64_t query_bytes = 2 * parts_ * problem_.head_dim + 4 * problem_.head_dim_v;
+      tiling.block_keys = std::clamp<int64_t>(block_bytes / key_bytes / kMatrixGroup * kMatrixGroup, kLeastBlockKeys,
+                                              score_bytes / (2 * parts_ * tiling.lanes) / kMatrixGroup * kMatrixGroup);
+      most = std::clamp<int64_t>(2 * tile_bytes / (tiling.lanes * query_bytes), 1, kMaxQueryTiles);
+    } else {
+      tiling.block_keys = std::clamp<int64_t>(block_bytes / row_bytes_ / 8 * 8, kLeastBlockKeys,
+                                              std::max(score_bytes / (4 * tiling.lanes) / 8 * 8, kLeastBlockKeys));
+      most = std::clamp<int64_t>(tile_bytes / (tiling.lanes * row_bytes_), 1, kVectorTiles);
+    }
     tiling.heads = std::min(heads_per_kv_, most);
     while (heads_per_kv_ % tiling.heads != 0) --tiling.heads;
     tiling.super = best_super_tile(tiling, most / tiling.heads);
@@ -118,6 +139,17 @@ class CostModel {
   double visits(const Shape& shape) const {
     return product_along([](const Axis& axis, int64_t tile) { return visited_along(axis, tile, 1); }, shape) +
            static_cast<double>(problem_.extra_tokens) * product_along(tiles_along, shape);
+  }
+
+  /// Keys that query tiles visit by whole groups, if those of super tiles are packed together: along the last axis all
+  /// of the super tile's, or but for the ends of a long run.
+  double matrix_visits(const Shape& query, const Shape& super) const {
+    const Axis& last = axes_[2];
+    const int64_t whole = super[2] / query[2] * visited_along(last, super[2], 1);
+    const int64_t ends = visited_along(last, query[2], 1) + (kMatrixGroup - 1) * tiles_along(last, query[2]);
+    const double share =
+        static_cast<double>(std::min(whole, ends)) / static_cast<double>(visited_along(last, query[2], 1));
+    return visits(query) * share;
   }
 
   /// The shape of at most `limit` query tiles with the least time for visits and packing, in waves of tasks.
@@ -138,7 +170,10 @@ class CostModel {
           const double waves = tasks / static_cast<double>(kThreads);
           const double imbalance = std::ceil(waves) / waves;
           const double packs = visits(shape) * head_steps;
-          const double cost = (tile_visits + kPackCost * packs) * imbalance;
+          const double cost = parts_ > 0 ? (matrix_visits(tiling.query, shape) * static_cast<double>(heads_per_kv_) +
+                                            kMatrixPackCost * packs) *
+                                               imbalance
+                                         : (tile_visits + kPackCost * packs) * imbalance;
           if (cost <= best_cost) {
             best_cost = cost;
             best = {s1, s2, s3};
@@ -151,6 +186,7 @@ class CostModel {
 
   const Problem& problem_;
   const Machine& machine_;
+  const int parts_;  ///< of an element on a matrix unit; 0 without one
   const std::array<Axis, 3> axes_;
   const int64_t heads_per_kv_;
   int64_t row_bytes_;
@@ -158,10 +194,10 @@ class CostModel {
 
 }  // namespace
 
-std::vector<Tiling> candidates(const Problem& problem, Pass pass, KvTiling kv_tiling, const Machine& machine,
-                               std::size_t most) {
+std::vector<Tiling> candidates(const Problem& problem, Pass pass, const Arithmetic& arithmetic, KvTiling kv_tiling,
+                               const Machine& machine, std::size_t most) {
   if (most == 0) return {};
-  const CostModel model(problem, pass, machine);
+  const CostModel model(problem, pass, arithmetic, machine);
   std::vector<Tiling> tilings = model.query_tiles();
   if (tilings.size() > most) tilings.resize(most);
   for (Tiling& tiling : tilings) {

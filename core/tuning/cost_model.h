@@ -9,6 +9,7 @@
 #include "core/geometry/tiles.h"
 #include "core/machine.h"
 #include "core/problem.h"
+#include "core/simd/arithmetic.h"
 #include "core/tiling.h"
 
 namespace nalab::tuning {
@@ -16,8 +17,8 @@ namespace nalab::tuning {
 /// At most `most` tilings of a valid problem, the one with the least expected cost first. They depend on the problem
 /// and on the caches of the machine, never on the number of threads. The passes differ in what they keep in cache for a
 /// query and a key. Larger caches than those of the measurements change nothing, smaller ones get smaller tiles.
-std::vector<Tiling> candidates(const Problem& problem, Pass pass, geometry::KvTiling kv_tiling, const Machine& machine,
-                               std::size_t most);
+std::vector<Tiling> candidates(const Problem& problem, Pass pass, const Arithmetic& arithmetic,
+                               geometry::KvTiling kv_tiling, const Machine& machine, std::size_t most);
 
 /// (query lane, key) pairs that the query tiles of one head of one batch entry visit, masked ones and lanes beyond the
 /// layout included. A flat tiling counts on a flat problem.

@@ -328,7 +328,9 @@ std::vector<ColumnOf<Taken>> slower_columns() {
 
 }  // namespace
 
-std::string_view default_choice(const Problem& problem, Pass pass) { return best_variant(problem, pass).name; }
+std::string_view default_choice(const Problem& problem, Pass pass) {
+  return best_variant(problem, pass, false, Isa::avx512bf16).name;
+}
 
 Table fastest_table(const Sweep& sweep) {
   Table table;
@@ -354,9 +356,9 @@ std::vector<Table> choice_tables(const Sweep& sweep, const Choice& choice) {
   table.title = "What a call that names no variant takes";
   table.caption = sweep.caption(sweep.groups());
   table.caption.push_back(fmt::format(
-      "Such a call leaves the choice to best_variant(), here to that of the build that wrote this report. The choice "
-      "is "
-      "held against the fastest variant measured, ours (best), and counts as the fastest if it takes at most {:.0f} % "
+      "Such a call leaves the choice to best_variant(), here to that of the build that wrote this report, on a machine "
+      "without a matrix unit. The choice is held against the fastest variant measured, ours (best), and counts as the "
+      "fastest if it takes at most {:.0f} % "
       "longer. Medians of few samples scatter by more than that now and then.",
       (kAllowed - 1) * 100));
   std::vector<ChoiceRow> rows;

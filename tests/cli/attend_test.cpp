@@ -147,9 +147,10 @@ TEST(Attend, InstructionSetIsHonoured) {
               HasSubstr(", " + best + ","));
   const Outcome unknown = run_nalab(folder, {"attend", kSmallCases, path}, "NALAB_ISA=sse9");
   EXPECT_EQ(unknown.exit_code, 2);
-  EXPECT_EQ(unknown.err, "nalab: instruction set 'sse9' is none of baseline, avx2, avx512, avx512bf16\n");
+  EXPECT_EQ(unknown.err, "nalab: instruction set 'sse9' is none of baseline, avx2, avx512, avx512bf16, amx\n");
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, path}, "NALAB_ARITHMETIC=f8_fma").err,
-            "nalab: arithmetic 'f8_fma' is none of bf16_dot, f32_fma, f64_scalar\n");
+            "nalab: arithmetic 'f8_fma' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
+            "bf16_amx_emulated, f32_amx3_emulated\n");
 }
 
 TEST(Attend, RefusesToOverwriteItsInput) {
@@ -242,7 +243,8 @@ TEST(Attend, BadRequests) {
   expect_refusal(folder, {"--cases", "four"}, in, in + ": --cases 'four' matches none of 14");
   expect_refusal(folder, {"--cases", "(1d"}, in, "--cases '(1d' is not a regular expression");
   expect_refusal(folder, {"--dtype", "f64"}, in, "element type 'f64' is none of f32, bf16, f16");
-  expect_refusal(folder, {"--isa", "neon"}, in, "instruction set 'neon' is none of baseline, avx2, avx512, avx512bf16");
+  expect_refusal(folder, {"--isa", "neon"}, in,
+                 "instruction set 'neon' is none of baseline, avx2, avx512, avx512bf16, amx");
   expect_refusal(folder, {"--threads", "0"}, in, "--threads: Value 0 not in range 1 to 1024");
   expect_refusal(folder, {"--variant", "dense", "--cases", "1d_window_1_is_linear"}, in,
                  in + ": group 1d_window_1_is_linear: dense computes self attention only, and a window leaves tokens "

@@ -23,7 +23,7 @@ TEST(Info, JsonHasEveryFieldInBaseUnits) {
   EXPECT_GT(json.at("cores"), 0);
   EXPECT_GT(json.at("memory_bytes"), int64_t{64} << 20);
   // Those of the arithmetics that are available here, in order of preference.
-  ASSERT_EQ(json.at("peaks").size(), cpu_supports(Isa::avx512bf16) ? 2u : 1u);
+  ASSERT_EQ(json.at("peaks").size(), (cpu_supports(Isa::amx) ? 3u : cpu_supports(Isa::avx512bf16) ? 2u : 1u));
   EXPECT_EQ(json.at("peaks").back().at("name"), "f32_fma");
   for (const auto& peak : json.at("peaks")) {
     EXPECT_GT(peak.at("one_thread"), 1e9);
@@ -64,7 +64,7 @@ TEST(Info, RefusesInOneLine) {
   const TemporaryFolder folder;
   const Outcome isa = run_nalab(folder, {"info", "--isa", "mmx"});
   EXPECT_EQ(isa.exit_code, 2);
-  EXPECT_EQ(isa.err, "nalab: instruction set 'mmx' is none of baseline, avx2, avx512, avx512bf16\n");
+  EXPECT_EQ(isa.err, "nalab: instruction set 'mmx' is none of baseline, avx2, avx512, avx512bf16, amx\n");
   const Outcome threads = run_nalab(folder, {"info", "--threads", "0"});
   EXPECT_EQ(threads.exit_code, 2);
   EXPECT_EQ(threads.err, "nalab: --threads: Value 0 not in range 1 to 1024\n");

@@ -40,7 +40,8 @@ TEST(Plan, ChoosesTheBestOfEverything) {
     EXPECT_EQ(plan.isa(), best_isa());
     EXPECT_EQ(plan.arithmetic().name, kF32Fma);
     const Plan tiled = make_plan(kWindowed, pass, {.variant = "fused"});
-    EXPECT_EQ(tiled.tiling(), tiled.variant().candidates(kWindowed, pass, host_machine(), 1).front());
+    EXPECT_EQ(tiled.tiling(),
+              tiled.variant().candidates(kWindowed, pass, tiled.arithmetic(), host_machine(), 1).front());
     EXPECT_EQ(plan, make_plan(kWindowed, pass, {.tiling = kBestTiling}));
   }
   isa.set("baseline");
@@ -138,7 +139,8 @@ TEST(Plan, RefusesProblemsVariantsAndInstructionSetsThatDoNotFit) {
             "variant 'fastest' is none of fused, banded, dense, gemm, naive, reference");
   EXPECT_EQ(refusal(kWindowed, {.variant = "dense"}), find_variant("dense").supports(kWindowed, Pass::forward));
   EXPECT_EQ(refusal(kWindowed, {.arithmetic = "f8_dot"}),
-            "arithmetic 'f8_dot' is none of bf16_dot, f32_fma, f64_scalar");
+            "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
+            "bf16_amx_emulated, f32_amx3_emulated");
   for (const Isa isa : all_isas()) {
     const std::string expected =
         cpu_supports(isa) ? "" : "this CPU lacks the instruction set " + std::string(name(isa));
@@ -181,8 +183,8 @@ INSTANTIATE_TEST_SUITE_P(
             "tiling q1x1x8_s1x1x1_kv1x1x1_l8_h1_b256: l must be 16 or 32, the lanes that kernels are written for"},
         BadTiling{"query_extent", "fused", "q1x1x33_s1x1x1_kv1x1x1_l32_h1_b256",
                   "tiling q1x1x33_s1x1x1_kv1x1x1_l32_h1_b256: no extent of q may exceed l"},
-        BadTiling{"super_extent", "fused", "q1x1x32_s17x1x1_kv1x1x1_l32_h1_b256",
-                  "tiling q1x1x32_s17x1x1_kv1x1x1_l32_h1_b256: no extent of s may exceed 16"},
+        BadTiling{"super_extent", "fused", "q1x1x32_s33x1x1_kv1x1x1_l32_h1_b256",
+                  "tiling q1x1x32_s33x1x1_kv1x1x1_l32_h1_b256: no extent of s may exceed 32"},
         BadTiling{"kv_extent", "fused", "q1x1x32_s1x1x1_kv1x1025x1_l32_h1_b256",
                   "tiling q1x1x32_s1x1x1_kv1x1025x1_l32_h1_b256: no extent of kv may exceed 1024"},
         BadTiling{"query_product", "fused", "q1x4x4_s1x1x1_kv1x1x1_l32_h1_b256",
@@ -191,8 +193,8 @@ INSTANTIATE_TEST_SUITE_P(
                   "tiling q1x4x8_s1x1x1_kv1x1x1_l32_h2_b256: h must divide the 3 query heads of a kv head"},
         BadTiling{"heads_of_two_kv_heads", "gemm", "q1x4x8_s1x1x1_kv1x1x1_l32_h6_b256",
                   "tiling q1x4x8_s1x1x1_kv1x1x1_l32_h6_b256: h must divide the 3 query heads of a kv head"},
-        BadTiling{"too_many_tiles", "fused", "q1x4x8_s2x3x1_kv1x1x1_l32_h3_b256",
-                  "tiling q1x4x8_s2x3x1_kv1x1x1_l32_h3_b256: the extents of s and h must multiply to at most 16"},
+        BadTiling{"too_many_tiles", "fused", "q1x4x8_s4x3x1_kv1x1x1_l32_h3_b256",
+                  "tiling q1x4x8_s4x3x1_kv1x1x1_l32_h3_b256: the extents of s and h must multiply to at most 32"},
         BadTiling{"block_no_multiple", "fused", "q1x4x8_s1x1x1_kv1x1x1_l32_h1_b250",
                   "tiling q1x4x8_s1x1x1_kv1x1x1_l32_h1_b250: b must be a multiple of 8 up to 512"},
         BadTiling{"block_too_large", "fused", "q1x4x8_s1x1x1_kv1x1x1_l32_h1_b520",
@@ -235,7 +237,9 @@ TEST(PlanArithmetic, OptionsComeBeforeTheEnvironmentAndUnknownNamesAreRefused) {
   environment.set(std::string(kBf16Dot));
   EXPECT_EQ(make_plan(problem, Pass::forward, {.arithmetic = kF32Fma}).arithmetic().name, kF32Fma);
   environment.set("f8_dot");
-  EXPECT_EQ(refusal(problem, {}), "arithmetic 'f8_dot' is none of bf16_dot, f32_fma, f64_scalar");
+  EXPECT_EQ(refusal(problem, {}),
+            "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
+            "bf16_amx_emulated, f32_amx3_emulated");
   environment.set("");
   EXPECT_EQ(refusal(problem, {}), "");
 }

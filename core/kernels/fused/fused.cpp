@@ -17,9 +17,12 @@
 // After foreach_target.h.
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 #include "core/kernels/tile/bf16_tile-inl.h"
 #include "core/kernels/tile/float_tile-inl.h"
 #include "core/kernels/tile/key_walk-inl.h"
+#include "core/kernels/tile/matrix_tile-inl.h"
 #include "core/kernels/tile/transpose-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 
@@ -62,12 +65,19 @@ namespace nalab::fused::HWY_NAMESPACE {
 
 using namespace tile::HWY_NAMESPACE;
 
-/// State of one query tile of one head while its super tile walks over the keys.
-struct TileState {
-  float* queries;  ///< packed
-  float* out;      ///< [head_dim_v padded][lanes], not yet divided by the sums
-  float* maxima;   ///< [lanes]
-  float* sums;     ///< [lanes]
+/// Results of a super tile that an arithmetic leaves out, since it cannot take the numbers that they are made of.
+struct Misfits {
+  uint32_t* queries;  ///< [query tiles]: the lanes of which it computes nothing
+  uint32_t* columns;  ///< [query tiles][head_dim_v]: the lanes of which it computes all but this column of out
+
+  Misfits(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
+      : queries(cutter.take<uint32_t>(tiling.query_tiles())),
+        columns(cutter.take<uint32_t>(tiling.query_tiles() * problem.head_dim_v)) {}
+
+  void set_to_none(const Problem& problem, const Tiling& tiling) const {
+    std::fill_n(queries, tiling.query_tiles(), 0u);
+    std::fill_n(columns, tiling.query_tiles() * problem.head_dim_v, 0u);
+  }
 };
 
 /// One worker's memory.
@@ -75,7 +85,8 @@ template <TileArithmetic Arithmetic>
 struct Private {
   float* keys;      ///< packed, [block_keys]
   float* values;    ///< panels
-  float* scores;    ///< [block_keys padded][lanes]
+  float* scores;    ///< of a visit
+  float* packing;   ///< while keys are packed
   ListMemory list;  ///< [block_keys padded]
   float* rows;      ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
   TileState tiles[kMaxQueryTiles];
@@ -83,9 +94,10 @@ struct Private {
   Private(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) {
     constexpr int64_t kLanes = Arithmetic::kLanes;
     const int64_t padded_keys = tiling.block_keys + Arithmetic::kRows;
-    keys = cutter.take<float>(tiling.block_keys * Arithmetic::key_floats(problem.head_dim));
+    keys = cutter.take<float>(Arithmetic::block_rows(tiling.block_keys) * Arithmetic::key_floats(problem.head_dim));
     values = cutter.take<float>(Arithmetic::panel_floats(tiling.block_keys, problem.head_dim_v));
-    scores = cutter.take<float>(padded_keys * kLanes);
+    scores = cutter.take<float>(Arithmetic::score_floats(tiling.block_keys));
+    packing = cutter.take<float>(Arithmetic::packing_floats(problem.head_dim, problem.head_dim_v));
     list.index = cutter.take<int32_t>(padded_keys);
     list.lanes = cutter.take<uint32_t>(padded_keys);
     if (problem.relative_bias) list.bias = cutter.take<int32_t>(padded_keys);
@@ -101,6 +113,21 @@ struct Private {
   static int64_t padded_columns(const Problem& problem) { return problem.head_dim_v + Arithmetic::kRows; }
 };
 
+/// Product of a row of floats and a row of elements.
+template <class T>
+HWY_INLINE float DotOfRows(const float* a, const T* b, int64_t dim) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  VF sum = hn::Zero(d);
+  int64_t c = 0;
+  for (; c + lanes <= dim; c += lanes) {
+    sum = hn::MulAdd(hn::LoadU(d, a + c), simd::HWY_NAMESPACE::LoadFloats(d, b + c), sum);
+  }
+  float rest = 0.0f;
+  for (; c < dim; ++c) rest += a[c] * to_float(b[c]);
+  return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
+}
+
 /// One super tile of one kv head, from packing its queries to storing its results.
 template <TileArithmetic Arithmetic>
 class ForwardTask {
@@ -110,31 +137,57 @@ class ForwardTask {
 
  public:
   HWY_ATTR ForwardTask(const ForwardCall& call, const tile::LaneShape& shape, const tile::TileBiases& biases,
-                       const tile::SuperTile& super, const Private<Arithmetic>& mine)
+                       const tile::SuperTile& super, const Private<Arithmetic>& mine, const Misfits* misfits)
       : problem_(call.problem),
         tiling_(call.tiling),
         in_(call.in),
         biases_(biases),
         super_(super),
         mine_(mine),
-        panels_(geometry::ceil_div(problem_.head_dim_v, kRows)),
+        misfits_(misfits),
         scales_(problem_),
         block_{mine.keys, mine.values, Arithmetic::panel_stride(tiling_.block_keys)},
         walk_(problem_, tiling_, shape, biases.places, in_, super, mine.list) {}
 
-  void HWY_ATTR Run(const Outputs& out) {
+  /// An arithmetic that takes all numbers stores all results, or misfits alone. Another one stores what it can, and
+  /// fills the misfits in: returns whether there are any.
+  bool HWY_ATTR Run(const Outputs& out) {
+    if constexpr (!Arithmetic::kTakesAll) misfits_->set_to_none(problem_, tiling_);
     PackAllQueries();
     while (walk_.next_block()) {
       PackBlock();
       for (int64_t i = 0; i < walk_.tiles(); ++i) {
         const KeyList keys = walk_.keys_of(i);
         if (keys.count == 0) continue;
-        for (int64_t h = 0; h < tiling_.heads; ++h) Visit(keys, biases_.of(super_.head + h), state(i, h));
+        if constexpr (!Arithmetic::kTakesAll) AddMisfits(i, keys);
+        for (int64_t h = 0; h < tiling_.heads; ++h) {
+          Arithmetic::Visit(scope_,
+                            {block_,
+                             problem_.head_dim,
+                             problem_.head_dim_v,
+                             keys,
+                             {biases_.of(super_.head + h), scales_.of_products},
+                             scales_.exponent,
+                             values_finite_},
+                            state(i, h), mine_.scores);
+        }
       }
     }
     for (int64_t i = 0; i < walk_.tiles(); ++i) {
-      for (int64_t h = 0; h < tiling_.heads; ++h) StoreResults(out, i, h);
+      for (int64_t h = 0; h < tiling_.heads; ++h) {
+        uint32_t lanes = walk_.inside(i);
+        if constexpr (!Arithmetic::kTakesAll) {
+          uint32_t& misfits = misfits_->queries[number(i, h)];
+          misfits |= SumsOutOfRange(state(i, h).sums);
+          any_misfits_ = any_misfits_ || (misfits & lanes) != 0;
+          lanes &= ~misfits;
+        } else if (misfits_ != nullptr) {
+          lanes &= misfits_->queries[number(i, h)];
+        }
+        StoreResults(out, i, h, lanes);
+      }
     }
+    return any_misfits_;
   }
 
   /// All of Run except visits and results.
@@ -147,7 +200,8 @@ class ForwardTask {
   }
 
  private:
-  const TileState& state(int64_t i, int64_t head) const { return mine_.tiles[i * tiling_.heads + head]; }
+  int64_t number(int64_t i, int64_t head) const { return i * tiling_.heads + head; }
+  const TileState& state(int64_t i, int64_t head) const { return mine_.tiles[number(i, head)]; }
 
   void HWY_ATTR PackAllQueries() {
     for (int64_t i = 0; i < walk_.tiles(); ++i) {
@@ -162,57 +216,79 @@ class ForwardTask {
     const float sign = problem_.effective_scale() < 0 ? -1.0f : 1.0f;
     const int64_t dim = problem_.head_dim;
     const float* row[Lanes];
+    std::fill(m.maxima, m.maxima + Lanes, LaneBiases{biases_.of(super_.head + h)}.no_score());
     with_element_type(in_.q.type, [&](auto element) HWY_ATTR {
-      const auto q = in_.q.template as<decltype(element)>();
+      using T = decltype(element);
+      const auto q = in_.q.template as<T>();
+      const auto k = in_.k.template as<T>();
       for (int lane = 0; lane < Lanes; ++lane) {
-        const Token token = walk_.query(i, lane);
-        row[lane] =
-            AsFloats(q.row(super_.batch, token[0], token[1], token[2], super_.head + h), dim, mine_.rows + lane * dim);
+        const auto& [x1, x2, x3] = walk_.query(i, lane);
+        row[lane] = AsFloats(q.row(super_.batch, x1, x2, x3, super_.head + h), dim, mine_.rows + lane * dim);
+        if constexpr (!Arithmetic::kTakesAll) {
+          // A query attends to itself: with its own score for a maximum no sum of weights is far below 1.
+          const T* const key = k.row(super_.batch, x1, x2, x3, super_.head_kv);
+          m.maxima[lane] = sign * scales_.of_products * DotOfRows(row[lane], key, dim);
+        }
       }
     });
-    Arithmetic::PackQueries(row, dim, sign, m.queries);
     std::fill(m.out, m.out + Lanes * mine_.padded_columns(problem_), 0.0f);
-    std::fill(m.maxima, m.maxima + Lanes, LaneBiases{biases_.of(super_.head + h)}.no_score());
     std::fill(m.sums, m.sums + Lanes, 0.0f);
+    const uint32_t misfits = Arithmetic::PackQueries(row, dim, sign, m.queries, mine_.packing);
+    if constexpr (!Arithmetic::kTakesAll) misfits_->queries[number(i, h)] |= misfits;
   }
 
   void HWY_ATTR PackBlock() {
     values_finite_ = true;
+    misfit_keys_.clear();
+    misfit_values_.clear();
     for (const tile::Segment& segment : walk_.segments()) {
       walk_.with_rows(segment, [&](const auto& rows) HWY_ATTR {
         const bool finite =
             Arithmetic::PackKeys(rows.key, rows.key_step, problem_.head_dim, rows.value, rows.value_step,
-                                 problem_.head_dim_v, rows.count, segment.first, block_, mine_.rows);
+                                 problem_.head_dim_v, rows.count, segment.first, block_, mine_.packing);
         values_finite_ = values_finite_ && finite;
+        if constexpr (!Arithmetic::kTakesAll) {
+          if (!finite) FindMisfits(rows, segment.first);
+        }
       });
     }
+    Arithmetic::FinishBlock(walk_.used(), problem_.head_dim, problem_.head_dim_v, block_, mine_.packing);
   }
 
-  /// One step of the online softmax. biases: those of the head, or null.
-  void HWY_ATTR Visit(const KeyList& list, const float* biases, const TileState& m) {
-    constexpr int kVectors = Arithmetic::kVectors;
-    const Floats d;
-    const VF scale = hn::Set(d, scales_.exponent);
-    VF before[kVectors], maxima[kVectors], sums[kVectors], correction[kVectors];
-    for (int v = 0; v < kVectors; ++v) before[v] = hn::Load(d, m.maxima + v * kStep);
-    Arithmetic::Scores(m.queries, block_, problem_.head_dim, list, {biases, scales_.of_products}, mine_.scores,
-                       m.maxima);
-    for (int v = 0; v < kVectors; ++v) maxima[v] = hn::Load(d, m.maxima + v * kStep);
-    Arithmetic::Weigh(list, scales_.exponent, maxima, mine_.scores, sums);
-    for (int v = 0; v < kVectors; ++v) {
-      const VF fall = hn::Mul(hn::Sub(before[v], maxima[v]), scale);
-      correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, fall);
-      const VF sum = hn::MulAdd(hn::Load(d, m.sums + v * kStep), correction[v], sums[v]);
-      hn::Store(sum, d, m.sums + v * kStep);
-    }
-    if (values_finite_ || list.all_attend) {
-      Arithmetic::template AddValues<false>(mine_.scores, block_, panels_, list, correction, m.out);
-    } else {
-      Arithmetic::template AddValues<true>(mine_.scores, block_, panels_, list, correction, m.out);
+  /// Notes the rows of a block whose numbers the arithmetic does not take.
+  template <class T>
+  void FindMisfits(const KeyRows<T>& rows, int64_t first) {
+    for (int64_t n = 0; n < rows.count; ++n) {
+      if (!Arithmetic::fits(rows.key + n * rows.key_step, problem_.head_dim)) misfit_keys_.push_back(first + n);
+      for (int64_t c = 0; c < problem_.head_dim_v; ++c) {
+        if (!Arithmetic::fits(rows.value + n * rows.value_step + c, 1)) misfit_values_.push_back({first + n, c});
+      }
     }
   }
 
-  void HWY_ATTR StoreResults(const Outputs& out, int64_t i, int64_t h) {
+  /// Adds the results of a query tile that depend on such rows of the block.
+  void AddMisfits(int64_t i, const KeyList& keys) {
+    for (int64_t h = 0; h < tiling_.heads; ++h) {
+      for (const int64_t row : misfit_keys_) misfits_->queries[number(i, h)] |= keys.lanes[row];
+      for (const auto& [row, column] : misfit_values_) {
+        misfits_->columns[number(i, h) * problem_.head_dim_v + column] |= keys.lanes[row];
+        any_misfits_ = true;
+      }
+    }
+  }
+
+  /// The lanes whose sum of weights is so great that products with values may be infinite, or so small that they are
+  /// not exact, as bits.
+  static uint32_t SumsOutOfRange(const float* sums) {
+    uint32_t lanes = 0;
+    for (int lane = 0; lane < Lanes; ++lane) {
+      if (!(0x1p-60f <= sums[lane] && sums[lane] <= 0x1p60f)) lanes |= 1u << lane;
+    }
+    return lanes;
+  }
+
+  /// Stores the results of some lanes of a query tile, and misfit columns of others.
+  void HWY_ATTR StoreResults(const Outputs& out, int64_t i, int64_t h, uint32_t lanes) {
     const TileState& m = state(i, h);
     const int64_t head = super_.head + h;
     const int64_t dim_v = problem_.head_dim_v;
@@ -227,24 +303,39 @@ class ForwardTask {
     }
     // Floats go straight to their place.
     const bool in_place = out.out.type == ElementType::f32;
-    const uint32_t inside = walk_.inside(i);
     Token token[Lanes];
     float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       token[lane] = walk_.query(i, lane);
       const auto& [x1, x2, x3] = token[lane];
-      row[lane] = in_place && (inside >> lane & 1) != 0
+      row[lane] = in_place && (lanes >> lane & 1) != 0
                       ? out.out.template as<float>().row(super_.batch, x1, x2, x3, head)
                       : mine_.rows + lane * dim_v;
     }
     LanesToRows<Lanes>(m.out, dim_v, inverse, row);
     const TokenView<float> lse_of = out.lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
-      if ((inside >> lane & 1) == 0) continue;
+      if ((lanes >> lane & 1) == 0) continue;
       const auto& [x1, x2, x3] = token[lane];
       if (!in_place) store_row(out.out, super_.batch, token[lane], head, row[lane]);
       *lse_of.row(super_.batch, x1, x2, x3, head) = lse[lane];
     }
+    if (Arithmetic::kTakesAll && misfits_ != nullptr) {
+      for (int64_t c = 0; c < dim_v; ++c) {
+        const uint32_t asked = misfits_->columns[number(i, h) * dim_v + c] & walk_.inside(i);
+        for (int lane = 0; asked >> lane != 0; ++lane) {
+          if ((asked >> lane & 1) != 0)
+            StoreElement(out.out, token[lane], head, c, m.out[c * Lanes + lane] * inverse[lane]);
+        }
+      }
+    }
+  }
+
+  void StoreElement(const TensorView& tensor, const Token& token, int64_t head, int64_t c, float x) const {
+    with_element_type(tensor.type, [&](auto element) {
+      using T = decltype(element);
+      tensor.as<T>().row(super_.batch, token, head)[c] = from_float<T>(x);
+    });
   }
 
   const Problem& problem_;
@@ -253,11 +344,15 @@ class ForwardTask {
   const tile::TileBiases& biases_;
   const tile::SuperTile& super_;
   const Private<Arithmetic>& mine_;
-  const int64_t panels_;
+  const Misfits* const misfits_;
   const ScoreScales scales_;  ///< their sign is the queries'
   const Block block_;
   KeyWalk<Arithmetic> walk_;
   bool values_finite_ = true;  ///< of the block
+  bool any_misfits_ = false;
+  std::vector<int64_t> misfit_keys_;                        ///< rows of the block
+  std::vector<std::pair<int64_t, int64_t>> misfit_values_;  ///< rows of the block, and columns
+  typename Arithmetic::Scope scope_;
 };
 
 /// Calls body with a value of the arithmetic's type for the lanes of a tiling.
@@ -265,14 +360,29 @@ template <class Body>
 void WithArithmetic(std::string_view name, const Tiling& tiling, const Body& body) {
 #if HWY_TARGET == HWY_AVX3
   if (name == kBf16Dot) return tiling.lanes == 32 ? body(Bf16Arithmetic<32>()) : body(Bf16Arithmetic<16>());
+  if (name == kBf16Amx) return body(MatrixArithmetic<AmxUnit, 1>());
+  if (name == kF32Amx3) return body(MatrixArithmetic<AmxUnit, 3>());
+#endif
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if (name == kBf16AmxEmulated) return body(MatrixArithmetic<EmulatedUnit, 1>());
+  if (name == kF32Amx3Emulated) return body(MatrixArithmetic<EmulatedUnit, 3>());
 #endif
   static_cast<void>(name);
   tiling.lanes == 32 ? body(FloatArithmetic<32>()) : body(FloatArithmetic<16>());
 }
 
+/// What computes the queries whose numbers an arithmetic cannot take.
+template <class Arithmetic>
+using CarefulArithmetic = FloatArithmetic<Arithmetic::kLanes>;
+
 template <class Arithmetic>
 int64_t PrivateBytesOf(const Problem& problem, const Tiling& tiling) {
-  return carved_bytes([&](WorkspaceCutter& cutter) { Private<Arithmetic>(problem, tiling, cutter); });
+  const auto bytes = [&](auto a) {
+    return carved_bytes([&](WorkspaceCutter& cutter) { Private<decltype(a)>(problem, tiling, cutter); });
+  };
+  if constexpr (Arithmetic::kTakesAll) return bytes(Arithmetic());
+  return carved_bytes([&](WorkspaceCutter& cutter) { Misfits(problem, tiling, cutter); }) +
+         std::max(bytes(Arithmetic()), bytes(CarefulArithmetic<Arithmetic>()));
 }
 
 int64_t PrivateBytes(std::string_view arithmetic, const Problem& problem, const Tiling& tiling) {
@@ -281,23 +391,46 @@ int64_t PrivateBytes(std::string_view arithmetic, const Problem& problem, const 
   return bytes;
 }
 
+/// What the tasks of a call share.
+struct ForwardShared {
+  const ForwardCall& call;
+  const tile::LaneShape shape;
+  const tile::SuperTiles supers;
+  const tile::TileBiases& biases;
+};
+
+/// Computes a super tile, or packs it; returns whether results are left out. misfits: see ForwardTask::Run; null: none.
+template <class Arithmetic>
+HWY_NOINLINE bool RunTask(const ForwardShared& shared, const tile::SuperTile& super, WorkspaceCutter cutter,
+                          const Misfits* misfits) {
+  const ForwardCall& call = shared.call;
+  const Private<Arithmetic> mine(call.problem, call.tiling, cutter);
+  ForwardTask<Arithmetic> task(call, shared.shape, shared.biases, super, mine, misfits);
+  if (call.out != nullptr) return task.Run(*call.out);
+  task.Pack();
+  return false;
+}
+
 template <class Arithmetic>
 void ForwardOf(const ForwardCall& call) {
-  WorkspaceCutter shared(call.execution.workspace.data());
-  const tile::TileBiases biases(call.problem, call.tiling, shared);
+  WorkspaceCutter cutter(call.execution.workspace.data());
+  const tile::TileBiases biases(call.problem, call.tiling, cutter);
   biases.make(call.in.rpb, call.execution.workers);
-  const WorkerMemory memory{call.execution.workspace.data() + shared.size(),
+  const WorkerMemory memory{call.execution.workspace.data() + cutter.size(),
                             PrivateBytesOf<Arithmetic>(call.problem, call.tiling)};
-  const tile::LaneShape shape(call.tiling.query);
-  const tile::SuperTiles supers(call.problem, call.tiling);
-  call.execution.workers.for_each(supers.count(), [&](int64_t task, int worker) HWY_ATTR {
-    const tile::SuperTile super = supers.at(task);
+  const ForwardShared shared{call, tile::LaneShape(call.tiling.query), {call.problem, call.tiling}, biases};
+  call.execution.workers.for_each(shared.supers.count(), [&](int64_t number, int worker) HWY_ATTR {
+    const tile::SuperTile super = shared.supers.at(number);
     if (geometry::size(super.tokens) == 0) return;
-    WorkspaceCutter cutter = memory.of(worker);
-    const Private<Arithmetic> mine(call.problem, call.tiling, cutter);
-    [[maybe_unused]] const typename Arithmetic::Scope scope;
-    ForwardTask<Arithmetic> forward(call, shape, biases, super, mine);
-    call.out == nullptr ? forward.Pack() : forward.Run(*call.out);
+    WorkspaceCutter mine = memory.of(worker);
+    if constexpr (Arithmetic::kTakesAll) {
+      RunTask<Arithmetic>(shared, super, mine, nullptr);
+    } else {
+      const Misfits misfits(call.problem, call.tiling, mine);
+      if (!RunTask<Arithmetic>(shared, super, mine, &misfits)) return;
+      ++careful_tasks;
+      RunTask<CarefulArithmetic<Arithmetic>>(shared, super, mine, &misfits);
+    }
   });
 }
 
@@ -310,6 +443,8 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace nalab::fused {
+
+std::atomic<int64_t> careful_tasks = 0;
 
 void forward(const Plan& plan, const Problem& problem, const Inputs& inputs, const Outputs& outputs,
              const Execution& execution) {
@@ -336,7 +471,8 @@ std::optional<std::string> unsupported(const std::string& variant, const Problem
 }
 
 bool takes(const Arithmetic& arithmetic, Pass pass) {
-  return arithmetic.name == kF32Fma || (arithmetic.name == kBf16Dot && pass == Pass::forward);
+  return arithmetic.name == kF32Fma ||
+         (pass == Pass::forward && (arithmetic.name == kBf16Dot || arithmetic.is_matrix()));
 }
 
 PlanCost cost(const PlanChoice& choice) {
@@ -363,11 +499,12 @@ Variant variant() {
       .supports = [](const Problem& problem, Pass pass) { return unsupported("fused", problem, pass); },
       .takes = takes,
       .candidates =
-          [](const Problem& problem, Pass pass, const Machine& machine, std::size_t most) {
+          [](const Problem& problem, Pass pass, const Arithmetic& arithmetic, const Machine& machine,
+             std::size_t most) {
             using geometry::KvTiling;
-            auto tilings = tuning::candidates(problem, pass, KvTiling::dynamic_tiles, machine, most);
+            auto tilings = tuning::candidates(problem, pass, arithmetic, KvTiling::dynamic_tiles, machine, most);
             const auto fixed =
-                tuning::candidates(problem, pass, KvTiling::static_tiles, machine, most - tilings.size());
+                tuning::candidates(problem, pass, arithmetic, KvTiling::static_tiles, machine, most - tilings.size());
             tilings.insert(tilings.end(), fixed.begin(), fixed.end());
             return tilings;
           },

@@ -186,8 +186,9 @@ Variant variant() {
       .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
       // Both passes are made of the same operators, and so are their tiles.
       .candidates =
-          [](const Problem& problem, Pass, const Machine& machine, std::size_t most) {
-            return tuning::candidates(problem, Pass::forward, geometry::KvTiling::dynamic_tiles, machine, most);
+          [](const Problem& problem, Pass, const Arithmetic& arithmetic, const Machine& machine, std::size_t most) {
+            return tuning::candidates(problem, Pass::forward, arithmetic, geometry::KvTiling::dynamic_tiles, machine,
+                                      most);
           },
       .cost = cost,
       .forward = unfused::forward<run>,

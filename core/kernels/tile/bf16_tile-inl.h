@@ -41,6 +41,8 @@ struct Bf16Arithmetic {
   static constexpr int kVectors = RegisterTile<Lanes>::kVectors;
   static constexpr int kStep = Lanes / kVectors;
   static constexpr int64_t kKeyAlignment = 2;  ///< values of two keys share a cell
+  static constexpr int64_t kGroup = 1;
+  static constexpr bool kTakesAll = true;
   static_assert(kRows == 8);
   template <class T>
   static constexpr bool kAccepts = std::is_same_v<T, bf16>;
@@ -56,9 +58,12 @@ struct Bf16Arithmetic {
   static int64_t panel_floats(int64_t block_keys, int64_t dim_v) {
     return (dim_v + kRows - 1) / kRows * panel_stride(block_keys);
   }
+  static int64_t score_floats(int64_t block_keys) { return (block_keys + kRows) * Lanes; }
+  static int64_t packing_floats(int64_t, int64_t) { return 0; }
+  static int64_t block_rows(int64_t block_keys) { return block_keys; }
 
   /// q: [pairs of dim][Lanes].
-  static HWY_INLINE void PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q) {
+  static HWY_INLINE uint32_t PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q, float*) {
     RowsToLanes<Lanes>(row, dim, q, Lanes, sign);
     const Cells dc;
     const Floats d;
@@ -71,6 +76,7 @@ struct Bf16Arithmetic {
         hn::Store(hn::BitCast(d, hn::Or(low, high)), d, q + c / 2 * Lanes + v * kStep);
       }
     }
+    return 0;
   }
 
   static HWY_INLINE bool PackKeys(const bf16* key, int64_t key_step, int64_t dim, const bf16* value, int64_t value_step,
@@ -106,6 +112,12 @@ struct Bf16Arithmetic {
       }
     }
     return hn::AllFalse(halves, hn::Eq(greatest, exponent));
+  }
+
+  static HWY_INLINE void FinishBlock(int64_t, int64_t, int64_t, const Block&, float*) {}
+
+  static HWY_INLINE void Visit(NoScope&, const TileVisit& visit, const TileState& state, float* scores) {
+    OnlineVisit<Bf16Arithmetic>(visit, state, scores);
   }
 
   static NALAB_BF16_ATTR void Scores(const float* q, const Block& block, int64_t dim, const KeyList& list,

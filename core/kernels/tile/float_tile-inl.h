@@ -117,6 +117,32 @@ HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&ma
   }
 }
 
+/// One step of the online softmax, by an arithmetic's products: Scores, Weigh and AddValues.
+template <class A>
+HWY_INLINE void OnlineVisit(const TileVisit& visit, const TileState& state, float* scores) {
+  constexpr int kVectors = A::kVectors;
+  constexpr int kStep = A::kStep;
+  const Floats d;
+  const KeyList& list = visit.list;
+  const int64_t panels = (visit.dim_v + A::kRows - 1) / A::kRows;
+  VF before[kVectors], maxima[kVectors], sums[kVectors], correction[kVectors];
+  for (int v = 0; v < kVectors; ++v) before[v] = hn::Load(d, state.maxima + v * kStep);
+  A::Scores(state.queries, visit.block, visit.dim, list, visit.biases, scores, state.maxima);
+  for (int v = 0; v < kVectors; ++v) maxima[v] = hn::Load(d, state.maxima + v * kStep);
+  A::Weigh(list, visit.exponent, maxima, scores, sums);
+  for (int v = 0; v < kVectors; ++v) {
+    const VF fall = hn::Mul(hn::Sub(before[v], maxima[v]), hn::Set(d, visit.exponent));
+    correction[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, fall);
+    const VF sum = hn::MulAdd(hn::Load(d, state.sums + v * kStep), correction[v], sums[v]);
+    hn::Store(sum, d, state.sums + v * kStep);
+  }
+  if (visit.values_finite || list.all_attend) {
+    A::template AddValues<false>(scores, visit.block, panels, list, correction, state.out);
+  } else {
+    A::template AddValues<true>(scores, visit.block, panels, list, correction, state.out);
+  }
+}
+
 /// Arithmetic in float, for every element type: products and sums in float32, elements converted while they are packed.
 template <int Lanes>
 struct FloatArithmetic {
@@ -126,6 +152,8 @@ struct FloatArithmetic {
   static constexpr int kStep = Lanes / kVectors;
   /// Keys are listed in runs that begin and end at multiples of this, in rows of the block.
   static constexpr int64_t kKeyAlignment = 1;
+  static constexpr int64_t kGroup = 1;
+  static constexpr bool kTakesAll = true;
   /// Element types that it packs.
   template <class T>
   static constexpr bool kAccepts = true;
@@ -140,10 +168,14 @@ struct FloatArithmetic {
   static int64_t panel_floats(int64_t block_keys, int64_t dim_v) {
     return (dim_v + kRows - 1) / kRows * panel_stride(block_keys);
   }
+  static int64_t score_floats(int64_t block_keys) { return (block_keys + kRows) * Lanes; }
+  static int64_t packing_floats(int64_t, int64_t dim_v) { return dim_v; }
+  static int64_t block_rows(int64_t block_keys) { return block_keys; }
 
   /// q: [dim][Lanes], from rows of float.
-  static HWY_INLINE void PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q) {
+  static HWY_INLINE uint32_t PackQueries(const float* const (&row)[Lanes], int64_t dim, float sign, float* q, float*) {
     RowsToLanes<Lanes>(row, dim, q, Lanes, sign);
+    return 0;
   }
 
   /// Packs `count` keys and values from row `used` of the block on. Rows of values pass through `memory` [dim_v].
@@ -172,6 +204,12 @@ struct FloatArithmetic {
       if (c < dim_v) std::fill(std::copy(row + c, row + dim_v, target), target + kRows, 0.0f);
     }
     return hn::GetLane(hn::SumOfLanes(d, check)) == 0.0f && check_rest == 0.0f;
+  }
+
+  static HWY_INLINE void FinishBlock(int64_t, int64_t, int64_t, const Block&, float*) {}
+
+  static HWY_INLINE void Visit(NoScope&, const TileVisit& visit, const TileState& state, float* scores) {
+    OnlineVisit<FloatArithmetic>(visit, state, scores);
   }
 
   /// scores[n][lanes] = K q^T for the listed keys, no_score() where a lane does not attend; maxima raised to their

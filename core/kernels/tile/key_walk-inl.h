@@ -210,31 +210,19 @@ class KeyWalk {
     for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
   }
 
-  KeyList ListKeys(const LaneTile& lanes) {
-    int64_t n = 0;
-    uint32_t common = kAll;
-    // Runs that are not aligned are filled up with rows that no lane attends to.
-    const auto list_rows = [&](geometry::Range rows, auto&& set_lanes, auto&& set_biases) {
-      constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
-      const int64_t before = rows.begin % kAlignment;
-      const int64_t after = geometry::ceil_div(rows.end, kAlignment) * kAlignment - rows.end;
-      if (before + after > 0) common = 0;
-      std::fill_n(memory_.lanes + n, before, 0u);
-      set_lanes(memory_.lanes + n + before);
-      std::fill_n(memory_.lanes + n + before + rows.size(), after, 0u);
-      if (memory_.bias != nullptr) {
-        std::fill_n(memory_.bias + n, before + rows.size() + after, static_cast<int32_t>(places_.none()));
-        set_biases(memory_.bias + n + before);
-      }
-      for (int64_t row = rows.begin - before; row < rows.end + after; ++row) {
-        memory_.index[n++] = static_cast<int32_t>(row);
-      }
-    };
+  /// Calls list_rows(rows of the block, set_lanes(target), set_biases(target)) for every run of keys in the box of a
+  /// query tile: the setters write a number for each row of the run.
+  template <class ListRows>
+  void ForEachRun(const LaneTile& lanes, const ListRows& list_rows) const {
     for (const Segment& segment : segments()) {
       if (segment.is_extra()) {
         const int64_t count = segment.x3.size();
         list_rows(
-            {segment.first, segment.first + count}, [=](uint32_t* target) { std::fill_n(target, count, kAll); },
+            {segment.first, segment.first + count},
+            [=](uint32_t* target) {
+              std::fill_n(target, count, kAll);
+              return kAll;
+            },
             [](int32_t*) {});
         continue;
       }
@@ -244,7 +232,7 @@ class KeyWalk {
       const int64_t offset = segment.first - segment.x3.begin;
       list_rows(
           {x3.begin + offset, x3.end + offset},
-          [&](uint32_t* target) { common &= lanes.attending_run(2, x3, row, target); },
+          [&](uint32_t* target) { return lanes.attending_run(2, x3, row, target); },
           [&](int32_t* target) {
             const int64_t u1 = places_.along(0, lanes.first(0), segment.x1);
             const int64_t u2 = places_.along(1, lanes.first(1), segment.x2);
@@ -256,6 +244,36 @@ class KeyWalk {
             for (int32_t i = 0; i < static_cast<int32_t>(u3.size()); ++i) target[i] = number + i;
           });
     }
+  }
+
+  KeyList ListKeys(const LaneTile& lanes) const {
+    if constexpr (Arithmetic::kGroup > 1) {
+      return ListGroups(lanes);
+    } else {
+      return ListRows(lanes);
+    }
+  }
+
+  KeyList ListRows(const LaneTile& lanes) const {
+    int64_t n = 0;
+    uint32_t common = kAll;
+    // Runs that are not aligned are filled up with rows that no lane attends to.
+    ForEachRun(lanes, [&](geometry::Range rows, const auto& set_lanes, const auto& set_biases) {
+      constexpr int64_t kAlignment = Arithmetic::kKeyAlignment;
+      const int64_t before = rows.begin % kAlignment;
+      const int64_t after = geometry::ceil_div(rows.end, kAlignment) * kAlignment - rows.end;
+      if (before + after > 0) common = 0;
+      std::fill_n(memory_.lanes + n, before, 0u);
+      common &= set_lanes(memory_.lanes + n + before);
+      std::fill_n(memory_.lanes + n + before + rows.size(), after, 0u);
+      if (memory_.bias != nullptr) {
+        std::fill_n(memory_.bias + n, before + rows.size() + after, static_cast<int32_t>(places_.none()));
+        set_biases(memory_.bias + n + before);
+      }
+      for (int64_t row = rows.begin - before; row < rows.end + after; ++row) {
+        memory_.index[n++] = static_cast<int32_t>(row);
+      }
+    });
     const int64_t count = n;
     for (; n % kRows != 0; ++n) {
       memory_.index[n] = memory_.index[count - 1];
@@ -263,6 +281,29 @@ class KeyWalk {
       if (memory_.bias != nullptr) memory_.bias[n] = static_cast<int32_t>(places_.none());
     }
     return {memory_.index, memory_.lanes, count, common == kAll, memory_.bias};
+  }
+
+  /// All groups that hold a key of the tile, with the lanes (and biases) of all rows of the block.
+  KeyList ListGroups(const LaneTile& lanes) const {
+    constexpr int64_t kGroup = Arithmetic::kGroup;
+    const int64_t rows_of_groups = geometry::ceil_div(used_, kGroup) * kGroup;
+    std::fill_n(memory_.lanes, rows_of_groups, 0u);
+    if (memory_.bias != nullptr) {
+      std::fill_n(memory_.bias, rows_of_groups, static_cast<int32_t>(places_.none()));
+    }
+    int64_t count = 0, listed = 0;
+    uint32_t common = kAll;
+    ForEachRun(lanes, [&](geometry::Range rows, const auto& set_lanes, const auto& set_biases) {
+      common &= set_lanes(memory_.lanes + rows.begin);
+      if (memory_.bias != nullptr) set_biases(memory_.bias + rows.begin);
+      listed += rows.size();
+      // Runs come in the order of their rows.
+      const int64_t last = count == 0 ? -1 : memory_.index[count - 1];
+      for (int64_t g = std::max(last + 1, rows.begin / kGroup); g * kGroup < rows.end; ++g) {
+        memory_.index[count++] = static_cast<int32_t>(g);
+      }
+    });
+    return {memory_.index, memory_.lanes, count, common == kAll && listed == count * kGroup, memory_.bias};
   }
 
   const Problem& problem_;

@@ -38,12 +38,16 @@ struct RegisterTile {
 inline constexpr float kNoScore = -1e36f;
 
 /// The lanes of vector v whose bits are set.
-inline auto HWY_ATTR LaneMask(uint32_t bits, int v) {
+HWY_INLINE auto LaneMask(uint32_t bits, int v) {
+  constexpr int kLanes = static_cast<int>(hn::MaxLanes(Floats()));
+#if HWY_TARGET == HWY_AVX3
+  return hn::Mask<Floats>{static_cast<__mmask16>(bits >> (v * kLanes))};
+#else
   const Floats d;
   const hn::RebindToUnsigned<Floats> du;
-  constexpr int kLanes = static_cast<int>(hn::MaxLanes(Floats()));
   const auto bit = hn::Shl(hn::Set(du, 1u), hn::Iota(du, 0u));
   return hn::RebindMask(d, hn::TestBit(hn::Set(du, bits >> (v * kLanes)), bit));
+#endif
 }
 
 /// All lanes.
@@ -57,7 +61,8 @@ struct Block {
   int64_t panel_stride;
 };
 
-/// Keys of a block that a query tile visits.
+/// Keys of a block that a query tile visits. An arithmetic with groups of keys gets a list of those instead: `index`
+/// and `count` are of groups, and `lanes` and `bias` belong to the rows of the block, listed or not.
 struct KeyList {
   const int32_t* index;   ///< row in the packed block; padded with the last one to a multiple of kRows
   const uint32_t* lanes;  ///< bit i: the query on lane i attends to the key; padding has none
@@ -84,45 +89,70 @@ inline constexpr int64_t kPanelGap = 16;
 /// Opened once per task, by arithmetics that need no state of the processor.
 struct NoScope {};
 
-/// The arithmetic of a query tile of kLanes queries, forward: packing, both products, and the weights between them.
-/// What packed operands look like is the arithmetic's own business; callers only provide memory of the sizes that it
-/// states, in floats, 64-byte aligned.
+/// State of one query tile of one head while its super tile walks over the keys.
+struct TileState {
+  float* queries;  ///< packed
+  float* out;      ///< [head_dim_v padded][lanes], not yet divided by the sums
+  float* maxima;   ///< [lanes]: what is subtracted from scores
+  float* sums;     ///< [lanes] of weights
+};
+
+/// The keys of a block that a query tile visits, and what is computed of them.
+struct TileVisit {
+  const Block& block;
+  int64_t dim;    ///< head_dim
+  int64_t dim_v;  ///< head_dim_v
+  const KeyList& list;
+  LaneBiases biases;
+  float exponent;      ///< weights are 2^(exponent * (score - maximum))
+  bool values_finite;  ///< of the block
+};
+
+/// The arithmetic of a query tile of kLanes queries, forward: packing, and a visit to keys: both products, and the
+/// weights between them. What packed operands look like is the arithmetic's own business; callers only provide memory
+/// of the sizes that it states, in floats, 64-byte aligned.
 template <class A>
-concept TileArithmetic = requires(int64_t n, const float* in, float* memory, const Block& block, const KeyList& list,
-                                  const typename A::Element* key, const float* const (&rows)[A::kLanes],
-                                  const VF (&vectors)[A::kVectors], VF (&sums)[A::kVectors]) {
+concept TileArithmetic = requires(int64_t n, float* memory, const Block& block, const typename A::Element* key,
+                                  const float* const (&rows)[A::kLanes], typename A::Scope& scope,
+                                  const TileVisit& visit, const TileState& state) {
   /// Queries of a tile; vectors that hold a number for each, and lanes of one of them.
   requires A::kLanes == A::kVectors* A::kStep;
   /// Lists of keys and columns of values are padded to multiples of this.
   requires A::kRows >= 1;
   /// Keys are listed in runs that begin and end at multiples of this, in rows of the block.
   requires A::kKeyAlignment >= 1;
+  /// 1, or keys are listed by whole groups of as many rows of the block.
+  requires A::kGroup >= 1;
+  /// Whether the arithmetic takes all numbers, and a visit raises the maxima. If not, they are chosen before the first
+  /// one, sums of weights may be out of range, and fits(row, n) says whether it takes n numbers.
+  requires A::kTakesAll || requires { A::fits(key, n); };
   /// Element types that it packs, and one of them.
   requires A::template kAccepts<typename A::Element>;
   /// State of the processor that a task needs: constructed before its first packing, destroyed after its last product.
   typename A::Scope;
 
-  /// Size of the packed queries of a tile, of a packed key, and of the panels of a block's values; and where panels
-  /// begin.
+  /// Size of the packed queries of a tile, of a packed key, of the panels of a block's values, of a visit's scores and
+  /// weights, and of memory for packing; where panels begin; rows of keys that a block takes.
   { A::query_floats(n) } -> std::same_as<int64_t>;
   { A::key_floats(n) } -> std::same_as<int64_t>;
   { A::panel_floats(n, n) } -> std::same_as<int64_t>;
+  { A::score_floats(n) } -> std::same_as<int64_t>;
+  { A::packing_floats(n, n) } -> std::same_as<int64_t>;
   { A::panel_stride(n) } -> std::same_as<int64_t>;
+  { A::block_rows(n) } -> std::same_as<int64_t>;
 
-  /// Queries from rows of floats, times +1 or -1.
-  A::PackQueries(rows, n, 1.0f, memory);
+  /// Queries from rows of floats, times +1 or -1: PackQueries(rows, dim, sign, queries, memory). Returns the lanes
+  /// whose numbers the arithmetic cannot take, as bits: zeros stand for them.
+  { A::PackQueries(rows, n, 1.0f, memory, memory) } -> std::same_as<uint32_t>;
   /// Packs `count` keys and values from row `used` of a block on: PackKeys(key, key_step, dim, value, value_step,
   /// dim_v, count, used, block, memory), with rows a step apart in their tensors. Returns whether all values are
-  /// finite. A dim of 0 packs none.
+  /// finite; or, of an arithmetic that cannot take all numbers, whether it took those of all rows: zeros stand for a
+  /// key that does not fit, and for a value's numbers that do not. A dim of 0 packs none.
   { A::PackKeys(key, n, n, key, n, n, n, n, block, memory) } -> std::same_as<bool>;
-  /// scores[n][lanes] of the listed keys, kNoScore where a lane does not attend; maxima [lanes] raised to theirs. With
-  /// biases: scale * score + bias.
-  A::Scores(in, block, n, list, LaneBiases{}, memory, memory);
-  /// Scores become weights in place, exp2(factor * (score - maximum)); their sums per lane.
-  A::Weigh(list, 1.0f, vectors, memory, sums);
-  /// out[columns][lanes] = correction * out + weights times values; <true> keeps values from lanes that do not attend.
-  A::template AddValues<true>(in, block, n, list, vectors, memory);
-  A::template AddValues<false>(in, block, n, list, vectors, memory);
+  /// After the last keys of a block: FinishBlock(rows used, dim, dim_v, block, memory).
+  A::FinishBlock(n, n, n, block, memory);
+  /// One step of the softmax: Visit(scope, visit, state, memory for scores).
+  A::Visit(scope, visit, state, memory);
 };
 
 }  // namespace nalab::tile::HWY_NAMESPACE

@@ -52,11 +52,11 @@ TEST_P(Candidates, AreUniqueAndTheFirstOnesAreTheSameHoweverManyAreAskedFor) {
   for (const Problem& given : problems()) {
     const Problem problem = test::problem_of(variant_, given);
     for (const Pass pass : {Pass::forward, Pass::backward}) {
-      const auto all = variant_.candidates(problem, pass, machine, kAllCandidates);
+      const auto all = variant_.candidates(problem, pass, find_arithmetic(kF32Fma), machine, kAllCandidates);
       std::set<std::string> texts;
       for (const Tiling& tiling : all) EXPECT_TRUE(texts.insert(tiling.to_string()).second) << tiling.to_string();
       for (const std::size_t most : {std::size_t{0}, std::size_t{1}, std::size_t{40}, all.size(), all.size() + 1}) {
-        const auto some = variant_.candidates(problem, pass, machine, most);
+        const auto some = variant_.candidates(problem, pass, find_arithmetic(kF32Fma), machine, most);
         EXPECT_LE(some.size(), most);
         const auto count = static_cast<std::ptrdiff_t>(std::min(most, all.size()));
         if (most <= 1 || most >= all.size()) {
@@ -83,23 +83,31 @@ TEST_P(Candidates, AllComputeRightResults) {
       const Comparison errors = compare(std::span(values), std::span(expected), bound, 1);
       EXPECT_TRUE(errors.ok) << name << ": " << errors.to_string();
     };
-    for (const Isa isa : {Isa::avx2, Isa::avx512}) {
+    for (const Isa isa : {Isa::avx2, Isa::avx512, Isa::amx}) {
       if (!cpu_supports(isa)) continue;
-      const Setting setting{.isa = isa};
       for (const Pass pass : {Pass::forward, Pass::backward}) {
-        for (const Tiling& tiling : variant_.candidates(problem, pass, host_machine(), kAllCandidates)) {
-          const std::string text = tiling.to_string();
-          const Plan plan = make_plan(problem, pass, {.variant = variant_.name, .tiling = text, .isa = isa});
-          SCOPED_TRACE(plan.to_string());
-          EXPECT_GE(plan.executed_flops(), problem.useful_flops(pass));
-          if (pass == Pass::forward) {
-            auto results = test::run_forward(plan, data.inputs(), setting);
-            expect_near("out", results.out.values(), reference.out, TensorKind::output);
-            expect_near("lse", results.lse.values(), reference.lse, TensorKind::output);
-          } else {
-            auto results = test::run_backward(plan, data.inputs(), saved_views, setting);
-            for (std::size_t i = 0; i < results.size(); ++i) {
-              expect_near(test::gradients_of(problem)[i].name, results[i].values(), gradients[i], TensorKind::gradient);
+        for (const Arithmetic& arithmetic : arithmetics()) {
+          if (!variant_.takes(arithmetic, pass) || !arithmetic.computes(problem.type, pass) ||
+              !available(arithmetic, isa) || (isa == Isa::amx && !arithmetic.needs.contains(CpuFeatures::amx()))) {
+            continue;
+          }
+          const Setting setting{.isa = isa, .arithmetic = arithmetic.name};
+          for (const Tiling& tiling : variant_.candidates(problem, pass, arithmetic, host_machine(), kAllCandidates)) {
+            const std::string text = tiling.to_string();
+            const Plan plan = make_plan(
+                problem, pass, {.variant = variant_.name, .arithmetic = arithmetic.name, .tiling = text, .isa = isa});
+            SCOPED_TRACE(plan.to_string());
+            EXPECT_GE(plan.executed_flops(), problem.useful_flops(pass));
+            if (pass == Pass::forward) {
+              auto results = test::run_forward(plan, data.inputs(), setting);
+              expect_near("out", results.out.values(), reference.out, TensorKind::output);
+              expect_near("lse", results.lse.values(), reference.lse, TensorKind::output);
+            } else {
+              auto results = test::run_backward(plan, data.inputs(), saved_views, setting);
+              for (std::size_t i = 0; i < results.size(); ++i) {
+                expect_near(test::gradients_of(problem)[i].name, results[i].values(), gradients[i],
+                            TensorKind::gradient);
+              }
             }
           }
         }

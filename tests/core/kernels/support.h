@@ -298,19 +298,21 @@ struct Setting {
 
 /// Every way to run a supported problem that differs in what is computed: targets, arithmetics, kinds of tiling.
 inline std::vector<Setting> settings(const Variant& variant, const Problem& problem, Pass pass) {
-  std::vector<Setting> kinds{{.tiling = kBestTiling}};
-  if (variant.candidates != nullptr) {
-    const auto offered = variant.candidates(problem, pass, host_machine(), kAllCandidates);
-    const auto offers = [&](const auto& kind) { return std::any_of(offered.begin(), offered.end(), kind); };
-    if (offers([](const Tiling& t) { return t.has_static_kv(); })) kinds.push_back({.tiling = kStaticTiling});
-    if (offers([](const Tiling& t) { return t.flat; })) kinds.push_back({.tiling = kBestTiling, .may_flatten = false});
-  }
   std::vector<Setting> found;
   for (const Arithmetic& arithmetic : arithmetics()) {
     if (!variant.takes(arithmetic, pass) || !arithmetic.computes(problem.type, pass)) continue;
+    std::vector<Setting> kinds{{.tiling = kBestTiling}};
+    if (variant.candidates != nullptr) {
+      const auto offered = variant.candidates(problem, pass, arithmetic, host_machine(), kAllCandidates);
+      const auto offers = [&](const auto& kind) { return std::any_of(offered.begin(), offered.end(), kind); };
+      if (offers([](const Tiling& t) { return t.has_static_kv(); })) kinds.push_back({.tiling = kStaticTiling});
+      if (offers([](const Tiling& t) { return t.flat; }))
+        kinds.push_back({.tiling = kBestTiling, .may_flatten = false});
+    }
     for (const Isa isa : supported_isas()) {
-      // The features of this limit have no target of their own.
-      const bool same_target = isa == Isa::avx512bf16 && !arithmetic.needs.contains(CpuFeatures::avx512bf16());
+      // The features of these limits have no target of their own.
+      const bool same_target = (isa == Isa::avx512bf16 && !arithmetic.needs.contains(CpuFeatures::avx512bf16())) ||
+                               (isa == Isa::amx && !arithmetic.needs.contains(CpuFeatures::amx()));
       // The oracle is compiled once.
       if (!available(arithmetic, isa) || same_target || (variant.is_oracle && isa != Isa::baseline)) continue;
       for (Setting setting : kinds) {

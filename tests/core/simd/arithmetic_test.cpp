@@ -15,7 +15,9 @@ namespace {
 
 using test::Setting;
 
-constexpr const char* kNoSuchName = "arithmetic 'f8_dot' is none of bf16_dot, f32_fma, f64_scalar";
+constexpr const char* kNoSuchName =
+    "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, bf16_amx_emulated, "
+    "f32_amx3_emulated";
 
 TEST(Arithmetics, EveryNameOnceAndInOrderOfPreference) {
   std::string order;
@@ -26,12 +28,14 @@ TEST(Arithmetics, EveryNameOnceAndInOrderOfPreference) {
     EXPECT_EQ(&find_arithmetic(arithmetic.name), &arithmetic);
     order += std::string(arithmetic.name) + " ";
   }
-  EXPECT_EQ(order, "bf16_dot f32_fma f64_scalar ");
+  EXPECT_EQ(order, "bf16_amx f32_amx3 bf16_dot f32_fma f64_scalar bf16_amx_emulated f32_amx3_emulated ");
 }
 
 TEST(Arithmetics, UnknownNamesAreRefusedWithTheList) {
   EXPECT_EQ(test::error_of([] { find_arithmetic("f8_dot"); }), kNoSuchName);
-  EXPECT_EQ(test::error_of([] { find_arithmetic(""); }), "arithmetic '' is none of bf16_dot, f32_fma, f64_scalar");
+  EXPECT_EQ(test::error_of([] { find_arithmetic(""); }),
+            "arithmetic '' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, bf16_amx_emulated, "
+            "f32_amx3_emulated");
 }
 
 TEST(Arithmetics, AreAvailableWhereTheLimitAndTheCpuHaveWhatTheyNeed) {
@@ -42,7 +46,7 @@ TEST(Arithmetics, AreAvailableWhereTheLimitAndTheCpuHaveWhatTheyNeed) {
           << arithmetic.name << " " << name(isa);
     }
     EXPECT_TRUE(available(find_arithmetic(kF32Fma), isa));
-    EXPECT_EQ(available(find_arithmetic(kBf16Dot), isa), isa == Isa::avx512bf16 && cpu_supports(isa)) << name(isa);
+    EXPECT_EQ(available(find_arithmetic(kBf16Dot), isa), isa >= Isa::avx512bf16 && cpu_supports(isa)) << name(isa);
   }
 }
 
@@ -52,6 +56,12 @@ TEST(Arithmetics, ComputeWhatTheySay) {
       EXPECT_TRUE(find_arithmetic(kF32Fma).computes(type, pass));
       EXPECT_TRUE(find_arithmetic(kF64Scalar).computes(type, pass));
       EXPECT_EQ(find_arithmetic(kBf16Dot).computes(type, pass), type == ElementType::bf16 && pass == Pass::forward);
+      for (const std::string_view name : {kBf16Amx, kBf16AmxEmulated}) {
+        EXPECT_EQ(find_arithmetic(name).computes(type, pass), type == ElementType::bf16 && pass == Pass::forward);
+      }
+      for (const std::string_view name : {kF32Amx3, kF32Amx3Emulated}) {
+        EXPECT_EQ(find_arithmetic(name).computes(type, pass), type == ElementType::f32 && pass == Pass::forward);
+      }
     }
   }
   EXPECT_TRUE(find_arithmetic(kF32Fma).preferred()) << "there is always one";
@@ -60,7 +70,8 @@ TEST(Arithmetics, ComputeWhatTheySay) {
 TEST(Arithmetics, PeaksAreMeasuredWhereSomebodyAsks) {
   Workers workers(2);
   for (const Arithmetic& arithmetic : arithmetics()) {
-    EXPECT_EQ(arithmetic.measure_peak == nullptr, arithmetic.name == kF64Scalar);
+    const bool has_peak = arithmetic.name == kF32Fma || arithmetic.name == kBf16Dot || arithmetic.name == kBf16Amx;
+    EXPECT_EQ(arithmetic.measure_peak != nullptr, has_peak) << arithmetic.name;
     if (arithmetic.measure_peak == nullptr || !available(arithmetic, best_isa())) continue;
     const PeakRate rate = arithmetic.measure_peak(best_isa(), workers);
     EXPECT_GT(rate.one_thread, 0) << arithmetic.name;
@@ -124,6 +135,7 @@ TEST(ChosenArithmetic, F32FmaComputesWithFloatsOfTheRoundedInputsToTheLastBit) {
       const test::Data data(rounded, 3);
       const AsFloats<Inputs> in(floats, data.inputs());
       for (const Setting& setting : test::settings(variant, floats, Pass::forward)) {
+        if (!find_arithmetic(setting.arithmetic).computes(type, Pass::forward)) continue;
         SCOPED_TRACE(std::string(variant.name) + " " + setting.text());
         auto expected = test::run_forward(variant, floats, in.views, setting);
         auto results = test::run_forward(variant, rounded, data.inputs(), setting);

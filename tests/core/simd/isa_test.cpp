@@ -14,7 +14,7 @@ namespace {
 TEST(Isa, NamesInAscendingOrder) {
   std::string names;
   for (Isa isa : all_isas()) names += std::string(name(isa)) + " ";
-  EXPECT_EQ(names, "baseline avx2 avx512 avx512bf16 ");
+  EXPECT_EQ(names, "baseline avx2 avx512 avx512bf16 amx ");
 }
 
 TEST(Isa, EachOneContainsThoseBeforeIt) {
@@ -31,7 +31,7 @@ TEST(Isa, EachOneContainsThoseBeforeIt) {
 }
 
 TEST(CpuFeatures, AreAMaskInWhichNoFeatureImpliesAnother) {
-  const CpuFeatures all[] = {CpuFeatures::avx2(), CpuFeatures::avx512(), CpuFeatures::avx512bf16()};
+  const CpuFeatures all[] = {CpuFeatures::avx2(), CpuFeatures::avx512(), CpuFeatures::avx512bf16(), CpuFeatures::amx()};
   for (const CpuFeatures& a : all) {
     EXPECT_TRUE(a.contains({}));
     EXPECT_FALSE(CpuFeatures{}.contains(a));
@@ -43,6 +43,7 @@ TEST(CpuFeatures, AreAMaskInWhichNoFeatureImpliesAnother) {
   }
   EXPECT_EQ(features(Isa::baseline), CpuFeatures{});
   EXPECT_EQ(features(Isa::avx512bf16), all[0] | all[1] | all[2]);
+  EXPECT_EQ(features(Isa::amx), all[0] | all[1] | all[2] | all[3]);
 }
 
 TEST(Isa, ParsesWhatTheCpuSupportsAndRefusesTheRest) {
@@ -59,7 +60,7 @@ TEST(Isa, ParsesWhatTheCpuSupportsAndRefusesTheRest) {
 TEST(Isa, RefusesUnknownNames) {
   for (const std::string text : {"", "AVX2", "sse2", "avx512 ", "avx"}) {
     EXPECT_EQ(test::error_of([&] { parse_isa(text); }),
-              "instruction set '" + text + "' is none of baseline, avx2, avx512, avx512bf16");
+              "instruction set '" + text + "' is none of baseline, avx2, avx512, avx512bf16, amx");
   }
 }
 
@@ -78,7 +79,7 @@ TEST(Isa, EnvironmentForcesTheChoice) {
     }
   }
   environment.set("fast");
-  EXPECT_EQ(test::error_of(choose_isa), "instruction set 'fast' is none of baseline, avx2, avx512, avx512bf16");
+  EXPECT_EQ(test::error_of(choose_isa), "instruction set 'fast' is none of baseline, avx2, avx512, avx512bf16, amx");
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ int64_t brute_force_pairs(const Problem& problem, const Tiling& tiling) {
 
 Tiling best(const Problem& problem, Pass pass = Pass::forward, KvTiling kv_tiling = KvTiling::dynamic_tiles,
             const Machine& machine = kMachine) {
-  return candidates(problem, pass, kv_tiling, machine, 1).front();
+  return candidates(problem, pass, find_arithmetic(kF32Fma), kv_tiling, machine, 1).front();
 }
 
 TEST(CostModel, VisitedPairsAreThoseOfBruteForceWithBothKvTilings) {
@@ -98,7 +98,7 @@ TEST(CostModel, CandidatesAreDifferentFitTheKernelsAndBeginWithTheSameOnes) {
     const Problem problem = problems.next();
     for (const Pass pass : {Pass::forward, Pass::backward}) {
       for (const KvTiling kv_tiling : kKvTilings) {
-        const auto all = candidates(problem, pass, kv_tiling, kMachine, kAllCandidates);
+        const auto all = candidates(problem, pass, find_arithmetic(kF32Fma), kv_tiling, kMachine, kAllCandidates);
         ASSERT_EQ(all.size(), 36u) << "three powers of two of product 32, and of 16: 21 + 15";
         std::set<std::string> texts;
         for (const Tiling& tiling : all) {
@@ -111,7 +111,7 @@ TEST(CostModel, CandidatesAreDifferentFitTheKernelsAndBeginWithTheSameOnes) {
           EXPECT_FALSE(tiling.flat);
         }
         for (const std::size_t most : {0, 1, 5}) {
-          const auto some = candidates(problem, pass, kv_tiling, kMachine, most);
+          const auto some = candidates(problem, pass, find_arithmetic(kF32Fma), kv_tiling, kMachine, most);
           EXPECT_EQ(some, std::vector<Tiling>(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(most)));
         }
       }
@@ -124,7 +124,8 @@ TEST(CostModel, CandidatesOfAsManyLanesAreInOrderOfTheKeysTheyVisit) {
   for (int i = 0; i < 100; ++i) {
     const Problem problem = problems.next();
     int64_t visited[2] = {0, 0};
-    for (const Tiling& tiling : candidates(problem, Pass::forward, KvTiling::dynamic_tiles, kMachine, kAllCandidates)) {
+    for (const Tiling& tiling : candidates(problem, Pass::forward, find_arithmetic(kF32Fma), KvTiling::dynamic_tiles,
+                                           kMachine, kAllCandidates)) {
       int64_t& last = visited[tiling.lanes == 32 ? 0 : 1];
       const int64_t pairs = visited_pairs(problem, tiling);
       EXPECT_GE(pairs, last) << problem.id() << " " << tiling.to_string();

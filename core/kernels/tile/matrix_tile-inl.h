@@ -1,0 +1,595 @@
+// The arithmetic of a query tile on a matrix unit (AMX), beside float_tile-inl.h: products of tiles of bf16, summed in
+// float32.
+//
+// Queries stay on columns, as in all arithmetics: S^T = K Q^T and O^T = V^T P^T, in register tiles of 32 keys (or
+// columns of values) times 32 queries. Keys are packed as rows; values are transposed in groups of 32 keys; lists name
+// whole groups. No maximum is tracked: bf16 and float32 have 8 bits of exponent, so that weights far above 1 lose
+// nothing, and whoever called looks at the sums at the end. The softmax of a group runs between the products of the
+// next but one, where its instructions cost next to nothing.
+//
+// With one part, elements are bf16 and weights are rounded to it. With three, elements and weights are floats, cut into
+// parts of 8 bits each (the rounded number, what is left rounded, and the rest), and the six greatest of the nine
+// products of parts are added: what is left out is below 2^-24 of a product.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "core/kernels/tile/tile_arithmetic-inl.h"
+#include "core/kernels/tile/transpose-inl.h"
+#include "core/simd/exp-inl.h"
+#include "core/simd/matrix_unit-inl.h"
+#include "core/simd/targets.h"
+#include "hwy/highway.h"
+
+#if defined(NALAB_CORE_KERNELS_TILE_MATRIX_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_KERNELS_TILE_MATRIX_TILE_INL_H_
+#undef NALAB_CORE_KERNELS_TILE_MATRIX_TILE_INL_H_
+#else
+#define NALAB_CORE_KERNELS_TILE_MATRIX_TILE_INL_H_
+#endif
+
+#ifndef NALAB_CORE_KERNELS_TILE_MATRIX_TILE_ONCE
+#define NALAB_CORE_KERNELS_TILE_MATRIX_TILE_ONCE
+
+namespace nalab::tile {
+
+/// Parts of two operands whose product counts.
+struct PartProduct {
+  int a, b;
+};
+
+/// The products of numbers in `Parts` parts, small ones first.
+template <int Parts>
+inline constexpr std::array<PartProduct, 1> kPartProducts{{{0, 0}}};
+template <>
+inline constexpr std::array<PartProduct, 6> kPartProducts<3>{{{0, 2}, {2, 0}, {1, 1}, {1, 0}, {0, 1}, {0, 0}}};
+
+using simd::kUnitCells;
+using simd::kUnitRows;
+
+/// Elements of a row, in whole steps of the inner dimension of a tile.
+inline constexpr int64_t kUnitStep = 2 * kUnitCells;
+inline constexpr int64_t unit_steps(int64_t n) { return (n + kUnitStep - 1) / kUnitStep; }
+
+}  // namespace nalab::tile
+
+#endif  // NALAB_CORE_KERNELS_TILE_MATRIX_TILE_ONCE
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::tile::HWY_NAMESPACE {
+
+using simd::HWY_NAMESPACE::EmulatedUnit;
+#if HWY_TARGET == HWY_AVX3
+using simd::HWY_NAMESPACE::AmxUnit;
+#endif
+using Halves = hn::ScalableTag<uint16_t>;
+using UnitCells = hn::RebindToUnsigned<Floats>;
+
+/// Whether numbers are zero or within a range in which no product and no sum of products overflows, and none that
+/// matters is subnormal, which the unit takes as zero: from 2^-60 to below 2^58. Looks at the upper halves of floats.
+class RangeCheck {
+ public:
+  static constexpr float kLeast = 0x1p-60f, kEnd = 0x1p58f;
+
+  RangeCheck() : least_(hn::Set(Halves(), uint16_t{0xFFFF})), greatest_(hn::Zero(Halves())) {}
+
+  HWY_INLINE void Add(hn::Vec<Halves> x) {
+    const Halves d;
+    const auto magnitude = hn::And(x, hn::Set(d, uint16_t{0x7FFF}));
+    greatest_ = hn::Max(greatest_, magnitude);
+    least_ = hn::Min(least_, hn::Sub(magnitude, hn::Set(d, uint16_t{1})));  // zero becomes the greatest
+  }
+  /// Floats. Their lower halves are no numbers, and count as zero.
+  HWY_INLINE void Add(VF x) {
+    // A float that is not zero is not taken for one because its upper half is.
+    const UnitCells dc;
+    const auto bits = hn::BitCast(dc, x);
+    const auto some = hn::IfThenZeroElse(hn::Eq(hn::ShiftLeft<1>(bits), hn::Zero(dc)), hn::Set(dc, 0x10000u));
+    Add(hn::BitCast(Halves(), hn::And(hn::Or(bits, some), hn::Set(dc, 0xFFFF0000u))));
+  }
+  HWY_INLINE bool Holds() const {
+    const Halves d;
+    const auto below = hn::Lt(least_, hn::Set(d, uint16_t{((127 - 60) << 7) - 1}));
+    const auto above = hn::Gt(greatest_, hn::Set(d, uint16_t{((127 + 58) << 7) - 1}));
+    return hn::AllFalse(d, hn::Or(below, above));
+  }
+
+ private:
+  hn::Vec<Halves> least_, greatest_;
+};
+
+/// Cuts numbers into their parts of 16 bits, in the upper halves of cells.
+template <int Parts>
+HWY_INLINE void CutIntoParts(VF x, hn::Vec<UnitCells> (&part)[Parts]) {
+  const UnitCells dc;
+  const Floats d;
+#pragma GCC unroll 3
+  for (int i = 0; i < Parts; ++i) {
+    part[i] = hn::BitCast(dc, x);
+    if constexpr (Parts > 1) {
+      // Halves away from zero: as good as to even, and cheaper.
+      part[i] = hn::And(hn::Add(part[i], hn::Set(dc, 0x8000u)), hn::Set(dc, 0xFFFF0000u));
+      x = hn::Sub(x, hn::BitCast(d, part[i]));
+    }
+  }
+}
+
+/// The first n of a vector's elements at p, and zeros.
+template <class D, class T>
+HWY_INLINE const T* Padded(D, const T* p, int64_t n, T* memory) {
+  constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(D()));
+  if (n >= kStep) return p;
+  std::fill(std::copy_n(p, std::max<int64_t>(n, 0), memory), memory + kStep, T{});
+  return memory;
+}
+
+/// A row of numbers in parts, part_step elements apart, cut into steps of 32 numbers, `step` elements apart and filled
+/// up with zeros.
+template <int Parts, class T>
+HWY_INLINE void PackParts(const T* row, int64_t dim, uint16_t* target, int64_t step, int64_t part_step,
+                          RangeCheck& check) {
+  for (; dim > 0; dim -= kUnitStep, row += kUnitStep, target += step) {
+    if constexpr (Parts == 1 && std::is_same_v<T, bf16>) {
+      const Halves d16;
+      constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Halves()));
+      const auto* const bits = reinterpret_cast<const uint16_t*>(row);
+      HWY_ALIGN uint16_t rest[kStep];
+      for (int64_t c = 0; c < kUnitStep; c += kStep) {
+        const auto x = hn::LoadU(d16, Padded(d16, bits + c, dim - c, rest));
+        check.Add(x);
+        hn::StoreU(x, d16, target + c);
+      }
+    } else {
+      const hn::Rebind<uint16_t, Floats> d16;
+      const hn::RebindToSigned<Floats> di;
+      constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
+      HWY_ALIGN T rest[kStep];
+      for (int64_t c = 0; c < kUnitStep; c += kStep) {
+        const VF x = simd::HWY_NAMESPACE::LoadFloats(Floats(), Padded(Floats(), row + c, dim - c, rest));
+        check.Add(x);
+        hn::Vec<UnitCells> part[Parts];
+        CutIntoParts<Parts>(x, part);
+#pragma GCC unroll 3
+        for (int i = 0; i < Parts; ++i) {
+          HWY_ALIGN uint16_t halves[kStep];
+          hn::Store(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(part[i]))), d16, halves);
+          std::memcpy(target + i * part_step + c, halves, sizeof halves);  // read as cells too
+        }
+      }
+    }
+  }
+}
+
+/// Blocks of 8 elements of rows 0, 8, 16, ... at `row`, as far as a vector holds them.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const uint16_t* row, int64_t step) {
+  if constexpr (hn::MaxLanes(D()) <= 8) {
+    return hn::LoadU(d, row);
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadBlocks(half, row + hn::MaxLanes(half) * step, step), LoadBlocks(half, row, step));
+  }
+}
+
+/// Columns of 32 rows of elements: target[c][n] = rows[n][c] for c in [0, 8), with 32 elements a row of the target.
+HWY_INLINE void TransposeEightColumns(const uint16_t* rows, int64_t step, uint16_t* target) {
+  constexpr int kColumns = 8;
+  const Halves d16;
+  const hn::RepartitionToWide<Halves> d32;
+  const hn::RepartitionToWide<decltype(d32)> d64;
+  constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(Halves()));
+  for (int64_t first = 0; first < kUnitStep; first += kLanes) {
+    hn::Vec<Halves> row[kColumns];
+#pragma GCC unroll 8
+    for (int j = 0; j < kColumns; ++j) row[j] = LoadBlocks(d16, rows + (first + j) * step, step);
+    hn::Vec<decltype(d32)> pairs[kColumns];
+#pragma GCC unroll 4
+    for (int j = 0; j < kColumns; j += 2) {
+      pairs[j] = hn::BitCast(d32, hn::InterleaveLower(d16, row[j], row[j + 1]));
+      pairs[j + 1] = hn::BitCast(d32, hn::InterleaveUpper(d16, row[j], row[j + 1]));
+    }
+    hn::Vec<decltype(d64)> fours[kColumns];  // columns 2 j and 2 j + 1 of rows 0 to 3; from 4 on of rows 4 to 7
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; j += 4) {
+      fours[j] = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[j], pairs[j + 2]));
+      fours[j + 1] = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[j], pairs[j + 2]));
+      fours[j + 2] = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[j + 1], pairs[j + 3]));
+      fours[j + 3] = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[j + 1], pairs[j + 3]));
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < kColumns / 2; ++j) {
+      uint16_t* const to = target + 2 * j * kUnitStep + first;
+      hn::StoreU(hn::BitCast(d16, hn::InterleaveLower(d64, fours[j], fours[j + 4])), d16, to);
+      hn::StoreU(hn::BitCast(d16, hn::InterleaveUpper(d64, fours[j], fours[j + 4])), d16, to + kUnitStep);
+    }
+  }
+}
+
+/// Stores two vectors of weights of neighbouring keys as pairs of bf16, their parts part_step cells apart.
+template <int Parts>
+HWY_INLINE void StorePairs(VF even, VF odd, float* cells, int64_t part_step) {
+  const UnitCells dc;
+  const Floats d;
+#pragma GCC unroll 3
+  for (int i = 0; i < Parts; ++i) {
+    const auto upper = hn::Set(dc, 0xFFFF0000u), half = hn::Set(dc, 0x8000u);
+    const auto even_bits = hn::Add(hn::BitCast(dc, even), half), odd_bits = hn::Add(hn::BitCast(dc, odd), half);
+    const auto pairs = hn::Or(hn::ShiftRight<16>(even_bits), hn::And(odd_bits, upper));
+    hn::Store(hn::BitCast(d, pairs), d, cells + i * part_step);
+    if (i + 1 < Parts) {
+      even = hn::Sub(even, hn::BitCast(d, hn::And(even_bits, upper)));
+      odd = hn::Sub(odd, hn::BitCast(d, hn::And(odd_bits, upper)));
+    }
+  }
+}
+
+template <class MatrixUnit, int Parts>
+struct MatrixArithmetic {
+  static constexpr int kLanes = 32;
+  static constexpr int kVectors = RegisterTile<kLanes>::kVectors;
+  static constexpr int kStep = kLanes / kVectors;
+  static constexpr int kRows = 32;
+  static constexpr int64_t kKeyAlignment = 1;
+  static constexpr int64_t kGroup = kUnitStep;
+  static constexpr bool kTakesAll = false;
+  using Element = std::conditional_t<Parts == 1, bf16, float>;
+  template <class T>
+  static constexpr bool kAccepts = std::is_same_v<T, Element>;
+  using Scope = MatrixUnit;
+
+  /// Cells of a row in one part.
+  static int64_t row_cells(int64_t dim) { return unit_steps(dim) * kUnitCells; }
+  /// Queries: [parts][pairs of dim][lanes]. Keys: [groups][parts][steps of dim][keys][pairs of a step]. Values: panels
+  /// of 32 columns, [groups][parts][columns][pairs of keys]. Weights: [groups][parts][pairs of keys][lanes], behind the
+  /// scores of two groups.
+  static int64_t query_floats(int64_t dim) { return Parts * row_cells(dim) * kLanes; }
+  static int64_t key_floats(int64_t dim) { return Parts * row_cells(dim); }
+  static int64_t panel_stride(int64_t block_keys) { return unit_steps(block_keys) * kGroupValues; }
+  static int64_t panel_floats(int64_t block_keys, int64_t dim_v) {
+    return unit_steps(dim_v) * panel_stride(block_keys);
+  }
+  static int64_t score_floats(int64_t block_keys) { return 2 * kGroupScores + unit_steps(block_keys) * kGroupWeights; }
+  /// 32 rows of elements in parts.
+  static int64_t packing_floats(int64_t dim, int64_t dim_v) { return kGroup * Parts * row_cells(std::max(dim, dim_v)); }
+  static int64_t block_rows(int64_t block_keys) { return unit_steps(block_keys) * kGroup; }
+
+  static HWY_INLINE uint32_t PackQueries(const float* const (&row)[kLanes], int64_t dim, float sign, float* q,
+                                         float* memory) {
+    const int64_t cells = row_cells(dim);
+    auto* const halves = reinterpret_cast<uint16_t*>(memory);
+    const float* packed[kLanes];
+    uint32_t misfits = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      float* const target = memory + lane * Parts * cells;
+      RangeCheck check;
+      PackParts<Parts>(row[lane], dim, halves + lane * Parts * 2 * cells, kUnitStep, 2 * cells, check);
+      if (!check.Holds()) {
+        misfits |= 1u << lane;
+        std::fill_n(target, Parts * cells, 0.0f);
+      }
+      packed[lane] = target;
+    }
+    RowsToLanes<kLanes>(packed, Parts * cells, q);
+    if (sign < 0) {
+      const UnitCells dc;
+      for (int64_t i = 0; i < query_floats(dim); i += kStep) {
+        float* const p = q + i;
+        const auto flipped = hn::Xor(hn::BitCast(dc, hn::Load(Floats(), p)), hn::Set(dc, 0x80008000u));
+        hn::Store(hn::BitCast(Floats(), flipped), Floats(), p);
+      }
+    }
+    return misfits;
+  }
+
+  /// Whether n numbers are in range.
+  template <class T>
+  static bool fits(const T* numbers, int64_t n) {
+    return std::all_of(numbers, numbers + n, [](T x) {
+      const float magnitude = std::abs(to_float(x));
+      return magnitude == 0.0f || (RangeCheck::kLeast <= magnitude && magnitude < RangeCheck::kEnd);
+    });
+  }
+
+  /// Rows of values wait in `memory` until their group is whole.
+  template <class T>
+  static HWY_INLINE bool PackKeys(const T* key, int64_t key_step, int64_t dim, const T* value, int64_t value_step,
+                                  int64_t dim_v, int64_t count, int64_t used, const Block& block, float* memory) {
+    const int64_t cells = row_cells(dim), cells_v = row_cells(dim_v), end = used + count;
+    const auto key_target = [&](int64_t n) {
+      return block.keys + n / kGroup * kGroup * key_floats(dim) + n % kGroup * kUnitCells;
+    };
+    const auto value_target = [&](int64_t n) {
+      return reinterpret_cast<uint16_t*>(memory + n % kGroup * key_floats(dim_v));
+    };
+    bool all_fit = true;
+    for (int64_t n = used; n < end;) {
+      const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup);
+      RangeCheck check;
+      for (; n < end_of_group; ++n) {
+        PackParts<Parts>(key + (n - used) * key_step, dim, reinterpret_cast<uint16_t*>(key_target(n)),
+                         kGroup * kUnitStep, cells * 2 * kGroup, check);
+        PackParts<Parts>(value + (n - used) * value_step, dim_v, value_target(n), kUnitStep, 2 * cells_v, check);
+      }
+      if (!check.Holds()) {
+        all_fit = false;
+        for (int64_t row = first; row < end_of_group; ++row) {
+          if (!fits(key + (row - used) * key_step, dim)) FillKey(key_target(row), dim, 1);
+          for (int64_t c = 0; c < dim_v; ++c) {
+            if (fits(value + (row - used) * value_step + c, 1)) continue;
+            for (int part = 0; part < Parts; ++part) value_target(row)[part * 2 * cells_v + c] = 0;
+          }
+        }
+      }
+      if (n % kGroup == 0) TransposeGroup(memory, dim_v, n / kGroup - 1, block);
+    }
+    return all_fit;
+  }
+
+  static HWY_INLINE void FinishBlock(int64_t used, int64_t dim, int64_t dim_v, const Block& block, float* memory) {
+    const int64_t begun = used % kGroup;
+    if (begun == 0) return;
+    const int64_t rest = kGroup - begun;
+    FillKey(block.keys + used / kGroup * kGroup * key_floats(dim) + begun * kUnitCells, dim, rest);
+    std::fill_n(memory + begun * key_floats(dim_v), rest * key_floats(dim_v), 0.0f);
+    TransposeGroup(memory, dim_v, used / kGroup, block);
+  }
+
+  static HWY_INLINE void Visit(MatrixUnit& unit, const TileVisit& visit, const TileState& state, float* memory) {
+    if constexpr (std::is_same_v<MatrixUnit, EmulatedUnit>) {
+      visit.biases.vectors != nullptr ? VisitWith<true, 0>(unit, visit, state, memory)
+                                      : VisitWith<false, 0>(unit, visit, state, memory);
+    } else if (visit.biases.vectors != nullptr) {
+      VisitWith<true, Parts == 1 ? 8 : 4>(unit, visit, state, memory);
+    } else {
+      // So many that the pairs of a group are through with its products.
+      const int64_t products = unit_steps(visit.dim) * kProducts;
+      if (products >= kPairs) {
+        VisitWith<false, 1>(unit, visit, state, memory);
+      } else if (products >= kPairs / 2) {
+        VisitWith<false, 2>(unit, visit, state, memory);
+      } else if (products >= kPairs / 4) {
+        VisitWith<false, 4>(unit, visit, state, memory);
+      } else if constexpr (Parts == 1) {
+        products >= kPairs / 8 ? VisitWith<false, 8>(unit, visit, state, memory)
+                               : VisitWith<false, 16>(unit, visit, state, memory);
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kProducts = static_cast<int64_t>(kPartProducts<Parts>.size());
+  static constexpr int64_t kPairs = kGroup / 2;  ///< of keys of a group
+  static constexpr int64_t kGroupScores = kGroup * kLanes;
+  static constexpr int64_t kGroupWeights = Parts * kPairs * kLanes;
+  static constexpr int64_t kTileCells = kUnitRows * kUnitCells;
+  static constexpr int64_t kGroupValues = Parts * 2 * kTileCells;  ///< of one panel
+
+  /// Zeros for `count` keys of a group from `key` on.
+  static void FillKey(float* key, int64_t dim, int64_t count) {
+    for (int64_t step = 0; step < key_floats(dim) / kUnitCells; ++step) {
+      std::fill_n(key + step * kGroup * kUnitCells, count * kUnitCells, 0.0f);
+    }
+  }
+
+  /// values: [32][parts][columns] of 16 bits.
+  static HWY_INLINE void TransposeGroup(const float* values, int64_t dim_v, int64_t group, const Block& block) {
+    const auto* const rows = reinterpret_cast<const uint16_t*>(values);
+    const int64_t columns = 2 * row_cells(dim_v);
+    for (int part = 0; part < Parts; ++part) {
+      for (int64_t c = 0; c < columns; c += 8) {
+        float* const panel = block.values + c / kUnitStep * block.panel_stride + group * kGroupValues;
+        float* const target = panel + part * 2 * kTileCells + c % kUnitStep * kUnitCells;
+        TransposeEightColumns(rows + part * columns + c, Parts * columns, reinterpret_cast<uint16_t*>(target));
+      }
+    }
+  }
+
+  /// The softmax of a visit: weights of pairs of keys, one after the other. Not by lambdas, whose captures g++ 12 would
+  /// keep in memory.
+  template <bool kBiased>
+  struct Softmax {
+    const KeyList& list;
+    const float* biases;  ///< [places][lanes]
+    float* scores;        ///< [two groups][keys][lanes]
+    float* weights;       ///< [groups][parts][pairs][lanes]
+    VF exponent, factor;
+    VF shift[kVectors], sums[kVectors];
+    // The next pair: its group (in the list), the first row, where its scores and weights are; and how many are left.
+    int64_t group = 0, row = 0, left = 0;
+    const float* score = nullptr;
+    float* cell = nullptr;
+
+    HWY_INLINE Softmax(const TileVisit& visit, const TileState& state, float* memory)
+        : list(visit.list),
+          biases(visit.biases.vectors),
+          scores(memory),
+          weights(memory + 2 * kGroupScores),
+          exponent(hn::Set(Floats(), visit.exponent)),
+          factor(hn::Set(Floats(), kBiased ? visit.exponent * visit.biases.scale : visit.exponent)) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        sums[v] = hn::Load(Floats(), state.sums + v * kStep);
+        shift[v] = hn::Neg(hn::Mul(hn::Load(Floats(), state.maxima + v * kStep), exponent));
+      }
+    }
+
+    HWY_INLINE void Begin(int64_t next) {
+      group = next;
+      row = list.index[group] * kGroup;
+      score = scores + (group & 1) * kGroupScores;
+      cell = weights + group * kGroupWeights;
+      left = kPairs;
+    }
+    HWY_INLINE void Next() {
+      if (!list.all_attend && (list.lanes[row] & list.lanes[row + 1]) != kAllLanes<kLanes>) {
+        Weigh<true>();
+      } else {
+        Weigh<false>();
+      }
+      row += 2;
+      score += 2 * kLanes;
+      cell += kLanes;
+      --left;
+    }
+    /// At most kCount pairs of a group.
+    template <int kCount>
+    HWY_INLINE void Some() {
+#pragma GCC unroll 1
+      for (int i = 0; i < kCount; ++i) {
+        if (left > 0) Next();
+      }
+    }
+    /// Pairs of all groups up to the end of the list.
+    HWY_INLINE void Across(int64_t most) {
+      for (; most > 0 && group < list.count; --most) {
+        Next();
+        if (left == 0) {
+          if (++group == list.count) break;
+          Begin(group);
+        }
+      }
+    }
+
+    template <bool kMasked>
+    HWY_INLINE void Weigh() {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const VF even = Weight<kMasked>(0, v), odd = Weight<kMasked>(1, v);
+        sums[v] = hn::Add(sums[v], hn::Add(even, odd));
+#if HWY_TARGET == HWY_AVX3
+        asm volatile("" : "+v"(sums[v].raw));  // now: else g++ 12 adds them up at the end, from memory
+#endif
+        StorePairs<Parts>(even, odd, cell + v * kStep, kPairs * kLanes);
+      }
+    }
+    template <bool kMasked>
+    HWY_INLINE VF Weight(int i, int v) {
+      const Floats d;
+      VF offset = shift[v];
+      if constexpr (kBiased) {
+        // At least a finite number, so that the exponent is one where callers mask with the lowest float or -infinity.
+        // Max of x86 gives the second operand if one is NaN.
+        const float* const bias = biases + static_cast<int64_t>(list.bias[row + i]) * kLanes;
+        offset = hn::MulAdd(hn::Max(hn::Set(d, -1e30f), hn::Load(d, bias + v * kStep)), exponent, offset);
+      }
+      const VF x = hn::MulAdd(hn::Load(d, score + i * kLanes + v * kStep), factor, offset);
+      const VF weight = simd::HWY_NAMESPACE::Exp2<(Parts > 1)>(d, x);
+      return kMasked ? hn::IfThenElseZero(LaneMask(list.lanes[row + i], v), weight) : weight;
+    }
+  };
+
+  /// Stores a register tile of sums, or one of its four tiles: 32 rows times 32 lanes.
+  template <int kTile>
+  static HWY_INLINE void StoreTile(MatrixUnit& unit, float* target) {
+    unit.template Store<kTile>(target + kTile / 2 * kUnitRows * kLanes + kTile % 2 * kUnitCells, kLanes);
+  }
+  static HWY_INLINE void StoreTiles(MatrixUnit& unit, float* target) {
+    StoreTile<0>(unit, target);
+    StoreTile<1>(unit, target);
+    StoreTile<2>(unit, target);
+    StoreTile<3>(unit, target);
+  }
+  /// Begins a tile of sums, with zeros or with those of `from`. Sums before are stored as late as this: the unit need
+  /// not wait for the last product of each.
+  template <int kTile>
+  static HWY_INLINE void BeginTile(MatrixUnit& unit, float* before, const float* from) {
+    if (before != nullptr) StoreTile<kTile>(unit, before);
+    if (from == nullptr) {
+      unit.template Zero<kTile>();
+    } else {
+      unit.template Load<kTile>(from + kTile / 2 * kUnitRows * kLanes + kTile % 2 * kUnitCells, kLanes);
+    }
+  }
+
+  /// kTurn: pairs of keys whose weights are computed among four products of tiles.
+  template <bool kBiased, int kTurn>
+  static HWY_NOINLINE void VisitWith(MatrixUnit& unit, const TileVisit& visit, const TileState& state, float* memory) {
+    const KeyList& list = visit.list;
+    const Block& block = visit.block;
+    const int64_t cells = row_cells(visit.dim);
+    Softmax<kBiased> softmax(visit, state, memory);
+    float* const weights = softmax.weights;
+
+    for (int64_t group = 0; group < list.count; ++group) {
+      // Among the products, weights of the group two back: the processor goes on with products meanwhile.
+      if (group >= 2) softmax.Begin(group - 2);
+      const float* const keys = block.keys + list.index[group] * kGroup * key_floats(visit.dim);
+      float* const before = group == 0 ? nullptr : memory + ((group - 1) & 1) * kGroupScores;
+      bool first = true;
+      for (int64_t c = 0; c < cells; c += kUnitCells) {
+        for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
+          const float* const a = keys + (part_a * cells + c) * kGroup;
+          const float* const b = state.queries + (part_b * cells + c) * kLanes;
+          unit.template LoadOnce<4>(a, kUnitCells);
+          unit.template Load<6>(b, kLanes);
+          if (first) BeginTile<0>(unit, before, nullptr);
+          unit.template MultiplyAdd<0, 4, 6>();
+          softmax.template Some<kTurn / 4>();
+          unit.template Load<7>(b + kUnitCells, kLanes);
+          if (first) BeginTile<1>(unit, before, nullptr);
+          unit.template MultiplyAdd<1, 4, 7>();
+          softmax.template Some<kTurn / 2 - kTurn / 4>();
+          unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
+          if (first) BeginTile<2>(unit, before, nullptr);
+          unit.template MultiplyAdd<2, 5, 6>();
+          softmax.template Some<kTurn * 3 / 4 - kTurn / 2>();
+          if (first) BeginTile<3>(unit, before, nullptr);
+          unit.template MultiplyAdd<3, 5, 7>();
+          softmax.template Some<kTurn - kTurn * 3 / 4>();
+          first = false;
+        }
+      }
+      while (softmax.left > 0) softmax.Next();
+    }
+    StoreTiles(unit, memory + ((list.count - 1) & 1) * kGroupScores);
+
+    // The weights of the last two groups are computed among the products of the first panel.
+    const int64_t turn = (2 * kPairs + list.count * kProducts - 1) / (list.count * kProducts);
+    softmax.Begin(std::max<int64_t>(list.count - 2, 0));
+    float* before = nullptr;
+    for (int64_t panel = 0; panel < unit_steps(visit.dim_v); ++panel) {
+      float* const out = state.out + panel * kUnitStep * kLanes;
+      for (int64_t group = 0; group < list.count; ++group) {
+        while (softmax.group <= group) softmax.Across(1);
+        const float* const values = block.values + panel * block.panel_stride + list.index[group] * kGroupValues;
+        const float* const group_weights = weights + group * kGroupWeights;
+        bool first = group == 0;
+        for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
+          const float* const a = values + part_a * 2 * kTileCells;
+          const float* const b = group_weights + part_b * kPairs * kLanes;
+          unit.template LoadOnce<4>(a, kUnitCells);
+          unit.template Load<6>(b, kLanes);
+          if (first) BeginTile<0>(unit, before, out);
+          unit.template MultiplyAdd<0, 4, 6>();
+          unit.template Load<7>(b + kUnitCells, kLanes);
+          if (first) BeginTile<1>(unit, before, out);
+          unit.template MultiplyAdd<1, 4, 7>();
+          unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
+          if (first) BeginTile<2>(unit, before, out);
+          unit.template MultiplyAdd<2, 5, 6>();
+          if (first) BeginTile<3>(unit, before, out);
+          unit.template MultiplyAdd<3, 5, 7>();
+          first = false;
+          softmax.Across(turn);
+        }
+      }
+      before = out;
+    }
+    StoreTiles(unit, before);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) hn::Store(softmax.sums[v], Floats(), state.sums + v * kStep);
+  }
+};
+
+}  // namespace nalab::tile::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+
+#endif  // NALAB_CORE_KERNELS_TILE_MATRIX_TILE_INL_H_

@@ -1,0 +1,163 @@
+// The matrix unit that tile products are written for, and the same in plain code.
+//
+// A unit holds eight tiles of 16 rows of 16 cells of 32 bits: floats, or pairs of bf16. Tiles are numbered when the
+// program is compiled. Both units are opened once per task and must be closed before the thread waits for others:
+// what else runs on it then may set the unit up in its own way.
+#include <cstdint>
+#include <cstring>
+
+#include "core/simd/convert-inl.h"
+#include "core/simd/targets.h"
+#include "hwy/highway.h"
+
+#if HWY_ARCH_X86
+#include <immintrin.h>
+#endif
+
+#if defined(NALAB_CORE_SIMD_MATRIX_UNIT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NALAB_CORE_SIMD_MATRIX_UNIT_INL_H_
+#undef NALAB_CORE_SIMD_MATRIX_UNIT_INL_H_
+#else
+#define NALAB_CORE_SIMD_MATRIX_UNIT_INL_H_
+#endif
+
+#ifndef NALAB_CORE_SIMD_MATRIX_UNIT_ONCE
+#define NALAB_CORE_SIMD_MATRIX_UNIT_ONCE
+
+namespace nalab::simd {
+
+/// Rows of a tile, and cells of a row.
+inline constexpr int kUnitRows = 16;
+inline constexpr int kUnitCells = 16;
+
+}  // namespace nalab::simd
+
+#endif  // NALAB_CORE_SIMD_MATRIX_UNIT_ONCE
+
+HWY_BEFORE_NAMESPACE();
+namespace nalab::simd::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET == HWY_AVX3
+
+/// AMX. By assembly, since the intrinsics of g++ 12 do not say that they read and write memory: what was packed could
+/// be stored after it was loaded.
+class AmxUnit {
+ public:
+  AmxUnit() {
+    struct alignas(64) {
+      uint8_t palette = 1;
+      uint8_t start_row = 0;
+      uint8_t reserved[14] = {};
+      uint16_t bytes_per_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {kUnitRows, kUnitRows, kUnitRows, kUnitRows, kUnitRows, kUnitRows, kUnitRows, kUnitRows};
+    } config;
+    asm volatile("ldtilecfg %0" : : "m"(config));
+  }
+  ~AmxUnit() { asm volatile("tilerelease" : : : "memory"); }
+  AmxUnit(const AmxUnit&) = delete;
+  AmxUnit& operator=(const AmxUnit&) = delete;
+
+  template <int kTile>
+  HWY_INLINE void Zero() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
+  }
+  /// Rows are `step` cells apart.
+  template <int kTile>
+  HWY_INLINE void Load(const float* cells, int64_t step) {
+    asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(cells), "r"(step * 4) : "memory");
+  }
+  /// The same of what is not read again soon.
+  template <int kTile>
+  HWY_INLINE void LoadOnce(const float* cells, int64_t step) {
+    asm volatile("tileloaddt1 (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(cells), "r"(step * 4) : "memory");
+  }
+  template <int kTile>
+  HWY_INLINE void Store(float* cells, int64_t step) {
+    asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(cells), "r"(step * 4) : "memory");
+  }
+  /// sum[i][j] += a[i][k].low * b[k][j].low + a[i][k].high * b[k][j].high, over k: floats from pairs of bf16.
+  template <int kSum, int kA, int kB>
+  HWY_INLINE void MultiplyAdd() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
+  }
+};
+
+#endif
+
+/// The same in plain code, for tests: slow, and to the bit what AMX computes. Sums of low and of high elements are
+/// taken apart, each in the order of k, and then added to each other and to the sum; subnormal numbers count as zero
+/// (on x86).
+class EmulatedUnit {
+ public:
+  EmulatedUnit() = default;
+  EmulatedUnit(const EmulatedUnit&) = delete;
+  EmulatedUnit& operator=(const EmulatedUnit&) = delete;
+
+  template <int kTile>
+  void Zero() {
+    std::memset(tile_[kTile], 0, sizeof tile_[kTile]);
+  }
+  template <int kTile>
+  void Load(const float* cells, int64_t step) {
+    Load(cells, step, tile_[kTile]);
+  }
+  template <int kTile>
+  void LoadOnce(const float* cells, int64_t step) {
+    Load(cells, step, tile_[kTile]);
+  }
+  template <int kTile>
+  void Store(float* cells, int64_t step) {
+    Store(tile_[kTile], cells, step);
+  }
+  template <int kSum, int kA, int kB>
+  void MultiplyAdd() {
+    MultiplyAdd(tile_[kA], tile_[kB], tile_[kSum]);
+  }
+
+ private:
+  using Tile = float[kUnitRows][kUnitCells];
+
+  static HWY_NOINLINE void Load(const float* cells, int64_t step, Tile& tile) {
+    for (int i = 0; i < kUnitRows; ++i) std::memcpy(tile[i], cells + i * step, sizeof tile[i]);
+  }
+  static HWY_NOINLINE void Store(const Tile& tile, float* cells, int64_t step) {
+    for (int i = 0; i < kUnitRows; ++i) std::memcpy(cells + i * step, tile[i], sizeof tile[i]);
+  }
+  static HWY_NOINLINE void MultiplyAdd(const Tile& a, const Tile& b, Tile& sum) {
+    const Floats d;
+    const hn::RebindToUnsigned<decltype(d)> dc;
+    const int lanes = static_cast<int>(hn::Lanes(d));
+#if HWY_ARCH_X86
+    const unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040);  // subnormal operands and results are zero
+#endif
+    for (int i = 0; i < kUnitRows; ++i) {
+      for (int j = 0; j < kUnitCells; j += lanes) {
+        VF low = hn::Zero(d), high = hn::Zero(d);
+        for (int k = 0; k < kUnitCells; ++k) {
+          uint32_t pair;
+          std::memcpy(&pair, &a[i][k], sizeof pair);
+          const auto cells = hn::BitCast(dc, hn::LoadU(d, &b[k][j]));
+          const VF a_low = hn::BitCast(d, hn::Set(dc, pair << 16)), b_low = hn::BitCast(d, hn::ShiftLeft<16>(cells));
+          const VF a_high = hn::BitCast(d, hn::Set(dc, pair & 0xFFFF0000u));
+          const VF b_high = hn::BitCast(d, hn::And(cells, hn::Set(dc, 0xFFFF0000u)));
+          low = hn::MulAdd(a_low, b_low, low);
+          high = hn::MulAdd(a_high, b_high, high);
+        }
+        hn::StoreU(hn::Add(hn::LoadU(d, &sum[i][j]), hn::Add(low, high)), d, &sum[i][j]);
+      }
+    }
+#if HWY_ARCH_X86
+    _mm_setcsr(state);
+#endif
+  }
+
+  alignas(64) Tile tile_[8];
+};
+
+}  // namespace nalab::simd::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // NALAB_CORE_SIMD_MATRIX_UNIT_INL_H_

@@ -1,0 +1,219 @@
+// The arithmetics of a matrix unit: that the emulation computes what the unit does, that numbers which the unit cannot
+// take find their way to float32, and only those, and how exact three parts are.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/compare.h"
+#include "core/kernels/fused/fused.h"
+#include "core/kernels/reference.h"
+#include "core/simd/arithmetic.h"
+#include "tests/core/kernels/problems.h"
+#include "tests/core/kernels/support.h"
+
+namespace nalab {
+namespace {
+
+using test::Setting;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+class Matrix : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!cpu_supports(Isa::avx2)) GTEST_SKIP() << "the emulation needs AVX2";
+  }
+};
+
+struct Kind {
+  std::string_view emulated, native;
+  ElementType type;
+};
+constexpr Kind kKinds[] = {{kBf16AmxEmulated, kBf16Amx, ElementType::bf16},
+                           {kF32Amx3Emulated, kF32Amx3, ElementType::f32}};
+
+Setting setting_of(std::string_view arithmetic) {
+  Setting setting;
+  setting.isa = best_isa();
+  setting.arithmetic = arithmetic;
+  setting.out_type = ElementType::f32;
+  return setting;
+}
+
+/// Several tiles, blocks and groups of keys, with masks, extra tokens and ragged rows.
+Problem problem_of_type(ElementType type) {
+  return {.axes = {{.extent = 9, .window = 5, .causal = true},
+                   {.extent = 14, .window = 6, .stride = 2},
+                   {.extent = 11, .window = 3, .dilation = 2}},
+          .heads = 4,
+          .heads_kv = 2,
+          .head_dim = 40,
+          .head_dim_v = 24,
+          .extra_tokens = 3,
+          .type = type};
+}
+
+TEST_F(Matrix, TheEmulationComputesWhatTheUnitDoes) {
+  if (!cpu_supports(Isa::amx)) GTEST_SKIP() << "this CPU has no matrix unit";
+  const Variant& fused = find_variant("fused");
+  for (const Kind& kind : kKinds) {
+    for (const auto& [name, awkward] : test::awkward_problems()) {
+      Problem problem = awkward;
+      problem.type = kind.type;
+      if (fused.supports(problem, Pass::forward)) continue;
+      const test::Data data(problem, 5);
+      auto native = test::run_forward(fused, problem, data.inputs(), setting_of(kind.native));
+      auto emulated = test::run_forward(fused, problem, data.inputs(), setting_of(kind.emulated));
+      EXPECT_EQ(native.out.values(), emulated.out.values()) << problem.id();
+      EXPECT_EQ(native.lse.values(), emulated.lse.values()) << problem.id();
+    }
+  }
+}
+
+/// Runs a problem whose inputs were changed, and compares it with the oracle. Returns the tasks that went to float32.
+int64_t careful_tasks_of(const Problem& problem, const Kind& kind, const std::function<void(test::Data&)>& change) {
+  test::Data data(problem, 17);
+  change(data);
+  const auto reference = reference::forward(problem, data.inputs());
+  int64_t careful = 0;
+  for (const std::string_view arithmetic : {kind.emulated, kind.native}) {
+    if (!available(find_arithmetic(arithmetic), best_isa())) continue;
+    const int64_t before = fused::careful_tasks;
+    auto result = test::run_forward(find_variant("fused"), problem, data.inputs(), setting_of(arithmetic));
+    careful = fused::careful_tasks - before;
+    const Tolerance bound = tolerance(problem.type, TensorKind::output, reference.max_abs_score);
+    const auto out = result.out.values(), lse = result.lse.values();
+    const Comparison out_errors = compare(std::span(out), std::span(reference.out), bound, 1);
+    const Comparison lse_errors = compare(std::span(lse), std::span(reference.lse), bound, 1);
+    EXPECT_TRUE(out_errors.ok) << arithmetic << ": " << out_errors.to_string();
+    EXPECT_TRUE(lse_errors.ok) << arithmetic << ": " << lse_errors.to_string();
+  }
+  return careful;
+}
+
+TEST_F(Matrix, OrdinaryNumbersStayOnTheUnit) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = problem_of_type(kind.type);
+    EXPECT_EQ(careful_tasks_of(problem, kind, [](test::Data&) {}), 0);
+    const auto with_zeros = [](test::Data& data) {
+      for (const char* name : {"q", "k", "v"}) {
+        for (int64_t i = 0; i < 24; ++i) test::set(data[name], i, i % 2 == 0 ? 0.0 : -0.0);
+      }
+    };
+    EXPECT_EQ(careful_tasks_of(problem, kind, with_zeros), 0);
+    for (const double magnitude : {0x1p-60, 0x1p57}) {
+      EXPECT_EQ(careful_tasks_of(problem, kind, [&](test::Data& data) { test::set(data["v"], 100, magnitude); }), 0)
+          << magnitude;
+    }
+  }
+}
+
+TEST_F(Matrix, NumbersThatItWouldFlushOrSpreadDoNot) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = problem_of_type(kind.type);
+    for (const char* name : {"q", "k", "v"}) {
+      for (const double bad : {0x1p-130, -0x1p-61, 0x1p58, -0x1p100}) {
+        SCOPED_TRACE(std::string(name) + " " + std::to_string(bad));
+        EXPECT_GT(careful_tasks_of(problem, kind, [&](test::Data& data) { test::set(data[name], 501, bad); }), 0);
+      }
+    }
+    const auto extra = [](test::Data& data) { test::set(data["extra_k"], 7, 0x1p-70); };
+    EXPECT_GT(careful_tasks_of(problem, kind, extra), 0);
+  }
+}
+
+/// One query tile that sees many keys.
+Problem row_of_keys(ElementType type) {
+  return {.axes = {{.extent = 200, .window = 200}}, .head_dim = 32, .type = type};
+}
+
+TEST_F(Matrix, SumsOutOfRangeAreTakenAgain) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = row_of_keys(kind.type);
+    const auto scores_by_key = [](const std::function<double(int64_t)>& score) {
+      return [score](test::Data& data) {
+        for (int64_t n = 0; n < 200; ++n) {
+          for (int64_t c = 0; c < 32; ++c) {
+            test::set(data["q"], n * 32 + c, c == 0 ? std::sqrt(32.0) : 0.0);
+            test::set(data["k"], n * 32 + c, c == 0 ? score(n) : 0.0);
+          }
+        }
+      };
+    };
+    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return static_cast<double>(n); })), 0)
+        << "rising along the keys";
+    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return n % 2 == 0 ? 1e4 : -1e4; })), 0)
+        << "far apart";
+    EXPECT_EQ(careful_tasks_of(problem, kind, scores_by_key([](int64_t) { return 7.0; })), 0) << "all equal";
+    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return n == 150 ? 1e30 : 0.0; })), 0)
+        << "one of 1e30";
+  }
+}
+
+TEST_F(Matrix, QueriesBesideABadNumberKeepTheirBits) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = problem_of_type(kind.type);
+    test::Data data(problem, 3);
+    const auto run = [&] {
+      auto result = test::run_forward(find_variant("fused"), problem, data.inputs(), setting_of(kind.emulated));
+      return std::pair(result.out.values(), result.lse.values());
+    };
+    const auto [clean_out, clean_lse] = run();
+    for (const double bad : {kNan, kInfinity, 0x1p-130}) {
+      test::set(data["v"], 24 * 5 + 3, bad);
+      const auto [out, lse] = run();
+      EXPECT_EQ(lse, clean_lse) << "values have no part in it";
+      int64_t changed = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        if (std::bit_cast<uint64_t>(out[i]) == std::bit_cast<uint64_t>(clean_out[i])) continue;
+        ++changed;
+        EXPECT_EQ(i % 24, 3u) << "another channel";
+      }
+      EXPECT_GT(changed, 0);
+      EXPECT_LT(changed, static_cast<int64_t>(out.size()) / 24);
+    }
+  }
+}
+
+TEST_F(Matrix, ThreePartsAreAsExactAsFloat32) {
+  std::mt19937_64 random(29);
+  const auto pick = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(random);
+  };
+  for (int trial = 0; trial < 60; ++trial) {
+    Problem problem;
+    problem.type = ElementType::f32;
+    for (int64_t axis = pick(1, 3); axis > 0; --axis) {
+      const int64_t extent = pick(1, 12);
+      problem.axes.push_back({.extent = extent, .window = pick(1, extent), .causal = pick(0, 3) == 0});
+    }
+    problem.head_dim = pick(1, 80);
+    problem.head_dim_v = pick(1, 80);
+    problem.extra_tokens = pick(0, 2);
+    problem.scale = std::exp2(static_cast<double>(pick(-4, 1)));
+    const test::Data data(problem, static_cast<uint64_t>(trial));
+    const auto reference = reference::forward(problem, data.inputs());
+    const auto error = [&](std::string_view arithmetic) {
+      auto result = test::run_forward(find_variant("fused"), problem, data.inputs(), setting_of(arithmetic));
+      const auto out = result.out.values();
+      double sum = 0, size = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        sum += (out[i] - reference.out[i]) * (out[i] - reference.out[i]);
+        size += reference.out[i] * reference.out[i];
+      }
+      return std::sqrt(sum / size);
+    };
+    // Where both err by little more than rounding the result, their errors say nothing of each other.
+    EXPECT_LE(error(kF32Amx3Emulated), std::max(1.5 * error(kF32Fma), 2e-7)) << problem.id();
+  }
+}
+
+}  // namespace
+}  // namespace nalab
