@@ -38,9 +38,9 @@ std::vector<Plan> plan(const store::CaseHeader& header, const AttendOptions& opt
   Problem problem = header.problem;
   problem.type = type;
   const Pass pass = options.backward ? Pass::backward : Pass::forward;
-  const PlanOptions asked = options.choices.plan_options(options.variant, pass);
-  const Variant& variant =
-      choose_variant(problem, pass, options.variant, options.choices.named_tiling(pass), asked.isa);
+  PlanOptions asked = options.choices.plan_options(options.variant, pass);
+  asked.tiling = options.choices.named_tiling(pass);
+  const Variant& variant = choose_variant(problem, pass, asked);
   if (const auto reason = why_not(variant, problem, pass)) throw Error(*reason);
   return plan_case(problem, pass, variant.name, options.choices);
 }

@@ -118,15 +118,19 @@ std::vector<std::string_view> variant_names() {
   return names;
 }
 
-const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling,
-                              std::optional<Isa> isa) {
-  if (!name.empty()) return find_variant(name);
-  return best_variant(problem, pass, !is_best_tiling(tiling), isa ? *isa : choose_isa());
+const Variant& choose_variant(const Problem& problem, Pass pass, const PlanOptions& options) {
+  if (!options.variant.empty()) return find_variant(options.variant);
+  PlanChoice tiles{.variant = &find_variant("fused"),
+                   .problem = problem,
+                   .pass = pass,
+                   .isa = options.isa ? *options.isa : choose_isa()};
+  const bool matrix_unit = !is_split(pass) && choose_arithmetic(tiles, options.arithmetic).name == kBf16Amx;
+  return best_variant(problem, pass, !is_best_tiling(options.tiling), matrix_unit);
 }
 
 Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options) {
   problem.validate();
-  return make_plan(choose_variant(problem, pass, options.variant, options.tiling, options.isa), problem, pass, options);
+  return make_plan(choose_variant(problem, pass, options), problem, pass, options);
 }
 
 Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options) {

@@ -94,10 +94,9 @@ struct PlanOptions {
   const Machine* machine = nullptr;  ///< null: host_machine()
 };
 
-/// The variant of a name; if it is empty, best_variant(): one with tiles if a tiling is named. isa unset: choose_isa().
+/// options.variant; if it is empty, best_variant(): one with tiles if a tiling is named, by the arithmetic of tiles.
 /// Throws Error if there is no such variant.
-const Variant& choose_variant(const Problem& problem, Pass pass, std::string_view name, std::string_view tiling,
-                              std::optional<Isa> isa = {});
+const Variant& choose_variant(const Problem& problem, Pass pass, const PlanOptions& options);
 
 /// Names of all variants, in order of preference.
 std::vector<std::string_view> variant_names();

@@ -36,15 +36,12 @@ int64_t most_keys_beside_matrix_unit(const Problem& problem) {
 
 /// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Where bands end". Its rate
 /// hardly depends on the window, and that of tiles grows with it.
-bool bands_pay(const Problem& problem, Pass pass, Isa isa) {
+bool bands_pay(const Problem& problem, Pass pass, bool matrix_unit) {
   if (find_variant("banded").supports(problem, pass)) return false;
   const bool backward = pass == Pass::backward, wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
   const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
   if (problem.extra_tokens > 2 * keys) return false;
-  const Arithmetic& unit = find_arithmetic(kBf16Amx);
-  if (unit.computes(problem.type, pass) && available(unit, isa) && keys > most_keys_beside_matrix_unit(problem)) {
-    return false;
-  }
+  if (matrix_unit && keys > most_keys_beside_matrix_unit(problem)) return false;
   // Where queries share windows, tiles waste little.
   const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
   if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;
@@ -71,10 +68,10 @@ bool tiles_pay(const Problem& problem, Pass pass) {
 
 }  // namespace
 
-const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, Isa isa) {
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, bool matrix_unit) {
   if (is_split(pass)) return find_variant(tiled || tiles_pay(problem, pass) ? "gemm" : "naive");
   if (!tiled && rows_pay(problem, pass)) return find_variant("naive");
-  if (!tiled && bands_pay(problem, pass, isa)) return find_variant("banded");
+  if (!tiled && bands_pay(problem, pass, matrix_unit)) return find_variant("banded");
   for (const Variant& variant : variants()) {
     if ((!tiled || variant.candidates != nullptr) && !variant.supports(problem, pass)) return variant;
   }

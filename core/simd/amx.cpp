@@ -23,7 +23,7 @@ constexpr bool all_bits(uint64_t value, uint64_t bits) { return (value & bits) =
 /// The parts of the state that the operating system saves.
 uint64_t saved_state() {
   uint32_t low = 0, high = 0;
-  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return uint64_t{high} << 32 | low;
 }
 

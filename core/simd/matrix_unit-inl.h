@@ -131,7 +131,8 @@ class EmulatedUnit {
     const int lanes = static_cast<int>(hn::Lanes(d));
 #if HWY_ARCH_X86
     const unsigned state = _mm_getcsr();
-    _mm_setcsr(state | 0x8040);  // subnormal operands and results are zero
+    // Subnormal operands and results are zero. A function of its own, whose loops stay between the two settings.
+    _mm_setcsr(state | 0x8040);
 #endif
     for (int i = 0; i < kUnitRows; ++i) {
       for (int j = 0; j < kUnitCells; j += lanes) {

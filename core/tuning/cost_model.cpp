@@ -114,8 +114,9 @@ class CostModel {
       // A pair of a query and a key has its weight's parts, of 2 bytes each.
       const int64_t key_bytes = 2 * parts_ * (problem_.head_dim + problem_.head_dim_v);
       const int64_t query_bytes = 2 * parts_ * problem_.head_dim + 4 * problem_.head_dim_v;
+      const int64_t weights = score_bytes / (2 * parts_ * tiling.lanes) / kMatrixGroup * kMatrixGroup;
       tiling.block_keys = std::clamp<int64_t>(block_bytes / key_bytes / kMatrixGroup * kMatrixGroup, kLeastBlockKeys,
-                                              score_bytes / (2 * parts_ * tiling.lanes) / kMatrixGroup * kMatrixGroup);
+                                              std::max(weights, kLeastBlockKeys));
       most = std::clamp<int64_t>(2 * tile_bytes / (tiling.lanes * query_bytes), 1, kMaxQueryTiles);
     } else {
       tiling.block_keys = std::clamp<int64_t>(block_bytes / row_bytes_ / 8 * 8, kLeastBlockKeys,

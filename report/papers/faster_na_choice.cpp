@@ -328,9 +328,7 @@ std::vector<ColumnOf<Taken>> slower_columns() {
 
 }  // namespace
 
-std::string_view default_choice(const Problem& problem, Pass pass) {
-  return best_variant(problem, pass, false, Isa::avx512bf16).name;
-}
+std::string_view default_choice(const Problem& problem, Pass pass) { return best_variant(problem, pass).name; }
 
 Table fastest_table(const Sweep& sweep) {
   Table table;

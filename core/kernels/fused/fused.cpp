@@ -73,11 +73,6 @@ struct Misfits {
   Misfits(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
       : queries(cutter.take<uint32_t>(tiling.query_tiles())),
         columns(cutter.take<uint32_t>(tiling.query_tiles() * problem.head_dim_v)) {}
-
-  void set_to_none(const Problem& problem, const Tiling& tiling) const {
-    std::fill_n(queries, tiling.query_tiles(), 0u);
-    std::fill_n(columns, tiling.query_tiles() * problem.head_dim_v, 0u);
-  }
 };
 
 /// One worker's memory.
@@ -152,7 +147,9 @@ class ForwardTask {
   /// An arithmetic that takes all numbers stores all results, or misfits alone. Another one stores what it can, and
   /// fills the misfits in: returns whether there are any.
   bool HWY_ATTR Run(const Outputs& out) {
-    if constexpr (!Arithmetic::kTakesAll) misfits_->set_to_none(problem_, tiling_);
+    if constexpr (!Arithmetic::kTakesAll) {
+      std::fill_n(misfits_->columns, tiling_.query_tiles() * problem_.head_dim_v, 0u);
+    }
     PackAllQueries();
     while (walk_.next_block()) {
       PackBlock();
@@ -234,7 +231,7 @@ class ForwardTask {
     std::fill(m.out, m.out + Lanes * mine_.padded_columns(problem_), 0.0f);
     std::fill(m.sums, m.sums + Lanes, 0.0f);
     const uint32_t misfits = Arithmetic::PackQueries(row, dim, sign, m.queries, mine_.packing);
-    if constexpr (!Arithmetic::kTakesAll) misfits_->queries[number(i, h)] |= misfits;
+    if constexpr (!Arithmetic::kTakesAll) misfits_->queries[number(i, h)] = misfits;
   }
 
   void HWY_ATTR PackBlock() {
@@ -272,17 +269,17 @@ class ForwardTask {
       for (const int64_t row : misfit_keys_) misfits_->queries[number(i, h)] |= keys.lanes[row];
       for (const auto& [row, column] : misfit_values_) {
         misfits_->columns[number(i, h) * problem_.head_dim_v + column] |= keys.lanes[row];
-        any_misfits_ = true;
+        any_misfits_ = any_misfits_ || (keys.lanes[row] & walk_.inside(i)) != 0;
       }
     }
   }
 
-  /// The lanes whose sum of weights is so great that products with values may be infinite, or so small that they are
-  /// not exact, as bits.
+  /// The lanes whose sum of weights is so great that products with values may be infinite, or so small (by a bias: a
+  /// query's own score alone weighs 1) that they may be subnormal, as bits.
   static uint32_t SumsOutOfRange(const float* sums) {
     uint32_t lanes = 0;
     for (int lane = 0; lane < Lanes; ++lane) {
-      if (!(0x1p-60f <= sums[lane] && sums[lane] <= 0x1p60f)) lanes |= 1u << lane;
+      if (!(0x1p-24f <= sums[lane] && sums[lane] <= 0x1p60f)) lanes |= 1u << lane;
     }
     return lanes;
   }

@@ -72,10 +72,14 @@ using Halves = hn::ScalableTag<uint16_t>;
 using UnitCells = hn::RebindToUnsigned<Floats>;
 
 /// Whether numbers are zero or within a range in which no product and no sum of products overflows, and none that
-/// matters is subnormal, which the unit takes as zero: from 2^-60 to below 2^58. Looks at the upper halves of floats.
+/// matters is subnormal, which the unit takes as zero: up to 2^58, and from 2^-60, or from 2^-50 if parts of numbers
+/// are multiplied. Looks at the upper halves of floats.
+template <int Parts>
 class RangeCheck {
+  static constexpr int kBias = 127, kLeastExponent = Parts == 1 ? -60 : -50, kEndExponent = 58;
+
  public:
-  static constexpr float kLeast = 0x1p-60f, kEnd = 0x1p58f;
+  static constexpr float kLeast = Parts == 1 ? 0x1p-60f : 0x1p-50f, kEnd = 0x1p58f;
 
   RangeCheck() : least_(hn::Set(Halves(), uint16_t{0xFFFF})), greatest_(hn::Zero(Halves())) {}
 
@@ -95,8 +99,8 @@ class RangeCheck {
   }
   HWY_INLINE bool Holds() const {
     const Halves d;
-    const auto below = hn::Lt(least_, hn::Set(d, uint16_t{((127 - 60) << 7) - 1}));
-    const auto above = hn::Gt(greatest_, hn::Set(d, uint16_t{((127 + 58) << 7) - 1}));
+    const auto below = hn::Lt(least_, hn::Set(d, uint16_t{((kBias + kLeastExponent) << 7) - 1}));
+    const auto above = hn::Gt(greatest_, hn::Set(d, uint16_t{((kBias + kEndExponent) << 7) - 1}));
     return hn::AllFalse(d, hn::Or(below, above));
   }
 
@@ -133,7 +137,7 @@ HWY_INLINE const T* Padded(D, const T* p, int64_t n, T* memory) {
 /// up with zeros.
 template <int Parts, class T>
 HWY_INLINE void PackParts(const T* row, int64_t dim, uint16_t* target, int64_t step, int64_t part_step,
-                          RangeCheck& check) {
+                          RangeCheck<Parts>& check) {
   for (; dim > 0; dim -= kUnitStep, row += kUnitStep, target += step) {
     if constexpr (Parts == 1 && std::is_same_v<T, bf16>) {
       const Halves d16;
@@ -267,7 +271,7 @@ struct MatrixArithmetic {
     uint32_t misfits = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
       float* const target = memory + lane * Parts * cells;
-      RangeCheck check;
+      RangeCheck<Parts> check;
       PackParts<Parts>(row[lane], dim, halves + lane * Parts * 2 * cells, kUnitStep, 2 * cells, check);
       if (!check.Holds()) {
         misfits |= 1u << lane;
@@ -292,7 +296,7 @@ struct MatrixArithmetic {
   static bool fits(const T* numbers, int64_t n) {
     return std::all_of(numbers, numbers + n, [](T x) {
       const float magnitude = std::abs(to_float(x));
-      return magnitude == 0.0f || (RangeCheck::kLeast <= magnitude && magnitude < RangeCheck::kEnd);
+      return magnitude == 0.0f || (RangeCheck<Parts>::kLeast <= magnitude && magnitude < RangeCheck<Parts>::kEnd);
     });
   }
 
@@ -310,7 +314,7 @@ struct MatrixArithmetic {
     bool all_fit = true;
     for (int64_t n = used; n < end;) {
       const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup);
-      RangeCheck check;
+      RangeCheck<Parts> check;
       for (; n < end_of_group; ++n) {
         PackParts<Parts>(key + (n - used) * key_step, dim, reinterpret_cast<uint16_t*>(key_target(n)),
                          kGroup * kUnitStep, cells * 2 * kGroup, check);
@@ -414,7 +418,7 @@ struct MatrixArithmetic {
           factor(hn::Set(Floats(), kBiased ? visit.exponent * visit.biases.scale : visit.exponent)) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sums[v] = hn::Load(Floats(), state.sums + v * kStep);
+        sums[v] = hn::Zero(Floats());
         shift[v] = hn::Neg(hn::Mul(hn::Load(Floats(), state.maxima + v * kStep), exponent));
       }
     }
@@ -552,9 +556,21 @@ struct MatrixArithmetic {
     // The weights of the last two groups are computed among the products of the first panel.
     const int64_t turn = (2 * kPairs + list.count * kProducts - 1) / (list.count * kProducts);
     softmax.Begin(std::max<int64_t>(list.count - 2, 0));
-    float* before = nullptr;
-    for (int64_t panel = 0; panel < unit_steps(visit.dim_v); ++panel) {
-      float* const out = state.out + panel * kUnitStep * kLanes;
+    // Of parts, each visit has sums of its own, which are added in float: six products for 32 keys would round the
+    // growing sums of all visits more often than multiply-adds do. They take the place of scores.
+    const auto sums_of = [&](int64_t panel) {
+      return Parts == 1 ? state.out + panel * kGroupScores : memory + (panel & 1) * kGroupScores;
+    };
+    const auto add_sums = [&](int64_t panel) HWY_ATTR {
+      for (int64_t i = 0; i < kGroupScores; i += kStep) {
+        float* const out = state.out + panel * kGroupScores + i;
+        hn::Store(hn::Add(hn::Load(Floats(), out), hn::Load(Floats(), sums_of(panel) + i)), Floats(), out);
+      }
+    };
+    const int64_t panels = unit_steps(visit.dim_v);
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      float* const before = panel == 0 ? nullptr : sums_of(panel - 1);
+      const float* const out = Parts == 1 ? sums_of(panel) : nullptr;
       for (int64_t group = 0; group < list.count; ++group) {
         while (softmax.group <= group) softmax.Across(1);
         const float* const values = block.values + panel * block.panel_stride + list.index[group] * kGroupValues;
@@ -579,11 +595,15 @@ struct MatrixArithmetic {
           softmax.Across(turn);
         }
       }
-      before = out;
+      if (Parts > 1 && panel > 0) add_sums(panel - 1);
     }
-    StoreTiles(unit, before);
+    StoreTiles(unit, sums_of(panels - 1));
+    if (Parts > 1) add_sums(panels - 1);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) hn::Store(softmax.sums[v], Floats(), state.sums + v * kStep);
+    for (int v = 0; v < kVectors; ++v) {
+      float* const sums = state.sums + v * kStep;
+      hn::Store(hn::Add(hn::Load(Floats(), sums), softmax.sums[v]), Floats(), sums);
+    }
   }
 };
 
