@@ -120,11 +120,13 @@ std::vector<std::string_view> variant_names() {
 
 const Variant& choose_variant(const Problem& problem, Pass pass, const PlanOptions& options) {
   if (!options.variant.empty()) return find_variant(options.variant);
-  PlanChoice tiles{.variant = &find_variant("fused"),
-                   .problem = problem,
-                   .pass = pass,
-                   .isa = options.isa ? *options.isa : choose_isa()};
-  const bool matrix_unit = !is_split(pass) && choose_arithmetic(tiles, options.arithmetic).name == kBf16Amx;
+  if (is_split(pass)) return best_variant(problem, pass, !is_best_tiling(options.tiling));
+  PlanChoice tiles;
+  tiles.variant = &find_variant("fused");
+  tiles.problem = problem;
+  tiles.pass = pass;
+  tiles.isa = options.isa ? *options.isa : choose_isa();
+  const bool matrix_unit = choose_arithmetic(tiles, options.arithmetic).name == kBf16Amx;
   return best_variant(problem, pass, !is_best_tiling(options.tiling), matrix_unit);
 }
 

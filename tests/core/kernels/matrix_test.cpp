@@ -204,7 +204,9 @@ TEST_F(Matrix, QueriesBesideABadNumberKeepTheirBits) {
         EXPECT_EQ(i % 24, 3u) << "another channel";
         EXPECT_GE(i / 24 % 4, 2u) << "another kv head";
       }
-      if (std::isnan(bad)) EXPECT_EQ(changed, attending);
+      if (std::isnan(bad)) {
+        EXPECT_EQ(changed, attending);
+      }
       EXPECT_LE(changed, attending);
       EXPECT_GT(changed, 0);
     }
