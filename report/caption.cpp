@@ -28,6 +28,8 @@ std::string samples_text(const std::vector<const store::Row*>& rows) {
 std::string operations_of(const std::string& arithmetic) {
   if (arithmetic == "f32_fma") return "f32 multiply-adds";
   if (arithmetic == "bf16_dot") return "bf16 dot products";
+  if (arithmetic == "bf16_amx") return "bf16 tile products (AMX)";
+  if (arithmetic == "f32_amx3") return "f32 tile products in three bf16 parts (AMX)";
   return arithmetic;
 }
 

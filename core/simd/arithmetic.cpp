@@ -26,6 +26,12 @@ bool always() { return true; }
 /// processor whose cores share their units' power: docs/performance.md, "The matrix unit".
 bool never() { return false; }
 
+/// Six products of parts make one.
+PeakRate measure_amx_f32(Isa, Workers& workers) {
+  const PeakRate parts = measure_amx_bf16(workers);
+  return {parts.one_thread / 6, parts.all_threads / 6};
+}
+
 constexpr std::array kArithmetics{
     Arithmetic{
         .name = kBf16Amx,
@@ -42,7 +48,7 @@ constexpr std::array kArithmetics{
         .needs = CpuFeatures::avx512() | CpuFeatures::amx(),
         .computes = f32_forward,
         .preferred = never,
-        .measure_peak = nullptr,
+        .measure_peak = measure_amx_f32,
         .matrix_parts = 3,
     },
     Arithmetic{
