@@ -8,7 +8,6 @@
 // After foreach_target.h.
 #include <benchmark/benchmark.h>
 
-#include <bit>
 #include <numeric>
 #include <random>
 #include <string>
@@ -68,7 +67,7 @@ struct Operands {
     return Arithmetic::PackKeys(rows.data(), dim, dim, rows.data() + kKeys * dim, dim, dim, kKeys, 0, block(),
                                 packing.data());
   }
-  bool PackQueries() {
+  uint32_t PackQueries() {
     const float* row[32];
     for (int i = 0; i < 32; ++i) row[i] = query_rows.data() + i * dim;
     return Arithmetic::PackQueries(row, dim, 1.0f, q.data(), packing.data());

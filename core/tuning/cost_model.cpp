@@ -142,9 +142,10 @@ class CostModel {
            static_cast<double>(problem_.extra_tokens) * product_along(tiles_along, shape);
   }
 
-  /// Keys that query tiles visit by whole groups, if those of super tiles are packed together: along the last axis all
-  /// of the super tile's, or but for the ends of a long run.
-  double matrix_visits(const Shape& query, const Shape& super) const {
+  /// Keys that query tiles of super tiles visit. On a matrix unit they come in whole groups of those that are packed
+  /// together: along the last axis all of the super tile's, or but for the ends of a long run.
+  double visits_by_tiles(const Shape& query, const Shape& super) const {
+    if (parts_ == 0) return visits(query);
     const Axis& last = axes_[2];
     const int64_t whole = super[2] / query[2] * visited_along(last, super[2], 1);
     const int64_t ends = visited_along(last, query[2], 1) + (kMatrixGroup - 1) * tiles_along(last, query[2]);
@@ -160,7 +161,8 @@ class CostModel {
       count[axis] = geometry::ceil_div(axes_[axis].group_length(0), tiling.query[axis]);
     }
     const double head_steps = static_cast<double>(heads_per_kv_ / tiling.heads);
-    const double tile_visits = visits(tiling.query) * static_cast<double>(heads_per_kv_);
+    const double heads = static_cast<double>(heads_per_kv_);
+    const double pack_cost = parts_ > 0 ? kMatrixPackCost : kPackCost;
     double best_cost = std::numeric_limits<double>::infinity();
     for (int64_t s1 = 1; s1 <= std::min(limit, count[0]); ++s1) {
       for (int64_t s2 = 1; s1 * s2 <= limit && s2 <= count[1]; ++s2) {
@@ -171,10 +173,7 @@ class CostModel {
           const double waves = tasks / static_cast<double>(kThreads);
           const double imbalance = std::ceil(waves) / waves;
           const double packs = visits(shape) * head_steps;
-          const double cost = parts_ > 0 ? (matrix_visits(tiling.query, shape) * static_cast<double>(heads_per_kv_) +
-                                            kMatrixPackCost * packs) *
-                                               imbalance
-                                         : (tile_visits + kPackCost * packs) * imbalance;
+          const double cost = (visits_by_tiles(tiling.query, shape) * heads + pack_cost * packs) * imbalance;
           if (cost <= best_cost) {
             best_cost = cost;
             best = {s1, s2, s3};
