@@ -12,6 +12,7 @@
 // products of parts are added: what is left out is below 2^-24 of a product.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -76,7 +77,7 @@ using UnitCells = hn::RebindToUnsigned<Floats>;
 /// are multiplied. Looks at the upper halves of floats.
 template <int Parts>
 class RangeCheck {
-  static constexpr int kBias = 127, kLeastExponent = Parts == 1 ? -60 : -50, kEndExponent = 58;
+  static constexpr uint16_t upper_half(float x) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16); }
 
  public:
   static constexpr float kLeast = Parts == 1 ? 0x1p-60f : 0x1p-50f, kEnd = 0x1p58f;
@@ -99,8 +100,8 @@ class RangeCheck {
   }
   HWY_INLINE bool Holds() const {
     const Halves d;
-    const auto below = hn::Lt(least_, hn::Set(d, uint16_t{((kBias + kLeastExponent) << 7) - 1}));
-    const auto above = hn::Gt(greatest_, hn::Set(d, uint16_t{((kBias + kEndExponent) << 7) - 1}));
+    const auto below = hn::Lt(least_, hn::Set(d, static_cast<uint16_t>(upper_half(kLeast) - 1)));
+    const auto above = hn::Gt(greatest_, hn::Set(d, static_cast<uint16_t>(upper_half(kEnd) - 1)));
     return hn::AllFalse(d, hn::Or(below, above));
   }
 
