@@ -19,8 +19,9 @@ bool dot_products_are_faster() {
   return faster;
 }
 
+bool bf16(ElementType type, Pass) { return type == ElementType::bf16; }
 bool bf16_forward(ElementType type, Pass pass) { return type == ElementType::bf16 && pass == Pass::forward; }
-bool f32_forward(ElementType type, Pass pass) { return type == ElementType::f32 && pass == Pass::forward; }
+bool f32(ElementType type, Pass) { return type == ElementType::f32; }
 bool always() { return true; }
 /// Computes where it is asked for. Six products of parts win over one of floats on few threads, and not on a whole
 /// processor whose cores share their units' power: docs/performance.md, "The matrix unit".
@@ -37,7 +38,7 @@ constexpr std::array kArithmetics{
         .name = kBf16Amx,
         .summary = "products of bf16 tiles on the matrix unit (AMX), summed in float32; weights are rounded to bf16",
         .needs = CpuFeatures::avx512() | CpuFeatures::amx(),
-        .computes = bf16_forward,
+        .computes = bf16,
         .preferred = always,
         .measure_peak = [](Isa, Workers& workers) { return measure_amx_bf16(workers); },
         .matrix_parts = 1,
@@ -46,7 +47,7 @@ constexpr std::array kArithmetics{
         .name = kF32Amx3,
         .summary = "six products of three bf16 parts of float32 on the matrix unit (AMX), summed in float32",
         .needs = CpuFeatures::avx512() | CpuFeatures::amx(),
-        .computes = f32_forward,
+        .computes = f32,
         .preferred = never,
         .measure_peak = measure_amx_f32,
         .matrix_parts = 3,
@@ -79,7 +80,7 @@ constexpr std::array kArithmetics{
         .name = kBf16AmxEmulated,
         .summary = "bf16_amx without the unit, for tests: slow",
         .needs = CpuFeatures::avx2(),
-        .computes = bf16_forward,
+        .computes = bf16,
         .preferred = never,
         .measure_peak = nullptr,
         .matrix_parts = 1,
@@ -88,7 +89,7 @@ constexpr std::array kArithmetics{
         .name = kF32Amx3Emulated,
         .summary = "f32_amx3 without the unit, for tests: slow",
         .needs = CpuFeatures::avx2(),
-        .computes = f32_forward,
+        .computes = f32,
         .preferred = never,
         .measure_peak = nullptr,
         .matrix_parts = 3,

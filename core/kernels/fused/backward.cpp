@@ -21,46 +21,58 @@
 #include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include <type_traits>
 #include "core/kernels/fused/backward_task-inl.h"
+#include "core/kernels/fused/float_products-inl.h"
+#include "core/kernels/fused/matrix_products-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nalab::fused::HWY_NAMESPACE {
 
 using namespace tile::HWY_NAMESPACE;
 
-template <class Arithmetic>
+template <class Products>
 int64_t GradientBytesOf(const Problem& problem, const Tiling& tiling) {
-  return carved_bytes([&](WorkspaceCutter& cutter) { GradientPrivate<Arithmetic>(problem, tiling, cutter); });
+  return carved_bytes([&](WorkspaceCutter& cutter) { GradientPrivate<Products>(problem, tiling, cutter); });
 }
 
-/// Calls body with a value of the arithmetic's type for the lanes of a tiling.
+/// Calls body with the type of an arithmetic's products, for the lanes of a tiling.
 template <class Body>
-void WithGradients(const Tiling& tiling, const Body& body) {
-  tiling.lanes == 32 ? body(FloatGradients<32>()) : body(FloatGradients<16>());
+void WithProducts(std::string_view arithmetic, const Tiling& tiling, const Body& body) {
+#if HWY_TARGET == HWY_AVX3
+  if (arithmetic == kBf16Amx) return body(std::type_identity<MatrixProducts<AmxUnit, 1>>());
+  if (arithmetic == kF32Amx3) return body(std::type_identity<MatrixProducts<AmxUnit, 3>>());
+#endif
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if (arithmetic == kBf16AmxEmulated) return body(std::type_identity<MatrixProducts<EmulatedUnit, 1>>());
+  if (arithmetic == kF32Amx3Emulated) return body(std::type_identity<MatrixProducts<EmulatedUnit, 3>>());
+#endif
+  static_cast<void>(arithmetic);
+  tiling.lanes == 32 ? body(std::type_identity<FloatProducts<32>>()) : body(std::type_identity<FloatProducts<16>>());
 }
 
-int64_t GradientBytes(const Problem& problem, const Tiling& tiling) {
+int64_t GradientBytes(std::string_view arithmetic, const Problem& problem, const Tiling& tiling) {
   int64_t bytes = 0;
-  WithGradients(tiling, [&](auto a) { bytes = GradientBytesOf<decltype(a)>(problem, tiling); });
+  WithProducts(arithmetic, tiling,
+               [&](auto products) { bytes = GradientBytesOf<typename decltype(products)::type>(problem, tiling); });
   return bytes;
 }
 
-template <class Arithmetic>
+template <class Products>
 void BackwardOf(const BackwardShared& shared, std::byte* workspace) {
   const BackwardCall& call = shared.call;
-  const WorkerMemory memory{workspace, GradientBytesOf<Arithmetic>(call.problem, call.tiling)};
+  const WorkerMemory memory{workspace, GradientBytesOf<Products>(call.problem, call.tiling)};
   OrderedTasks tasks(call.execution.workers);
   tasks.for_each(shared.supers.count(), [&](const OrderedTasks::Task& task) HWY_ATTR {
     const tile::SuperTile super = shared.supers.at(shared.order(task.number()));
     if (geometry::size(super.tokens) == 0) return;
     WorkspaceCutter cutter = memory.of(task.worker());
-    const GradientPrivate<Arithmetic> mine(call.problem, call.tiling, cutter);
-    [[maybe_unused]] const typename Arithmetic::Scope scope;
-    BackwardTask<Arithmetic>(shared, super, task, mine).Run();
+    GradientPrivate<Products> mine(call.problem, call.tiling, cutter);
+    if (BackwardTask<Products>(shared, super, task, mine).Run()) ++careful_tasks;
   });
 }
 
-void Backward(const BackwardCall& call) {
+void Backward(std::string_view arithmetic, const BackwardCall& call) {
   Workers& workers = call.execution.workers;
   const Gradients& gradients = call.gradients;
   WorkspaceCutter cutter(call.execution.workspace.data());
@@ -74,7 +86,8 @@ void Backward(const BackwardCall& call) {
   const BackwardShared shared{call,     tile::LaneShape(call.tiling.query), supers, {supers, call.tiling}, sums, biases,
                               bias_sums};
   std::byte* const workspace = call.execution.workspace.data() + cutter.size();
-  WithGradients(call.tiling, [&](auto a) { BackwardOf<decltype(a)>(shared, workspace); });
+  WithProducts(arithmetic, call.tiling,
+               [&](auto products) { BackwardOf<typename decltype(products)::type>(shared, workspace); });
   bias_sums.store(gradients.drpb, workers);
   sums.store(gradients, workers);
 }
@@ -87,7 +100,8 @@ namespace nalab::fused {
 
 void backward(const Plan& plan, const Problem& problem, const Inputs& inputs, const SavedForBackward& saved,
               const Gradients& gradients, const Execution& execution) {
-  NALAB_SELECT(plan.isa(), Backward)({problem, plan.tiling(), inputs, saved, gradients, execution});
+  NALAB_SELECT(plan.isa(), Backward)
+  (plan.arithmetic().name, {problem, plan.tiling(), inputs, saved, gradients, execution});
 }
 
 PlanCost backward_workspace(const PlanChoice& choice) {
@@ -97,7 +111,8 @@ PlanCost backward_workspace(const PlanChoice& choice) {
     tile::TileBiases(choice.problem, *choice.tiling, cutter);
     tile::BiasSums(choice.problem, choice.problem.batch, cutter);
   });
-  cost.bytes_per_worker = NALAB_SELECT(choice.isa, GradientBytes)(choice.problem, *choice.tiling);
+  cost.bytes_per_worker =
+      NALAB_SELECT(choice.isa, GradientBytes)(choice.arithmetic->name, choice.problem, *choice.tiling);
   return cost;
 }
 

@@ -1,5 +1,7 @@
-// What one worker of the backward pass of fused keeps in its part of the workspace.
+// What one worker of the backward pass of fused keeps in its part of the workspace, and the contract of the products
+// that it is for.
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
 #include "core/geometry/axis.h"
@@ -34,60 +36,92 @@ namespace nalab::fused::HWY_NAMESPACE {
 
 using namespace tile::HWY_NAMESPACE;
 
-/// State of one query tile of one head while its super tile walks over the keys.
-struct GradientState {
-  float* queries;     ///< packed
-  float* dout;        ///< packed
-  float* query_rows;  ///< [lanes][row_step]
-  float* dout_rows;   ///< [lanes][row_step]
-  float* dq;          ///< [head_dim padded][lanes], not yet scaled
-  float* lse2;        ///< [lanes]: log-sum-exp in base 2
-  float* delta;       ///< [lanes]: sum of out * dout
+inline Rows take_rows(int64_t count, int64_t dim, WorkspaceCutter& cutter) {
+  return {cutter.take<float>(count * row_step(dim)), row_step(dim)};
+}
+
+/// What belongs to the queries of one head of a query tile, in float: rows [lanes], padded with zeros.
+struct QueryRows {
+  Rows q, dout, out;
+  float* lse2;  ///< [lanes]: log-sum-exp in base 2
 };
 
-/// One worker's memory.
-template <GradientArithmetic Arithmetic>
-struct GradientPrivate {
-  float* keys;        ///< [block_keys + 1][head_dim], the last row unused
-  float* key_panels;  ///< panels of keys
-  float* values;      ///< [block_keys + 1][head_dim_v]
-  float* dk;          ///< [block_keys + 1][row_step], not yet scaled; the last row takes what belongs to no key
-  float* dv;          ///< [block_keys + 1][row_step]
-  float* weights;     ///< [block_keys padded][lanes]
-  ListMemory list;    ///< [block_keys padded]
-  float* rows;        ///< [lanes][max(head_dim, head_dim_v)], in float, between lanes and tensors
-  float* out;         ///< packed out of a query tile
-  tile::PlaceSums bias;
-  GradientState tiles[kMaxQueryTiles];
+/// dk and dv of a block, [keys][row_step], not yet scaled: what a task adds to those of the whole tensor.
+struct BlockGradients {
+  Rows dk, dv;
 
-  GradientPrivate(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
-      : bias(problem, tiling, cutter) {
-    constexpr int64_t kLanes = Arithmetic::kLanes;
-    const int64_t dim = problem.head_dim, dim_v = problem.head_dim_v;
-    const int64_t padded_keys = tiling.block_keys + Arithmetic::kListPadding;
-    keys = cutter.take<float>((tiling.block_keys + 1) * Arithmetic::key_floats(dim));
-    key_panels = cutter.take<float>(Arithmetic::panel_floats(tiling.block_keys, dim));
-    values = cutter.take<float>((tiling.block_keys + 1) * Arithmetic::key_floats(dim_v));
-    dk = cutter.take<float>((tiling.block_keys + 1) * row_step(dim));
-    dv = cutter.take<float>((tiling.block_keys + 1) * row_step(dim_v));
-    weights = cutter.take<float>(padded_keys * kLanes);
-    list.index = cutter.take<int32_t>(padded_keys);
-    list.lanes = cutter.take<uint32_t>(padded_keys);
-    if (problem.relative_bias) list.bias = cutter.take<int32_t>(padded_keys);
-    rows = cutter.take<float>(kLanes * std::max(dim, dim_v));
-    out = cutter.take<float>(Arithmetic::query_floats(dim_v));
-    for (int64_t i = 0; i < tiling.query_tiles(); ++i) {
-      tiles[i].queries = cutter.take<float>(Arithmetic::query_floats(dim));
-      tiles[i].dout = cutter.take<float>(Arithmetic::query_floats(dim_v));
-      tiles[i].query_rows = cutter.take<float>(kLanes * row_step(dim));
-      tiles[i].dout_rows = cutter.take<float>(kLanes * row_step(dim_v));
-      tiles[i].dq = cutter.take<float>(kLanes * padded_columns(problem));
-      tiles[i].lse2 = cutter.take<float>(kLanes);
-      tiles[i].delta = cutter.take<float>(kLanes);
-    }
+  /// Rows of keys, and one more that takes what belongs to no key.
+  BlockGradients(const Problem& problem, int64_t rows, WorkspaceCutter& cutter)
+      : dk(take_rows(rows + 1, problem.head_dim, cutter)), dv(take_rows(rows + 1, problem.head_dim_v, cutter)) {}
+
+  void set_to_zero(int64_t rows) const {
+    std::fill_n(dk.data, rows * dk.step, 0.0f);
+    std::fill_n(dv.data, rows * dv.step, 0.0f);
   }
+};
 
-  static int64_t padded_columns(const Problem& problem) { return problem.head_dim + Arithmetic::kRows; }
+/// Memory for a list of keys.
+inline ListMemory take_list(const Problem& problem, int64_t rows, WorkspaceCutter& cutter) {
+  return {cutter.take<int32_t>(rows), cutter.take<uint32_t>(rows),
+          problem.relative_bias ? cutter.take<int32_t>(rows) : nullptr};
+}
+
+/// Adds padding to a list: a row that belongs to no key, and that no lane attends to.
+inline void pad_list(const ListMemory& memory, int64_t count, int64_t padding, int64_t row) {
+  std::fill_n(memory.index + count, padding, static_cast<int32_t>(row));
+  std::fill_n(memory.lanes + count, padding, 0u);
+}
+
+/// Calls f(where its lanes are) for every row of a list, by groups or not.
+template <class Arithmetic, class F>
+HWY_INLINE void for_each_listed(const KeyList& list, const F& f) {
+  constexpr int64_t kGroup = Arithmetic::kGroup;
+  for (int64_t i = 0; i < list.count; ++i) {
+    const int64_t first = kGroup == 1 ? i : list.index[i] * kGroup;
+    for (int64_t n = first; n < first + kGroup; ++n) f(n);
+  }
+}
+
+/// A visit of the queries of one head of a query tile to keys of a block.
+struct GradientVisit {
+  const KeyList& list;
+  const float* biases;  ///< [places][lanes], and null without a bias
+  float* bias_sums;     ///< [places][lanes] of drpb; null without a bias
+};
+
+/// The five products of a task, by blocks of keys:
+///
+///   BeginBlock, PackKeys for all segments, FinishBlock
+///   for each query tile that sees keys of the block, in each head: Visit, after PackQueries when it comes first
+///   AddToKeys
+///
+/// Query tiles (of each head) have numbers. Memory is one worker's, constructed of (problem, block_keys, the number of
+/// query tiles, cutter).
+template <class P>
+concept GradientProducts = requires(P& products, int64_t n, const KeyRows<typename P::Arithmetic::Element>& rows,
+                                    const GradientVisit& visit, typename P::Arithmetic::Scope& scope,
+                                    const BlockGradients& gradients) {
+  requires TileArithmetic<typename P::Arithmetic>;
+  requires std::constructible_from<typename P::Memory, const Problem&, int64_t, int64_t, WorkspaceCutter&>;
+  /// Keys up to a multiple of this are read and written beyond the end of a list: its padding names the row
+  /// block_keys.
+  requires P::kListPadding >= 0;
+  /// Where the rows of a query tile are expected before PackQueries packs them and begins its sums.
+  { products.rows_of(n) } -> std::same_as<QueryRows>;
+  products.PackQueries(scope, n);
+  products.BeginBlock();
+  products.PackKeys(rows, n);  // from row n of the block on
+  products.FinishBlock(n);     // of n rows
+  products.Visit(scope, n, visit);
+  products.AddToKeys(scope);
+  /// Of an arithmetic that does not take all numbers: whether a query tile may see some in this block, and the
+  /// lanes that Visit must not see at a row of it.
+  requires P::Arithmetic::kTakesAll || requires {
+    { products.may_misfit(n) } -> std::same_as<bool>;
+    { products.misfits(n, n) } -> std::same_as<uint32_t>;
+  };
+  /// [head_dim padded][lanes] of a query tile, not yet scaled.
+  { products.dq(n) } -> std::same_as<float*>;
 };
 
 }  // namespace nalab::fused::HWY_NAMESPACE

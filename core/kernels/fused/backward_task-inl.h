@@ -1,9 +1,13 @@
-// One task of the backward pass of fused: a super tile, its memory, and the five products. See backward.cpp.
+// One task of the backward pass of fused: a super tile, from packing its queries to storing their gradients. See
+// backward.cpp.
 #include <algorithm>
 #include <numbers>
+#include <optional>
+#include <type_traits>
 
 #include "core/kernels/fused/backward_memory-inl.h"
 #include "core/kernels/fused/backward_sums.h"
+#include "core/kernels/fused/float_products-inl.h"
 #include "core/kernels/registry.h"
 #include "core/kernels/tile/gradient_sums.h"
 #include "core/kernels/tile/key_walk-inl.h"
@@ -64,16 +68,54 @@ HWY_INLINE void AddScaled(const float* HWY_RESTRICT x, float factor, int64_t dim
   for (; c < dim; ++c) target[c] += factor * x[c];
 }
 
+/// Memory for pairs of a query and a key that are visited in float, since the products' arithmetic cannot take their
+/// numbers: of one query tile and the rows of a block.
+template <int Lanes>
+struct MisfitPairs {
+  ListMemory list;  ///< [block_keys padded]
+  typename FloatProducts<Lanes>::Memory products;
+
+  MisfitPairs(const Problem& problem, int64_t block_keys, WorkspaceCutter& cutter)
+      : list(take_list(problem, block_keys + FloatProducts<Lanes>::kListPadding, cutter)),
+        products(problem, block_keys, 1, cutter) {}
+};
+
+/// An arithmetic that takes all numbers has none.
+struct NoMisfitPairs {
+  NoMisfitPairs(const Problem&, int64_t, WorkspaceCutter&) {}
+};
+
+/// One worker's memory.
+template <GradientProducts Products>
+struct GradientPrivate {
+  using Arithmetic = typename Products::Arithmetic;
+  using Misfits = std::conditional_t<Arithmetic::kTakesAll, NoMisfitPairs, MisfitPairs<Arithmetic::kLanes>>;
+
+  BlockGradients gradients;
+  ListMemory list;  ///< [block_keys padded]
+  float* rows;      ///< [lanes][head_dim]: results in float, between lanes and tensors
+  tile::PlaceSums bias;
+  typename Products::Memory products;
+  Misfits misfits;
+
+  GradientPrivate(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
+      : gradients(problem, Arithmetic::block_rows(tiling.block_keys), cutter),
+        list(take_list(problem, tiling.block_keys + Products::kListPadding, cutter)),
+        rows(cutter.take<float>(Arithmetic::kLanes * problem.head_dim)),
+        bias(problem, tiling, cutter),
+        products(problem, tiling.block_keys, tiling.query_tiles(), cutter),
+        misfits(problem, tiling.block_keys, cutter) {}
+};
+
 /// One super tile of one kv head, from packing its queries to storing their gradients.
-template <GradientArithmetic Arithmetic>
+template <GradientProducts Products>
 class BackwardTask {
+  using Arithmetic = typename Products::Arithmetic;
   static constexpr int Lanes = Arithmetic::kLanes;
-  static constexpr int kRows = Arithmetic::kRows;
-  static constexpr int kVectors = Arithmetic::kVectors;
 
  public:
   HWY_ATTR BackwardTask(const BackwardShared& shared, const tile::SuperTile& super, const OrderedTasks::Task& task,
-                        const GradientPrivate<Arithmetic>& mine)
+                        GradientPrivate<Products>& mine)
       : shared_(shared),
         problem_(shared.call.problem),
         tiling_(shared.call.tiling),
@@ -84,35 +126,29 @@ class BackwardTask {
         mine_(mine),
         scale_(factor_as_float(problem_.effective_scale())),
         exponent_scale_(factor_as_float(problem_.effective_scale() * std::numbers::log2e)),
-        keys_{mine.keys, problem_.head_dim},
-        values_{mine.values, problem_.head_dim_v},
-        dk_{mine.dk, row_step(problem_.head_dim)},
-        dv_{mine.dv, row_step(problem_.head_dim_v)},
-        panels_{mine.values, mine.key_panels, Arithmetic::panel_stride(tiling_.block_keys)},
+        products_(problem_, tiling_.block_keys, exponent_scale_, mine.gradients, mine.products),
         walk_(problem_, tiling_, shared.shape, shared.biases.places, in_, super, mine.list),
         own_keys_(walk_.keys_of_super(super)),
         places_(walk_.places_of_keys()) {}
 
-  void HWY_ATTR Run() {
+  /// Returns whether there were pairs that the products' arithmetic could not take.
+  bool HWY_ATTR Run() {
     task_.pass(walk_.order_of({own_keys_[0].begin, own_keys_[1].begin, own_keys_[2]}));
     if (problem_.relative_bias) mine_.bias.set_to_zero(places_);
     PrefetchQueries(0);
     while (walk_.next_block()) {
-      PackBlock();
-      for (int64_t i = 0; i < walk_.tiles(); ++i) {
-        const KeyList keys = walk_.keys_of(i);
-        if (keys.count > 0) Visit(i, keys);
-      }
+      ComputeBlock();
       AddBlock();
     }
     for (int64_t i = 0; i < walk_.tiles(); ++i) {
       for (int64_t h = 0; h < tiling_.heads; ++h) StoreResults(i, h);
     }
     if (problem_.relative_bias) AddBias();
+    return any_misfits_;
   }
 
  private:
-  const GradientState& state(int64_t i, int64_t head) const { return mine_.tiles[i * tiling_.heads + head]; }
+  int64_t number(int64_t i, int64_t head) const { return i * tiling_.heads + head; }
 
   /// Prefetches what PackQueries reads: hardware sees no pattern in it.
   void PrefetchQueries(int64_t i) const {
@@ -131,70 +167,59 @@ class BackwardTask {
     }
   }
 
-  /// Rows of one head of a query tile's tokens, in float: `memory` holds them, `step` floats apart, and they are padded
-  /// with zeros.
-  void HWY_ATTR PackRows(const ConstTensorView& tensor, const Token (&tokens)[Lanes], int64_t head, float* memory,
-                         int64_t step) {
+  /// Rows of one head of a query tile's tokens, in float, padded with zeros.
+  void HWY_ATTR ReadRows(const ConstTensorView& tensor, const Token (&tokens)[Lanes], int64_t head, const Rows& rows) {
     const int64_t dim = tensor.shape.dim;
     with_element_type(tensor.type, [&](auto element) HWY_ATTR {
       const auto view = tensor.as<decltype(element)>();
-      for (int lane = 0; lane < Lanes; ++lane, memory += step) {
+      for (int lane = 0; lane < Lanes; ++lane) {
         const auto& [x1, x2, x3] = tokens[lane];
-        simd::HWY_NAMESPACE::CopyToFloats(view.row(super_.batch, x1, x2, x3, head), dim, memory);
-        std::fill(memory + dim, memory + step, 0.0f);
+        simd::HWY_NAMESPACE::CopyToFloats(view.row(super_.batch, x1, x2, x3, head), dim, rows[lane]);
+        std::fill(rows[lane] + dim, rows[lane] + rows.step, 0.0f);
       }
     });
   }
 
-  static void HWY_ATTR Transpose(const float* memory, int64_t step, int64_t dim, float* lanes) {
-    const float* row[Lanes];
-    for (int lane = 0; lane < Lanes; ++lane) row[lane] = memory + lane * step;
-    RowsToLanes<Lanes>(row, dim, lanes);
-  }
-
-  /// Packs the queries of one head of a query tile with what belongs to them, and starts their state.
-  void HWY_ATTR PackQueries(int64_t i, int64_t h) {
-    const GradientState& m = state(i, h);
-    const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v, head = super_.head + h;
+  /// Reads what belongs to the queries of one head of a query tile.
+  void HWY_ATTR ReadQueries(int64_t i, int64_t h, const QueryRows& rows) {
+    const int64_t head = super_.head + h;
     Token tokens[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) tokens[lane] = walk_.query(i, lane);
-    PackRows(in_.q, tokens, head, m.query_rows, row_step(dim));
-    Transpose(m.query_rows, row_step(dim), dim, m.queries);
-    PackRows(saved_.dout, tokens, head, m.dout_rows, row_step(dim_v));
-    Transpose(m.dout_rows, row_step(dim_v), dim_v, m.dout);
-    PackRows(saved_.out, tokens, head, mine_.rows, dim_v);
-    Transpose(mine_.rows, dim_v, dim_v, mine_.out);
-    // A query with a single key has out equal to the value: so delta is dout * value to the last bit, and dq is 0.
-    Arithmetic::LaneProducts(mine_.out, m.dout, dim_v, m.delta);
+    ReadRows(in_.q, tokens, head, rows.q);
+    ReadRows(saved_.dout, tokens, head, rows.dout);
+    ReadRows(saved_.out, tokens, head, rows.out);
     const auto lse = saved_.lse.template as<float>();
     for (int lane = 0; lane < Lanes; ++lane) {
       const auto& [x1, x2, x3] = tokens[lane];
-      m.lse2[lane] = static_cast<float>(std::numbers::log2e * *lse.row(super_.batch, x1, x2, x3, head));
+      rows.lse2[lane] = static_cast<float>(std::numbers::log2e * *lse.row(super_.batch, x1, x2, x3, head));
     }
-    std::fill(m.dq, m.dq + Lanes * mine_.padded_columns(problem_), 0.0f);
-    queries_finite_[i * tiling_.heads + h] = Arithmetic::AllFinite(m.queries, Lanes * dim);
-    dout_finite_[i * tiling_.heads + h] = Arithmetic::AllFinite(m.dout, Lanes * dim_v);
   }
 
+  void HWY_ATTR ComputeBlock() {
+    // Closed before the task waits for others.
+    typename Arithmetic::Scope scope;
+    PackBlock();
+    for (int64_t i = 0; i < walk_.tiles(); ++i) {
+      const KeyList keys = walk_.keys_of(i);
+      if (keys.count > 0) Visit(scope, i, keys);
+    }
+    products_.AddToKeys(scope);
+  }
+
+  /// Packs a block's keys and values and begins their sums.
   void HWY_ATTR PackBlock() {
-    keys_finite_ = true;
-    for (const tile::Segment& segment : walk_.segments()) {
-      walk_.with_rows(segment, [&](const auto& rows) HWY_ATTR { PackKeys(rows, segment.first); });
-    }
+    mine_.gradients.set_to_zero(Arithmetic::block_rows(walk_.used()));
+    PackKeys(products_);
+    floats_.reset();
   }
 
-  /// Packs keys and values from row `first` of the block on, and starts their sums.
-  template <class T>
-  void HWY_ATTR PackKeys(const KeyRows<T>& rows, int64_t first) {
-    for (int64_t n = 0; n < rows.count; ++n) {
-      simd::HWY_NAMESPACE::CopyToFloats(rows.key + n * rows.key_step, problem_.head_dim, keys_[first + n]);
-      std::fill_n(dk_[first + n], dk_.step, 0.0f);
-      std::fill_n(dv_[first + n], dv_.step, 0.0f);
+  template <class AnyProducts>
+  void HWY_ATTR PackKeys(AnyProducts& products) {
+    products.BeginBlock();
+    for (const tile::Segment& segment : walk_.segments()) {
+      walk_.with_rows(segment, [&](const auto& rows) HWY_ATTR { products.PackKeys(rows, segment.first); });
     }
-    // Values take the place of the forward pass's keys, and keys that of its values: in dout v^T and dq.
-    const bool finite = Arithmetic::PackKeys(rows.value, rows.value_step, problem_.head_dim_v, rows.key, rows.key_step,
-                                             problem_.head_dim, rows.count, first, panels_, mine_.rows);
-    keys_finite_ = keys_finite_ && finite;
+    products.FinishBlock(walk_.used());
   }
 
   /// Prefetches rows [begin, end) of the block in dk and dv, which will soon be added to.
@@ -214,58 +239,77 @@ class BackwardTask {
     }
   }
 
-  void HWY_ATTR Visit(int64_t i, KeyList list) {
+  void HWY_ATTR Visit(typename Arithmetic::Scope& scope, int64_t i, KeyList list) {
     // Query tiles are visited in order: each is packed when it is first needed, its rows fetched during the visit
     // before.
     for (; packed_ <= i; ++packed_) {
-      for (int64_t h = 0; h < tiling_.heads; ++h) PackQueries(packed_, h);
+      for (int64_t h = 0; h < tiling_.heads; ++h) {
+        ReadQueries(packed_, h, products_.rows_of(number(packed_, h)));
+        products_.PackQueries(scope, number(packed_, h));
+      }
       if (packed_ + 1 < walk_.tiles()) PrefetchQueries(packed_ + 1);
     }
     const int64_t share = geometry::ceil_div(walk_.used(), walk_.tiles());
     PrefetchSums(i * share, (i + 1) * share);
-    const uint32_t inside = walk_.inside(i);
-    if ((inside & kAllLanes<Lanes>) != kAllLanes<Lanes>) {
-      for (int64_t n = 0; n < list.count; ++n) mine_.list.lanes[n] &= inside;
-      list.all_attend = false;
+    KeepInside(walk_.inside(i), list);
+    pad_list(mine_.list, list.count, Products::kListPadding, tiling_.block_keys);
+    for (int64_t h = 0; h < tiling_.heads; ++h) VisitHead(scope, i, h, list);
+  }
+
+  void HWY_ATTR VisitHead(typename Arithmetic::Scope& scope, int64_t i, int64_t h, KeyList list) {
+    if constexpr (Arithmetic::kTakesAll) {
+      products_.Visit(scope, number(i, h), visit_of(h, list));
+    } else {
+      const int64_t misfits = products_.may_misfit(number(i, h)) ? TakeMisfits(number(i, h), list) : 0;
+      products_.Visit(scope, number(i, h), visit_of(h, list));
+      if (misfits > 0) VisitMisfits(i, h, misfits);
     }
-    // Register tiles of keys are filled up with a row that belongs to no key, and that no lane attends to.
-    for (int64_t n = list.count; n < list.count + Arithmetic::kListPadding; ++n) {
-      mine_.list.index[n] = static_cast<int32_t>(tiling_.block_keys);
-      mine_.list.lanes[n] = 0;
+  }
+
+  GradientVisit visit_of(int64_t h, const KeyList& list) const {
+    return {list, shared_.biases.of(super_.head + h), problem_.relative_bias ? mine_.bias.of(h) : nullptr};
+  }
+
+  /// Moves the pairs whose numbers do not fit from a list to that of the misfits, and returns its length.
+  int64_t TakeMisfits(int64_t number, KeyList& list) {
+    const ListMemory& misfits = mine_.misfits.list;
+    int64_t count = 0;
+    for_each_listed<Arithmetic>(list, [&](int64_t row) {
+      const uint32_t lanes = list.lanes[row] & products_.misfits(number, row);
+      if (lanes == 0) return;
+      mine_.list.lanes[row] &= ~lanes;
+      misfits.index[count] = static_cast<int32_t>(row);
+      misfits.lanes[count] = lanes;
+      if (problem_.relative_bias) misfits.bias[count] = list.bias[row];
+      ++count;
+    });
+    list.all_attend = list.all_attend && count == 0;
+    return count;
+  }
+
+  /// Visits the misfits of one head of a query tile, and gives them back to the list, for the next head.
+  void HWY_ATTR VisitMisfits(int64_t i, int64_t h, int64_t count) {
+    any_misfits_ = true;
+    const ListMemory& misfits = mine_.misfits.list;
+    for (int64_t n = 0; n < count; ++n) mine_.list.lanes[misfits.index[n]] |= misfits.lanes[n];
+    if (!floats_) {
+      floats_.emplace(problem_, tiling_.block_keys, exponent_scale_, mine_.gradients, mine_.misfits.products);
+      PackKeys(*floats_);
     }
-    for (int64_t h = 0; h < tiling_.heads; ++h) VisitHead(i, h, list);
+    ReadQueries(i, h, floats_->rows_of(0));
+    NoScope scope;
+    floats_->PackQueries(scope, 0);
+    pad_list(misfits, count, FloatProducts<Lanes>::kListPadding, tiling_.block_keys);
+    floats_->Visit(scope, 0, visit_of(h, {misfits.index, misfits.lanes, count, false, misfits.bias}));
+    float* const dq = products_.dq(number(i, h));
+    for (int64_t n = 0; n < problem_.head_dim * Lanes; ++n) dq[n] += floats_->dq(0)[n];
   }
 
-  void HWY_ATTR VisitHead(int64_t i, int64_t h, const KeyList& list) {
-    const GradientState& m = state(i, h);
-    const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
-    float* const weights = mine_.weights;
-    const auto careful = [&](bool finite) { return !finite && !list.all_attend; };
-    Arithmetic::WeightsFromLse(m.queries, keys_, dim, list, exponent_scale_, shared_.biases.of(super_.head + h), m.lse2,
-                               weights);
-    Choose(careful(dout_finite_[i * tiling_.heads + h]), [&](auto is_careful) HWY_ATTR {
-      Arithmetic::template AddOuter<is_careful>(weights, {m.dout_rows, row_step(dim_v)}, dim_v, list, dv_);
-    });
-    Arithmetic::ScoreGradients(m.dout, values_, dim_v, list, m.delta, weights);
-    if (problem_.relative_bias) Arithmetic::AddToPlaces(weights, list, mine_.bias.of(h));
-    Choose(careful(keys_finite_), [&](auto is_careful) HWY_ATTR { AddKeys<is_careful>(weights, list, m.dq); });
-    Choose(careful(queries_finite_[i * tiling_.heads + h]), [&](auto is_careful) HWY_ATTR {
-      Arithmetic::template AddOuter<is_careful>(weights, {m.query_rows, row_step(dim)}, dim, list, dk_);
-    });
-  }
-
-  /// dq[c][lane] += sum over the listed keys of key[c] * gradients[n][lane].
-  template <bool Careful>
-  HWY_NOINLINE void AddKeys(const float* gradients, const KeyList& list, float* dq) {
-    VF one[kVectors];
-    for (VF& x : one) x = hn::Set(Floats(), 1.0f);
-    Arithmetic::template AddValues<Careful>(gradients, panels_, geometry::ceil_div(problem_.head_dim, kRows), list, one,
-                                            dq);
-  }
-
-  template <class F>
-  static void HWY_ATTR Choose(bool condition, const F& f) {
-    condition ? f(std::true_type()) : f(std::false_type());
+  /// Lanes beyond the layout attend to nothing: others' sums are made of them too.
+  void KeepInside(uint32_t inside, KeyList& list) {
+    if ((inside & kAllLanes<Lanes>) == kAllLanes<Lanes>) return;
+    for_each_listed<Arithmetic>(list, [&](int64_t n) { mine_.list.lanes[n] &= inside; });
+    list.all_attend = false;
   }
 
   /// Adds dk and dv of the block, after all earlier tasks that add to them.
@@ -318,15 +362,14 @@ class BackwardTask {
   void HWY_ATTR WithSums(const tile::Segment& segment, const F& f) const {
     const tile::KeyGradients& sums = shared_.sums;
     walk_.with_place(segment, sums.dk, sums.dextra_k, [&](const auto& view, const Token& first, int64_t step) HWY_ATTR {
-      f(view, first, step, dk_, scale_);
+      f(view, first, step, mine_.gradients.dk, scale_);
     });
     walk_.with_place(segment, sums.dv, sums.dextra_v, [&](const auto& view, const Token& first, int64_t step) HWY_ATTR {
-      f(view, first, step, dv_, 1.0f);
+      f(view, first, step, mine_.gradients.dv, 1.0f);
     });
   }
 
   void HWY_ATTR StoreResults(int64_t i, int64_t h) {
-    const GradientState& m = state(i, h);
     // Floats go straight to their place.
     const TensorView& dq = shared_.call.gradients.dq;
     const bool in_place = dq.type == ElementType::f32;
@@ -342,7 +385,7 @@ class BackwardTask {
                       ? dq.template as<float>().row(super_.batch, x1, x2, x3, super_.head + h)
                       : mine_.rows + lane * problem_.head_dim;
     }
-    LanesToRows<Lanes>(m.dq, problem_.head_dim, factors, row);
+    LanesToRows<Lanes>(products_.dq(number(i, h)), problem_.head_dim, factors, row);
     for (int lane = 0; lane < Lanes && !in_place; ++lane) {
       if ((inside >> lane & 1) != 0) store_row(dq, super_.batch, tokens[lane], super_.head + h, row[lane]);
     }
@@ -355,18 +398,16 @@ class BackwardTask {
   const SavedForBackward& saved_;
   const tile::SuperTile& super_;
   const OrderedTasks::Task& task_;
-  const GradientPrivate<Arithmetic>& mine_;
+  GradientPrivate<Products>& mine_;
   const float scale_;
   const float exponent_scale_;  ///< weights are powers of 2
-  const Rows keys_, values_, dk_, dv_;
-  const Block panels_;  ///< rows of values, panels of keys
+  Products products_;
+  std::optional<FloatProducts<Lanes>> floats_;  ///< of misfits, if the block has any
   KeyWalk<Arithmetic> walk_;
   const geometry::Box own_keys_;
   const geometry::Box places_;  ///< of all keys that it visits: where the sums of drpb are
   int64_t packed_ = 0;          ///< query tiles whose queries are packed
-  bool keys_finite_ = true;     ///< of the block
-  bool queries_finite_[kMaxQueryTiles];
-  bool dout_finite_[kMaxQueryTiles];
+  bool any_misfits_ = false;
 };
 
 }  // namespace nalab::fused::HWY_NAMESPACE

@@ -108,21 +108,6 @@ struct Private {
   static int64_t padded_columns(const Problem& problem) { return problem.head_dim_v + Arithmetic::kRows; }
 };
 
-/// Product of a row of floats and a row of elements.
-template <class T>
-HWY_INLINE float DotOfRows(const float* a, const T* b, int64_t dim) {
-  const Floats d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  VF sum = hn::Zero(d);
-  int64_t c = 0;
-  for (; c + lanes <= dim; c += lanes) {
-    sum = hn::MulAdd(hn::LoadU(d, a + c), simd::HWY_NAMESPACE::LoadFloats(d, b + c), sum);
-  }
-  float rest = 0.0f;
-  for (; c < dim; ++c) rest += a[c] * to_float(b[c]);
-  return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
-}
-
 /// One super tile of one kv head, from packing its queries to storing its results.
 template <TileArithmetic Arithmetic>
 class ForwardTask {
@@ -468,8 +453,7 @@ std::optional<std::string> unsupported(const std::string& variant, const Problem
 }
 
 bool takes(const Arithmetic& arithmetic, Pass pass) {
-  return arithmetic.name == kF32Fma ||
-         (pass == Pass::forward && (arithmetic.name == kBf16Dot || arithmetic.is_matrix()));
+  return arithmetic.name == kF32Fma || arithmetic.is_matrix() || (pass == Pass::forward && arithmetic.name == kBf16Dot);
 }
 
 PlanCost cost(const PlanChoice& choice) {

@@ -1,9 +1,7 @@
 // The arithmetic of the backward pass on a query tile, beside float_tile-inl.h, whose layout it shares: weights and
 // their gradients are kept transposed, [keys][lanes], and so all five products come out in natural layouts. Each
 // product is a function of its own: inlined into one, g++ 12 runs out of registers and reads addresses from memory in
-// inner loops. GradientArithmetic, below, is the contract of the whole.
-#include <algorithm>
-#include <concepts>
+// inner loops.
 #include <cstdint>
 
 #include "core/kernels/tile/float_tile-inl.h"
@@ -219,56 +217,6 @@ HWY_NOINLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, con
     if (column < dim) AddOuterTile<Lanes, 1, Careful>(weights, x, list, n, row, column);
   }
 }
-
-/// What a pass over gradients needs besides TileArithmetic, whose packing of "keys" and "values" it uses the other way
-/// round: values as rows for dout v^T, keys in panels for dq. Lists are padded to kListPadding keys; a padding key is a
-/// row of its own in every block.
-template <class A>
-concept GradientArithmetic = TileArithmetic<A> &&
-    requires(float* memory, const Rows& rows, int64_t n, const KeyList& list) {
-  /// Keys up to a multiple of this are read and written beyond the end of a list.
-  requires A::kListPadding >= A::kRows;
-  /// Whether none of n numbers on lanes is NaN or infinite.
-  { A::AllFinite(memory, n) } -> std::same_as<bool>;
-  /// sums[lane] of products of two packed tiles, in the order of the products with keys.
-  A::LaneProducts(memory, memory, n, memory);
-  /// weights[n][lane] = 2^(factor * (query * key) + log2 e * bias - lse2), 0 where a lane does not attend.
-  A::WeightsFromLse(memory, rows, n, list, 1.0f, memory, memory, memory);
-  /// Weights become weight * (dout * value - delta) in place.
-  A::ScoreGradients(memory, rows, n, list, memory, memory);
-  /// Adds them to the sums of the keys' places.
-  A::AddToPlaces(memory, list, memory);
-  /// Rows of a block += weights times rows of the tile; <true> keeps a lane's row from keys that it does not attend to.
-  A::template AddOuter<true>(memory, rows, n, list, rows);
-  A::template AddOuter<false>(memory, rows, n, list, rows);
-};
-
-/// The backward pass in float, for every element type.
-template <int Lanes>
-struct FloatGradients : FloatArithmetic<Lanes> {
-  static constexpr int kListPadding = std::max(FloatArithmetic<Lanes>::kRows, kOuterKeys);
-
-  static HWY_INLINE bool AllFinite(const float* x, int64_t n) { return HWY_NAMESPACE::AllFinite(x, n); }
-  static HWY_INLINE void LaneProducts(const float* a, const float* b, int64_t dim, float* sums) {
-    HWY_NAMESPACE::LaneProducts<Lanes>(a, b, dim, sums);
-  }
-  static HWY_INLINE void WeightsFromLse(const float* queries, const Rows& keys, int64_t dim, const KeyList& list,
-                                        float exponent_scale, const float* biases, const float* lse2, float* weights) {
-    HWY_NAMESPACE::WeightsFromLse<Lanes>(queries, keys, dim, list, exponent_scale, biases, lse2, weights);
-  }
-  static HWY_INLINE void AddToPlaces(const float* gradients, const KeyList& list, float* sums) {
-    HWY_NAMESPACE::AddToPlaces<Lanes>(gradients, list, sums);
-  }
-  static HWY_INLINE void ScoreGradients(const float* dout, const Rows& values, int64_t dim_v, const KeyList& list,
-                                        const float* delta, float* weights) {
-    HWY_NAMESPACE::ScoreGradients<Lanes>(dout, values, dim_v, list, delta, weights);
-  }
-  template <bool Careful>
-  static HWY_INLINE void AddOuter(const float* weights, const Rows& x, int64_t dim, const KeyList& list,
-                                  const Rows& target) {
-    HWY_NAMESPACE::AddOuter<Lanes, Careful>(weights, x, dim, list, target);
-  }
-};
 
 }  // namespace nalab::tile::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

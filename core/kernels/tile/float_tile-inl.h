@@ -34,6 +34,21 @@ HWY_INLINE const float* AsFloats(const T* row, int64_t dim, float* memory) {
   }
 }
 
+/// Product of a row of floats and a row of elements.
+template <class T>
+HWY_INLINE float DotOfRows(const float* a, const T* b, int64_t dim) {
+  const Floats d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  VF sum = hn::Zero(d);
+  int64_t c = 0;
+  for (; c + lanes <= dim; c += lanes) {
+    sum = hn::MulAdd(hn::LoadU(d, a + c), simd::HWY_NAMESPACE::LoadFloats(d, b + c), sum);
+  }
+  float rest = 0.0f;
+  for (; c < dim; ++c) rest += a[c] * to_float(b[c]);
+  return hn::GetLane(hn::SumOfLanes(d, sum)) + rest;
+}
+
 /// Adds biases to the scores of kRows listed keys from key n on, masks and stores them, and raises the maxima [Lanes]
 /// to theirs. `common`: the lanes that attend to all of them.
 template <int Lanes>

@@ -367,7 +367,7 @@ struct MatrixArithmetic {
     }
   }
 
- private:
+ protected:
   static constexpr int64_t kProducts = static_cast<int64_t>(kPartProducts<Parts>.size());
   static constexpr int64_t kPairs = kGroup / 2;  ///< of keys of a group
   static constexpr int64_t kGroupScores = kGroup * kLanes;
@@ -395,58 +395,36 @@ struct MatrixArithmetic {
     }
   }
 
-  /// The softmax of a visit: weights of pairs of keys, one after the other. Not by lambdas, whose captures g++ 12 would
-  /// keep in memory.
-  template <bool kBiased>
-  struct Softmax {
+  /// Work on vectors that goes among products: pairs of keys of the listed groups, one after the other. Work::Start
+  /// begins with a group, Work::Pair does a pair and moves on. Not by lambdas, whose captures g++ 12 would keep in
+  /// memory.
+  template <class Work>
+  struct PairSteps {
     const KeyList& list;
-    const float* biases;  ///< [places][lanes]
-    float* scores;        ///< [two groups][keys][lanes]
-    float* weights;       ///< [groups][parts][pairs][lanes]
-    VF exponent, factor;
-    VF shift[kVectors], sums[kVectors];
-    // The next pair: its group (in the list), the first row, where its scores and weights are; and how many are left.
+    // The next pair: its group (in the list), the first row; and how many of the group are left.
     int64_t group = 0, row = 0, left = 0;
-    const float* score = nullptr;
-    float* cell = nullptr;
 
-    HWY_INLINE Softmax(const TileVisit& visit, const TileState& state, float* memory)
-        : list(visit.list),
-          biases(visit.biases.vectors),
-          scores(memory),
-          weights(memory + 2 * kGroupScores),
-          exponent(hn::Set(Floats(), visit.exponent)),
-          factor(hn::Set(Floats(), kBiased ? visit.exponent * visit.biases.scale : visit.exponent)) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sums[v] = hn::Zero(Floats());
-        shift[v] = hn::Neg(hn::Mul(hn::Load(Floats(), state.maxima + v * kStep), exponent));
-      }
-    }
+    explicit HWY_INLINE PairSteps(const KeyList& keys) : list(keys) {}
 
     HWY_INLINE void Begin(int64_t next) {
       group = next;
       row = list.index[group] * kGroup;
-      score = scores + (group & 1) * kGroupScores;
-      cell = weights + group * kGroupWeights;
       left = kPairs;
+      work().Start();
     }
     HWY_INLINE void Next() {
       if (!list.all_attend && (list.lanes[row] & list.lanes[row + 1]) != kAllLanes<kLanes>) {
-        Weigh<true>();
+        work().template Pair<true>();
       } else {
-        Weigh<false>();
+        work().template Pair<false>();
       }
       row += 2;
-      score += 2 * kLanes;
-      cell += kLanes;
       --left;
     }
-    /// At most kCount pairs of a group.
-    template <int kCount>
-    HWY_INLINE void Some() {
+    /// At most `most` pairs of a group; to be inlined with a constant.
+    HWY_INLINE void Some(int most) {
 #pragma GCC unroll 1
-      for (int i = 0; i < kCount; ++i) {
+      for (int i = 0; i < most; ++i) {
         if (left > 0) Next();
       }
     }
@@ -461,8 +439,46 @@ struct MatrixArithmetic {
       }
     }
 
+   private:
+    HWY_INLINE Work& work() { return static_cast<Work&>(*this); }
+  };
+
+  /// The softmax of a visit.
+  template <bool kBiased>
+  struct Softmax : PairSteps<Softmax<kBiased>> {
+    using Steps = PairSteps<Softmax<kBiased>>;
+    using Steps::group, Steps::list, Steps::row;
+
+    const float* biases;  ///< [places][lanes]
+    float* scores;        ///< [two groups][keys][lanes]
+    float* weights;       ///< [groups][parts][pairs][lanes]
+    VF exponent, factor;
+    VF shift[kVectors], sums[kVectors];
+    // Where the scores and weights of the next pair are.
+    const float* score = nullptr;
+    float* cell = nullptr;
+
+    HWY_INLINE Softmax(const TileVisit& visit, const TileState& state, float* memory)
+        : Steps(visit.list),
+          biases(visit.biases.vectors),
+          scores(memory),
+          weights(memory + 2 * kGroupScores),
+          exponent(hn::Set(Floats(), visit.exponent)),
+          factor(hn::Set(Floats(), kBiased ? visit.exponent * visit.biases.scale : visit.exponent)) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        sums[v] = hn::Zero(Floats());
+        shift[v] = hn::Neg(hn::Mul(hn::Load(Floats(), state.maxima + v * kStep), exponent));
+      }
+    }
+
+    HWY_INLINE void Start() {
+      score = scores + (group & 1) * kGroupScores;
+      cell = weights + group * kGroupWeights;
+    }
+
     template <bool kMasked>
-    HWY_INLINE void Weigh() {
+    HWY_INLINE void Pair() {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const VF even = Weight<kMasked>(0, v), odd = Weight<kMasked>(1, v);
@@ -472,6 +488,8 @@ struct MatrixArithmetic {
 #endif
         StorePairs<Parts>(even, odd, cell + v * kStep, kPairs * kLanes);
       }
+      score += 2 * kLanes;
+      cell += kLanes;
     }
     template <bool kMasked>
     HWY_INLINE VF Weight(int i, int v) {
@@ -489,27 +507,80 @@ struct MatrixArithmetic {
     }
   };
 
-  /// Stores a register tile of sums, or one of its four tiles: 32 rows times 32 lanes.
+  /// Stores a register tile of sums, or one of its four tiles: 32 rows, `step` floats apart, of 32 sums.
   template <int kTile>
-  static HWY_INLINE void StoreTile(MatrixUnit& unit, float* target) {
-    unit.template Store<kTile>(target + kTile / 2 * kUnitRows * kLanes + kTile % 2 * kUnitCells, kLanes);
+  static HWY_INLINE void StoreTile(MatrixUnit& unit, float* target, int64_t step = kLanes) {
+    unit.template Store<kTile>(target + kTile / 2 * kUnitRows * step + kTile % 2 * kUnitCells, step);
   }
-  static HWY_INLINE void StoreTiles(MatrixUnit& unit, float* target) {
-    StoreTile<0>(unit, target);
-    StoreTile<1>(unit, target);
-    StoreTile<2>(unit, target);
-    StoreTile<3>(unit, target);
+  static HWY_INLINE void StoreTiles(MatrixUnit& unit, float* target, int64_t step = kLanes) {
+    StoreTile<0>(unit, target, step);
+    StoreTile<1>(unit, target, step);
+    StoreTile<2>(unit, target, step);
+    StoreTile<3>(unit, target, step);
   }
   /// Begins a tile of sums, with zeros or with those of `from`. Sums before are stored as late as this: the unit need
   /// not wait for the last product of each.
   template <int kTile>
-  static HWY_INLINE void BeginTile(MatrixUnit& unit, float* before, const float* from) {
-    if (before != nullptr) StoreTile<kTile>(unit, before);
+  static HWY_INLINE void BeginTile(MatrixUnit& unit, float* before, const float* from, int64_t step = kLanes) {
+    if (before != nullptr) StoreTile<kTile>(unit, before, step);
     if (from == nullptr) {
       unit.template Zero<kTile>();
     } else {
-      unit.template Load<kTile>(from + kTile / 2 * kUnitRows * kLanes + kTile % 2 * kUnitCells, kLanes);
+      unit.template Load<kTile>(from + kTile / 2 * kUnitRows * step + kTile % 2 * kUnitCells, step);
     }
+  }
+
+  /// out[c][lane] += sum over the listed keys of panels[c][key] * weights[key][lane], for `dim` columns c of the
+  /// block's panels and weights in pairs of keys, [groups][parts][pairs][lanes]. Those from steps.group on are not
+  /// there yet: about `behind` pairs, which are taken among the products of the first panel. memory: two groups of
+  /// scores, not in use.
+  template <class Work>
+  static HWY_INLINE void AddColumns(MatrixUnit& unit, const Block& block, int64_t dim, const KeyList& list,
+                                    const float* weights, int64_t behind, Work& steps, float* memory, float* out) {
+    const int64_t turn = (behind + list.count * kProducts - 1) / (list.count * kProducts);
+    // Of parts, each visit has sums of its own, which are added in float: six products for 32 keys would round the
+    // growing sums of all visits more often than multiply-adds do. They take the place of scores.
+    const auto sums_of = [&](int64_t panel) {
+      return Parts == 1 ? out + panel * kGroupScores : memory + (panel & 1) * kGroupScores;
+    };
+    const auto add_sums = [&](int64_t panel) HWY_ATTR {
+      for (int64_t i = 0; i < kGroupScores; i += kStep) {
+        float* const sum = out + panel * kGroupScores + i;
+        hn::Store(hn::Add(hn::Load(Floats(), sum), hn::Load(Floats(), sums_of(panel) + i)), Floats(), sum);
+      }
+    };
+    const int64_t panels = unit_steps(dim);
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      float* const before = panel == 0 ? nullptr : sums_of(panel - 1);
+      const float* const from = Parts == 1 ? sums_of(panel) : nullptr;
+      for (int64_t group = 0; group < list.count; ++group) {
+        while (steps.group <= group) steps.Across(1);
+        const float* const values = block.values + panel * block.panel_stride + list.index[group] * kGroupValues;
+        const float* const group_weights = weights + group * kGroupWeights;
+        bool first = group == 0;
+        for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
+          const float* const a = values + part_a * 2 * kTileCells;
+          const float* const b = group_weights + part_b * kPairs * kLanes;
+          unit.template LoadOnce<4>(a, kUnitCells);
+          unit.template Load<6>(b, kLanes);
+          if (first) BeginTile<0>(unit, before, from);
+          unit.template MultiplyAdd<0, 4, 6>();
+          unit.template Load<7>(b + kUnitCells, kLanes);
+          if (first) BeginTile<1>(unit, before, from);
+          unit.template MultiplyAdd<1, 4, 7>();
+          unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
+          if (first) BeginTile<2>(unit, before, from);
+          unit.template MultiplyAdd<2, 5, 6>();
+          if (first) BeginTile<3>(unit, before, from);
+          unit.template MultiplyAdd<3, 5, 7>();
+          first = false;
+          steps.Across(turn);
+        }
+      }
+      if (Parts > 1 && panel > 0) add_sums(panel - 1);
+    }
+    StoreTiles(unit, sums_of(panels - 1));
+    if (Parts > 1) add_sums(panels - 1);
   }
 
   /// kTurn: pairs of keys whose weights are computed among four products of tiles.
@@ -519,7 +590,6 @@ struct MatrixArithmetic {
     const Block& block = visit.block;
     const int64_t cells = row_cells(visit.dim);
     Softmax<kBiased> softmax(visit, state, memory);
-    float* const weights = softmax.weights;
 
     for (int64_t group = 0; group < list.count; ++group) {
       // Among the products, weights of the group two back: the processor goes on with products meanwhile.
@@ -535,18 +605,18 @@ struct MatrixArithmetic {
           unit.template Load<6>(b, kLanes);
           if (first) BeginTile<0>(unit, before, nullptr);
           unit.template MultiplyAdd<0, 4, 6>();
-          softmax.template Some<kTurn / 4>();
+          softmax.Some(kTurn / 4);
           unit.template Load<7>(b + kUnitCells, kLanes);
           if (first) BeginTile<1>(unit, before, nullptr);
           unit.template MultiplyAdd<1, 4, 7>();
-          softmax.template Some<kTurn / 2 - kTurn / 4>();
+          softmax.Some(kTurn / 2 - kTurn / 4);
           unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
           if (first) BeginTile<2>(unit, before, nullptr);
           unit.template MultiplyAdd<2, 5, 6>();
-          softmax.template Some<kTurn * 3 / 4 - kTurn / 2>();
+          softmax.Some(kTurn * 3 / 4 - kTurn / 2);
           if (first) BeginTile<3>(unit, before, nullptr);
           unit.template MultiplyAdd<3, 5, 7>();
-          softmax.template Some<kTurn - kTurn * 3 / 4>();
+          softmax.Some(kTurn - kTurn * 3 / 4);
           first = false;
         }
       }
@@ -555,51 +625,8 @@ struct MatrixArithmetic {
     StoreTiles(unit, memory + ((list.count - 1) & 1) * kGroupScores);
 
     // The weights of the last two groups are computed among the products of the first panel.
-    const int64_t turn = (2 * kPairs + list.count * kProducts - 1) / (list.count * kProducts);
     softmax.Begin(std::max<int64_t>(list.count - 2, 0));
-    // Of parts, each visit has sums of its own, which are added in float: six products for 32 keys would round the
-    // growing sums of all visits more often than multiply-adds do. They take the place of scores.
-    const auto sums_of = [&](int64_t panel) {
-      return Parts == 1 ? state.out + panel * kGroupScores : memory + (panel & 1) * kGroupScores;
-    };
-    const auto add_sums = [&](int64_t panel) HWY_ATTR {
-      for (int64_t i = 0; i < kGroupScores; i += kStep) {
-        float* const out = state.out + panel * kGroupScores + i;
-        hn::Store(hn::Add(hn::Load(Floats(), out), hn::Load(Floats(), sums_of(panel) + i)), Floats(), out);
-      }
-    };
-    const int64_t panels = unit_steps(visit.dim_v);
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      float* const before = panel == 0 ? nullptr : sums_of(panel - 1);
-      const float* const out = Parts == 1 ? sums_of(panel) : nullptr;
-      for (int64_t group = 0; group < list.count; ++group) {
-        while (softmax.group <= group) softmax.Across(1);
-        const float* const values = block.values + panel * block.panel_stride + list.index[group] * kGroupValues;
-        const float* const group_weights = weights + group * kGroupWeights;
-        bool first = group == 0;
-        for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
-          const float* const a = values + part_a * 2 * kTileCells;
-          const float* const b = group_weights + part_b * kPairs * kLanes;
-          unit.template LoadOnce<4>(a, kUnitCells);
-          unit.template Load<6>(b, kLanes);
-          if (first) BeginTile<0>(unit, before, out);
-          unit.template MultiplyAdd<0, 4, 6>();
-          unit.template Load<7>(b + kUnitCells, kLanes);
-          if (first) BeginTile<1>(unit, before, out);
-          unit.template MultiplyAdd<1, 4, 7>();
-          unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
-          if (first) BeginTile<2>(unit, before, out);
-          unit.template MultiplyAdd<2, 5, 6>();
-          if (first) BeginTile<3>(unit, before, out);
-          unit.template MultiplyAdd<3, 5, 7>();
-          first = false;
-          softmax.Across(turn);
-        }
-      }
-      if (Parts > 1 && panel > 0) add_sums(panel - 1);
-    }
-    StoreTiles(unit, sums_of(panels - 1));
-    if (Parts > 1) add_sums(panels - 1);
+    AddColumns(unit, block, visit.dim_v, list, softmax.weights, 2 * kPairs, softmax, memory, state.out);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       float* const sums = state.sums + v * kStep;
