@@ -1,6 +1,6 @@
-// The arithmetic of a query tile on the matrix unit (AMX) apart from the walk over keys: visits, and packing. One
-// thread, blocks of 256 keys, random numbers, since a unit that multiplies zeros runs faster. A visit's rate is to be
-// held against the first line: the unit's own with operands from the first-level cache.
+// The arithmetic of a query tile on the matrix unit (AMX) apart from the walk over keys: visits and packing, forward
+// and backward. One thread, blocks of 256 keys, random numbers, since a unit that multiplies zeros runs faster. A
+// visit's rate is to be held against the first line: the unit's own with operands from the first-level cache.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/matrix.cpp"
 #include "core/simd/targets.h"
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/kernels/tile/float_tile-inl.h"
+#include "core/kernels/tile/matrix_gradients-inl.h"
 #include "core/kernels/tile/matrix_tile-inl.h"
 #include "core/simd/peak.h"
 #include "core/tensor/buffer.h"
@@ -116,6 +117,127 @@ void HWY_ATTR PackQueries(benchmark::State& state) {
   state.counters["queries"] = benchmark::Counter(32.0, benchmark::Counter::kIsIterationInvariantRate);
 }
 
+constexpr int64_t kTiles = 16;
+
+/// Query tiles and packed keys of the backward pass.
+template <class Arithmetic>
+struct GradientOperands {
+  using Element = typename Arithmetic::Element;
+
+  explicit GradientOperands(int64_t d)
+      : dim(d),
+        of_forward(d),
+        step((d + 31) / 32 * 32),
+        query_rows(static_cast<std::size_t>(32 * step)),
+        keys(kKeys * Arithmetic::key_floats(d)),
+        values(kKeys * Arithmetic::key_floats(d)),
+        panels(Arithmetic::panel_floats(kKeys, d)),
+        q(Arithmetic::query_floats(d)),
+        dout(Arithmetic::query_floats(d)),
+        pairs(kTiles * Arithmetic::pair_floats(d)),
+        packing(Arithmetic::packing_floats(d, d)),
+        visit(Arithmetic::visit_floats(kKeys)),
+        lse2(32),
+        delta(32),
+        dq((d + 32) * 32),
+        rows(2 * kTiles * kTileRows),
+        sums(kKeys * (step + 16)),
+        visitors(kKeys / Arithmetic::kGroup, (1u << kTiles) - 1),
+        misfits(kKeys) {
+    std::mt19937 random(2);
+    std::normal_distribution<float> normal;
+    for (float& x : query_rows) x = to_float(from_float<Element>(normal(random) * 0.1f));
+    std::fill(lse2.begin(), lse2.end(), 8.0f);
+    std::fill(delta.begin(), delta.end(), 0.1f);
+    std::fill(dq.begin(), dq.end(), 0.0f);
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    Pack();
+    for (int64_t tile = 0; tile < kTiles; ++tile) PackQueries(tile);
+    std::copy(q.begin(), q.end(), dout.begin());
+    typename Arithmetic::Scope scope;
+    for (int64_t tile = 0; tile < kTiles; ++tile) Visit(scope, tile, true);
+  }
+
+  MatrixBlock block() { return {keys.data(), values.data(), panels.data(), Arithmetic::panel_stride(kKeys)}; }
+  bool Pack() {
+    const Element* const k = of_forward.rows.data();
+    return Arithmetic::PackRows(k, dim, dim, k + kKeys * dim, dim, dim, kKeys, 0, block(), misfits.data());
+  }
+  void PackQueries(int64_t tile) {
+    const float* row[32];
+    for (int i = 0; i < 32; ++i) row[i] = query_rows.data() + i * step;
+    Arithmetic::PackQueries(row, dim, 1.0f, q.data(), packing.data());
+    Arithmetic::PackQueryPairs(packing.data(), dim, pairs.data() + tile * Arithmetic::pair_floats(dim));
+  }
+  void Visit(typename Arithmetic::Scope& scope, int64_t tile, bool all_attend) {
+    const MatrixBlock of = block();
+    const KeyList list{of_forward.index.data(), of_forward.lanes.data(), of_forward.index.size(), all_attend};
+    float* const of_tile = rows.data() + tile * kTileRows;
+    Arithmetic::GradientsOfVisit(scope,
+                                 {of, dim, dim, list, 0.1f, nullptr, nullptr, q.data(), dout.data(), lse2.data(),
+                                  delta.data(), dq.data(), of_tile, of_tile + kTiles * kTileRows},
+                                 visit.data());
+  }
+  void AddToKeys(typename Arithmetic::Scope& scope) {
+    Arithmetic::AddToKeys(scope, kKeys / Arithmetic::kGroup, visitors.data(), rows.data(), kTileRows, pairs.data(), dim,
+                          {sums.data(), step + 16});
+  }
+
+  static constexpr int64_t kTileRows = kKeys / Arithmetic::kGroup * Arithmetic::kGroupRows;
+  int64_t dim;
+  Operands<Arithmetic> of_forward;
+  int64_t step;
+  std::vector<float> query_rows;
+  AlignedBuffer<float> keys, values, panels, q, dout, pairs, packing, visit, lse2, delta, dq, rows, sums;
+  std::vector<uint32_t> visitors;
+  AlignedBuffer<uint8_t> misfits;
+};
+
+/// All tiles, one after the other: three of the five products.
+template <class Arithmetic, bool kMasked>
+void HWY_ATTR GradientVisits(benchmark::State& state) {
+  GradientOperands<Arithmetic> o(state.range(0));
+  typename Arithmetic::Scope scope;
+  for (auto _ : state) {
+    for (int64_t tile = 0; tile < kTiles; ++tile) o.Visit(scope, tile, !kMasked);
+    benchmark::ClobberMemory();
+  }
+  CountFlops(state, kTiles * 6 * kKeys * 32 * o.dim);
+}
+
+/// Of all tiles: one of the five products.
+template <class Arithmetic>
+void HWY_ATTR AddToKeys(benchmark::State& state) {
+  GradientOperands<Arithmetic> o(state.range(0));
+  typename Arithmetic::Scope scope;
+  for (auto _ : state) {
+    o.AddToKeys(scope);
+    benchmark::ClobberMemory();
+  }
+  CountFlops(state, kTiles * 2 * kKeys * 32 * o.dim);
+}
+
+template <class Arithmetic>
+void HWY_ATTR PackGradientRows(benchmark::State& state) {
+  GradientOperands<Arithmetic> o(state.range(0));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(o.Pack());
+    benchmark::ClobberMemory();
+  }
+  state.counters["keys"] =
+      benchmark::Counter(static_cast<double>(kKeys), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+template <class Arithmetic>
+void HWY_ATTR PackQueryPairs(benchmark::State& state) {
+  GradientOperands<Arithmetic> o(state.range(0));
+  for (auto _ : state) {
+    o.PackQueries(0);
+    benchmark::ClobberMemory();
+  }
+  state.counters["queries"] = benchmark::Counter(32.0, benchmark::Counter::kIsIterationInvariantRate);
+}
+
 void Peak(benchmark::State& state) {
   Workers workers(1);
   double best = 0;
@@ -134,6 +256,13 @@ void RegisterBenchmarks() {
   with_dims("pack_keys/bf16_amx", PackKeys<MatrixArithmetic<AmxUnit, 1>>);
   with_dims("pack_keys/f32_amx3", PackKeys<MatrixArithmetic<AmxUnit, 3>>);
   with_dims("pack_queries/bf16_amx", PackQueries<MatrixArithmetic<AmxUnit, 1>>);
+  with_dims("gradient_visits/bf16_amx", GradientVisits<MatrixGradients<AmxUnit, 1>, false>);
+  with_dims("gradient_visits/bf16_amx/masked", GradientVisits<MatrixGradients<AmxUnit, 1>, true>);
+  with_dims("gradient_visits/f32_amx3", GradientVisits<MatrixGradients<AmxUnit, 3>, false>);
+  with_dims("add_to_keys/bf16_amx", AddToKeys<MatrixGradients<AmxUnit, 1>>);
+  with_dims("add_to_keys/f32_amx3", AddToKeys<MatrixGradients<AmxUnit, 3>>);
+  with_dims("pack_gradient_rows/bf16_amx", PackGradientRows<MatrixGradients<AmxUnit, 1>>);
+  with_dims("pack_query_pairs/bf16_amx", PackQueryPairs<MatrixGradients<AmxUnit, 1>>);
 }
 
 #else

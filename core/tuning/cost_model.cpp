@@ -32,6 +32,10 @@ constexpr double kPackCost = 0.5;
 constexpr double kMatrixPackCost = 2.0;
 // Keys of a visit on a matrix unit come in groups of so many rows of a block.
 constexpr int64_t kMatrixGroup = 32;
+// Keys of a block and query tiles, at most, in the backward pass on a matrix unit: of 64 to 256 keys and 8 to 32 tiles
+// these were best (docs/performance.md, "The matrix unit").
+constexpr int64_t kMatrixGradientKeys = 256;
+constexpr int64_t kMatrixGradientTiles = 16;
 // Time of a visit with 16 lanes, relative to one with 32: half the products at 85 % of the rate, which is what a
 // register tile of one vector reaches (RegisterTile in core/kernels/tile/float_tile-inl.h).
 constexpr double kHalfVisitCost = 0.6;
@@ -70,6 +74,7 @@ class CostModel {
  public:
   CostModel(const Problem& problem, Pass pass, const Arithmetic& arithmetic, const Machine& machine)
       : problem_(problem),
+        pass_(pass),
         machine_(machine),
         parts_(arithmetic.matrix_parts),
         axes_(problem.axes3()),
@@ -111,13 +116,13 @@ class CostModel {
     const int64_t tile_bytes = budget(machine_.l2_bytes, 2, kTileBytes);
     int64_t most = 0;
     if (parts_ > 0) {
-      // A pair of a query and a key has its weight's parts, of 2 bytes each.
-      const int64_t key_bytes = 2 * parts_ * (problem_.head_dim + problem_.head_dim_v);
-      const int64_t query_bytes = 2 * parts_ * problem_.head_dim + 4 * problem_.head_dim_v;
-      const int64_t weights = score_bytes / (2 * parts_ * tiling.lanes) / kMatrixGroup * kMatrixGroup;
-      tiling.block_keys = std::clamp<int64_t>(block_bytes / key_bytes / kMatrixGroup * kMatrixGroup, kLeastBlockKeys,
-                                              std::max(weights, kLeastBlockKeys));
-      most = std::clamp<int64_t>(2 * tile_bytes / (tiling.lanes * query_bytes), 1, kMaxQueryTiles);
+      const MatrixBytes bytes = matrix_bytes();
+      const int64_t weights =
+          std::min(score_bytes / (bytes.weight * tiling.lanes) / kMatrixGroup * kMatrixGroup, bytes.most_keys);
+      tiling.block_keys = std::clamp<int64_t>(bytes.blocks * block_bytes / bytes.key / kMatrixGroup * kMatrixGroup,
+                                              kLeastBlockKeys, std::max(weights, kLeastBlockKeys));
+      const int64_t tile = tiling.lanes * (bytes.query + bytes.kept_weight * tiling.block_keys);
+      most = std::clamp<int64_t>(bytes.shares * tile_bytes / tile, 1, bytes.most_tiles);
     } else {
       tiling.block_keys = std::clamp<int64_t>(block_bytes / row_bytes_ / 8 * 8, kLeastBlockKeys,
                                               std::max(score_bytes / (4 * tiling.lanes) / 8 * 8, kLeastBlockKeys));
@@ -129,6 +134,31 @@ class CostModel {
   }
 
  private:
+  /// What is kept in cache on a matrix unit, in bytes, and the limits that were measured to be best.
+  struct MatrixBytes {
+    int64_t key;          ///< of a block
+    int64_t query;        ///< of a super tile
+    int64_t weight;       ///< of a pair of them in a visit: its weight's parts
+    int64_t kept_weight;  ///< of a pair of them in a block, until all query tiles have visited it
+    int64_t most_keys, most_tiles;
+    int64_t blocks, shares;  ///< how often the budgets of a block and of the query tiles are allowed
+  };
+  MatrixBytes matrix_bytes() const {
+    const int64_t part = 2 * parts_, dim = problem_.head_dim, dim_v = problem_.head_dim_v;
+    if (pass_ == Pass::forward) {
+      return {part * (dim + dim_v), part * dim + 4 * dim_v, part, 0, kMaxBlockKeys, kMaxQueryTiles, 1, 2};
+    }
+    // k as rows and in panels, v, dk and dv; q and dout on lanes and in pairs, dq; weights and their gradients.
+    return {part * (2 * dim + dim_v) + 4 * (dim + dim_v),
+            part * 2 * (dim + dim_v) + 4 * dim,
+            part,
+            2 * part,
+            kMatrixGradientKeys,
+            kMatrixGradientTiles,
+            2,
+            3};
+  }
+
   template <class Count>
   double product_along(const Count& count, const Shape& shape) const {
     double product = 1;
@@ -185,6 +215,7 @@ class CostModel {
   }
 
   const Problem& problem_;
+  const Pass pass_;
   const Machine& machine_;
   const int parts_;  ///< of an element on a matrix unit; 0 without one
   const std::array<Axis, 3> axes_;

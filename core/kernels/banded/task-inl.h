@@ -171,8 +171,9 @@ class Task : private StripBlocks<T> {
       using U = decltype(element);
       for (int64_t row = 0; row < rows_; ++row) {
         U* const first = Base::FirstQuery(shared_.out.out.template as<U>(), row);
-        for (const int64_t offset : out_offsets_) {
-          for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<U>) __builtin_prefetch(first + offset + c, 1, 2);
+        for (int lane = 0; lane < strip_.lanes(); ++lane) {
+          const U* const out = first + out_offsets_[lane];
+          for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<U>) __builtin_prefetch(out + c, 1, 2);
         }
       }
     });

@@ -16,6 +16,7 @@
 #include "core/kernels/reference.h"
 #include "core/simd/arithmetic.h"
 #include "tests/core/definition.h"
+#include "tests/core/kernels/backward.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"
 
@@ -75,6 +76,13 @@ TEST_F(Matrix, TheEmulationComputesWhatTheUnitDoes) {
       auto emulated = test::run_forward(fused, problem, data.inputs(), setting_of(kind.emulated));
       EXPECT_EQ(native.out.values(), emulated.out.values()) << problem.id();
       EXPECT_EQ(native.lse.values(), emulated.lse.values()) << problem.id();
+
+      const auto forward = reference::forward(problem, data.inputs());
+      auto native_gradients = test::run_backward(fused, problem, data, forward, setting_of(kind.native));
+      auto emulated_gradients = test::run_backward(fused, problem, data, forward, setting_of(kind.emulated));
+      for (std::size_t i = 0; i < native_gradients.size(); ++i) {
+        EXPECT_EQ(native_gradients[i].values(), emulated_gradients[i].values()) << problem.id() << " gradient " << i;
+      }
     }
   }
 }
@@ -129,6 +137,91 @@ TEST_F(Matrix, NumbersThatItWouldFlushOrSpreadDoNot) {
     }
     const auto extra = [](test::Data& data) { test::set(data["extra_k"], 7, 0x1p-70); };
     EXPECT_GT(careful_tasks_of(problem, kind, extra), 0);
+  }
+}
+
+/// Runs the backward pass of changed inputs, and compares it with the oracle. Returns the tasks with pairs that went to
+/// float32.
+int64_t careful_backward_tasks_of(const Problem& problem, const Kind& kind,
+                                  const std::function<void(test::Data&)>& change) {
+  test::Data data(problem, 19);
+  change(data);
+  const auto reference = reference::forward(problem, data.inputs());
+  const auto expected = test::expected_gradients(problem, data);
+  const Tolerance bound = tolerance(problem.type, TensorKind::gradient, reference.max_abs_score);
+  std::vector<int64_t> careful;
+  for (const std::string_view arithmetic : {kind.emulated, kind.native}) {
+    if (!available(find_arithmetic(arithmetic), best_isa())) continue;
+    const int64_t before = fused::careful_tasks;
+    auto results = test::run_backward(find_variant("fused"), problem, data, reference, setting_of(arithmetic));
+    careful.push_back(fused::careful_tasks - before);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const auto values = results[i].values();
+      const Comparison errors = compare(std::span(values), std::span(expected[i]), bound, test::max_abs(expected[2]));
+      EXPECT_TRUE(errors.ok) << arithmetic << " gradient " << i << ": " << errors.to_string();
+    }
+  }
+  EXPECT_EQ(careful.front(), careful.back());
+  return careful.front();
+}
+
+TEST_F(Matrix, BackwardLeavesOnlyPairsOfNumbersThatDoNotFitToFloat32) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = problem_of_type(kind.type);
+    EXPECT_EQ(careful_backward_tasks_of(problem, kind, [](test::Data&) {}), 0);
+    for (const char* name : {"q", "k", "v", "dout", "extra_k", "extra_v"}) {
+      EXPECT_EQ(careful_backward_tasks_of(problem, kind, [&](test::Data& data) { test::set(data[name], 9, 0.0); }), 0);
+      for (const double bad : {0x1p-130, -0x1p-61}) {
+        SCOPED_TRACE(std::string(name) + " " + std::to_string(bad));
+        EXPECT_GT(careful_backward_tasks_of(problem, kind, [&](test::Data& data) { test::set(data[name], 9, bad); }),
+                  0);
+      }
+    }
+    const auto great_query = [](test::Data& data) { test::set(data["q"], 501, 0x1p60); };
+    EXPECT_GT(careful_backward_tasks_of(problem, kind, great_query), 0);
+  }
+}
+
+TEST_F(Matrix, BackwardKeepsTheBitsOfPairsBesideABadNumber) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem = problem_of_type(kind.type);
+    test::Data data(problem, 3);
+    // Saved for all runs, so that only the pairs of the bad key change.
+    const auto forward = reference::forward(problem, data.inputs());
+    const auto run = [&] {
+      auto results = test::run_backward(find_variant("fused"), problem, data, forward, setting_of(kind.emulated));
+      std::vector<std::vector<double>> values;
+      for (auto& result : results) values.push_back(result.values());
+      return values;
+    };
+    const auto list = test::gradients_of(problem);
+    const auto clean = run();
+    // Row 5 of the keys: token 2, kv head 1, of query heads 2 and 3.
+    const test::LayoutMask mask(problem);
+    for (const double bad : {kNan, kInfinity, 0x1p-130}) {
+      test::set(data["k"], 40 * 5 + 3, bad);
+      const auto results = run();
+      for (std::size_t i = 0; i < list.size(); ++i) {
+        const bool of_queries = list[i].name == "dq", of_keys = list[i].name == "dk" || list[i].name == "dv";
+        const int64_t dim = list[i].name == "dv" || list[i].name == "dextra_v" ? 24 : 40;
+        int64_t changed = 0;
+        for (std::size_t n = 0; n < results[i].size(); ++n) {
+          if (std::bit_cast<uint64_t>(results[i][n]) == std::bit_cast<uint64_t>(clean[i][n])) continue;
+          ++changed;
+          const int64_t row = static_cast<int64_t>(n) / dim;
+          if (of_queries) {
+            EXPECT_GE(row % 4, 2) << "another kv head";
+            EXPECT_TRUE(mask.attends(token_at(out_shape(problem).layout, row / 4), {0, 0, 2})) << "another query";
+          } else {
+            EXPECT_TRUE(of_keys) << list[i].name;
+            EXPECT_EQ(row, 5) << "another key";
+          }
+        }
+        if (std::isnan(bad)) {
+          EXPECT_EQ(changed > 0, of_queries || of_keys) << list[i].name;
+        }
+      }
+    }
   }
 }
 
