@@ -216,7 +216,7 @@ TEST(FusedBackward, WorkspaceGrowsWithTokensOnlyWhereGradientsAreSummedInIt) {
   for (const Way& way : {Way{"fused", kBestTiling}, Way{"fused", kStaticTiling}, Way{"dense", kBestTiling}}) {
     const auto bytes = [&](int64_t tokens, ElementType type, int threads) {
       const Problem problem{.axes = {{.extent = tokens, .window = tokens}}, .heads = 2, .heads_kv = 2, .type = type};
-      return make_plan(problem, Pass::backward, {.variant = way.variant, .tiling = way.tiling})
+      return make_plan(problem, Pass::backward, {.variant = way.variant, .arithmetic = kF32Fma, .tiling = way.tiling})
           .workspace_bytes(threads);
     };
     const int64_t tile = bytes(1 << 16, ElementType::f32, 1);
