@@ -60,7 +60,7 @@ struct Operands {
     std::iota(index.begin(), index.end(), 0);
     for (int64_t n = 0; n < kKeys; ++n) lanes[n] = n % 2 == 0 ? ~0u : 0x7FFFFFFFu;
     Pack();
-    PackQueries();
+    PackQueries(0);
   }
 
   Block block() { return {keys.data(), values.data(), Arithmetic::panel_stride(kKeys)}; }
@@ -68,10 +68,10 @@ struct Operands {
     return Arithmetic::PackKeys(rows.data(), dim, dim, rows.data() + kKeys * dim, dim, dim, kKeys, 0, block(),
                                 packing.data());
   }
-  uint32_t PackQueries() {
+  void PackQueries(int64_t) {
     const float* row[32];
     for (int i = 0; i < 32; ++i) row[i] = query_rows.data() + i * dim;
-    return Arithmetic::PackQueries(row, dim, 1.0f, q.data(), packing.data());
+    Arithmetic::PackQueries(row, dim, 1.0f, q.data(), packing.data());
   }
 
   int64_t dim;
@@ -94,27 +94,6 @@ void HWY_ATTR Visit(benchmark::State& state) {
     benchmark::ClobberMemory();
   }
   CountFlops(state, 4 * kKeys * 32 * o.dim);
-}
-
-template <class Arithmetic>
-void HWY_ATTR PackKeys(benchmark::State& state) {
-  Operands<Arithmetic> o(state.range(0));
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(o.Pack());
-    benchmark::ClobberMemory();
-  }
-  state.counters["keys"] =
-      benchmark::Counter(static_cast<double>(kKeys), benchmark::Counter::kIsIterationInvariantRate);
-}
-
-template <class Arithmetic>
-void HWY_ATTR PackQueries(benchmark::State& state) {
-  Operands<Arithmetic> o(state.range(0));
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(o.PackQueries());
-    benchmark::ClobberMemory();
-  }
-  state.counters["queries"] = benchmark::Counter(32.0, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 constexpr int64_t kTiles = 16;
@@ -217,9 +196,9 @@ void HWY_ATTR AddToKeys(benchmark::State& state) {
   CountFlops(state, kTiles * 2 * kKeys * 32 * o.dim);
 }
 
-template <class Arithmetic>
-void HWY_ATTR PackGradientRows(benchmark::State& state) {
-  GradientOperands<Arithmetic> o(state.range(0));
+template <class SomeOperands>
+void HWY_ATTR PackKeys(benchmark::State& state) {
+  SomeOperands o(state.range(0));
   for (auto _ : state) {
     benchmark::DoNotOptimize(o.Pack());
     benchmark::ClobberMemory();
@@ -228,9 +207,9 @@ void HWY_ATTR PackGradientRows(benchmark::State& state) {
       benchmark::Counter(static_cast<double>(kKeys), benchmark::Counter::kIsIterationInvariantRate);
 }
 
-template <class Arithmetic>
-void HWY_ATTR PackQueryPairs(benchmark::State& state) {
-  GradientOperands<Arithmetic> o(state.range(0));
+template <class SomeOperands>
+void HWY_ATTR PackQueries(benchmark::State& state) {
+  SomeOperands o(state.range(0));
   for (auto _ : state) {
     o.PackQueries(0);
     benchmark::ClobberMemory();
@@ -253,16 +232,16 @@ void RegisterBenchmarks() {
   with_dims("visit/bf16_amx", Visit<MatrixArithmetic<AmxUnit, 1>, false>);
   with_dims("visit/bf16_amx/masked", Visit<MatrixArithmetic<AmxUnit, 1>, true>);
   with_dims("visit/f32_amx3", Visit<MatrixArithmetic<AmxUnit, 3>, false>);
-  with_dims("pack_keys/bf16_amx", PackKeys<MatrixArithmetic<AmxUnit, 1>>);
-  with_dims("pack_keys/f32_amx3", PackKeys<MatrixArithmetic<AmxUnit, 3>>);
-  with_dims("pack_queries/bf16_amx", PackQueries<MatrixArithmetic<AmxUnit, 1>>);
+  with_dims("pack_keys/bf16_amx", PackKeys<Operands<MatrixArithmetic<AmxUnit, 1>>>);
+  with_dims("pack_keys/f32_amx3", PackKeys<Operands<MatrixArithmetic<AmxUnit, 3>>>);
+  with_dims("pack_queries/bf16_amx", PackQueries<Operands<MatrixArithmetic<AmxUnit, 1>>>);
   with_dims("gradient_visits/bf16_amx", GradientVisits<MatrixGradients<AmxUnit, 1>, false>);
   with_dims("gradient_visits/bf16_amx/masked", GradientVisits<MatrixGradients<AmxUnit, 1>, true>);
   with_dims("gradient_visits/f32_amx3", GradientVisits<MatrixGradients<AmxUnit, 3>, false>);
   with_dims("add_to_keys/bf16_amx", AddToKeys<MatrixGradients<AmxUnit, 1>>);
   with_dims("add_to_keys/f32_amx3", AddToKeys<MatrixGradients<AmxUnit, 3>>);
-  with_dims("pack_gradient_rows/bf16_amx", PackGradientRows<MatrixGradients<AmxUnit, 1>>);
-  with_dims("pack_query_pairs/bf16_amx", PackQueryPairs<MatrixGradients<AmxUnit, 1>>);
+  with_dims("pack_gradient_rows/bf16_amx", PackKeys<GradientOperands<MatrixGradients<AmxUnit, 1>>>);
+  with_dims("pack_query_pairs/bf16_amx", PackQueries<GradientOperands<MatrixGradients<AmxUnit, 1>>>);
 }
 
 #else

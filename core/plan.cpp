@@ -46,8 +46,8 @@ void validate(const Tiling& tiling, const PlanChoice& choice, const Machine& mac
   const std::string most_tiles = std::to_string(kMaxQueryTiles);
   const int64_t heads_per_kv = choice.problem.heads / choice.problem.heads_kv;
   require(tiling.lanes == 16 || tiling.lanes == 32, "l must be 16 or 32, the lanes that kernels are written for");
-  require(tiling.lanes == 32 || !choice.arithmetic->is_matrix(),
-          "l must be 32 in the arithmetic " + std::string(choice.arithmetic->name));
+  require(tiling.lanes == 32 || choice.arithmetic->parts(choice.pass) == 0,
+          "l must be 32 in the arithmetic " + std::string(choice.arithmetic->name) + ", " + name(choice.pass));
   for (int axis = 0; axis < geometry::kAxes; ++axis) {
     require(tiling.query[axis] <= tiling.lanes, "no extent of q may exceed l");
     require(tiling.super[axis] <= kMaxQueryTiles, "no extent of s may exceed " + most_tiles);

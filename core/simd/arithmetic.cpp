@@ -20,7 +20,6 @@ bool dot_products_are_faster() {
 }
 
 bool bf16(ElementType type, Pass) { return type == ElementType::bf16; }
-bool bf16_forward(ElementType type, Pass pass) { return type == ElementType::bf16 && pass == Pass::forward; }
 bool f32(ElementType type, Pass) { return type == ElementType::f32; }
 bool always() { return true; }
 /// Computes where it is asked for. Six products of parts win over one of floats on few threads, and not on a whole
@@ -41,7 +40,7 @@ constexpr std::array kArithmetics{
         .computes = bf16,
         .preferred = always,
         .measure_peak = [](Isa, Workers& workers) { return measure_amx_bf16(workers); },
-        .matrix_parts = 1,
+        .matrix_parts = {1, 1},
     },
     Arithmetic{
         .name = kF32Amx3,
@@ -50,15 +49,16 @@ constexpr std::array kArithmetics{
         .computes = f32,
         .preferred = never,
         .measure_peak = measure_amx_f32,
-        .matrix_parts = 3,
+        .matrix_parts = {3, 3},
     },
     Arithmetic{
         .name = kBf16Dot,
         .summary = "dot products of bf16 pairs, summed in float32; weights are rounded to bf16",
         .needs = CpuFeatures::avx512() | CpuFeatures::avx512bf16(),
-        .computes = bf16_forward,
+        .computes = bf16,
         .preferred = dot_products_are_faster,
         .measure_peak = [](Isa, Workers& workers) { return measure_dot_bf16(workers); },
+        .matrix_parts = {0, 1},
     },
     Arithmetic{
         .name = kF32Fma,
@@ -83,7 +83,7 @@ constexpr std::array kArithmetics{
         .computes = bf16,
         .preferred = never,
         .measure_peak = nullptr,
-        .matrix_parts = 1,
+        .matrix_parts = {1, 1},
     },
     Arithmetic{
         .name = kF32Amx3Emulated,
@@ -92,7 +92,7 @@ constexpr std::array kArithmetics{
         .computes = f32,
         .preferred = never,
         .measure_peak = nullptr,
-        .matrix_parts = 3,
+        .matrix_parts = {3, 3},
     },
 };
 

@@ -25,9 +25,11 @@ struct Arithmetic {
   PeakRate (*measure_peak)(Isa isa, Workers& workers);
   /// Parts of 16 bits that an element has where tiles are multiplied on a matrix unit, or on what stands for one, and
   /// query tiles have 32 queries; 0 elsewhere.
-  int matrix_parts = 0;
+  struct {
+    int forward = 0, backward = 0;
+  } matrix_parts = {};
 
-  bool is_matrix() const { return matrix_parts > 0; }
+  int parts(Pass pass) const { return pass == Pass::forward ? matrix_parts.forward : matrix_parts.backward; }
 };
 
 inline constexpr std::string_view kBf16Amx = "bf16_amx";

@@ -1,8 +1,9 @@
-// The matrix unit that tile products are written for, and the same in plain code.
+// The matrix unit that tile products are written for, and the same by dot products of vectors and in plain code.
 //
-// A unit holds eight tiles of 16 rows of 16 cells of 32 bits: floats, or pairs of bf16. Tiles are numbered when the
-// program is compiled. Both units are opened once per task and must be closed before the thread waits for others:
-// what else runs on it then may set the unit up in its own way.
+// A unit holds eight tiles of 16 rows of 16 cells of 32 bits: floats in tiles 0 to 3, which are sums, and pairs of bf16
+// in tiles 4 to 7, which are multiplied. Tiles are numbered when the program is compiled. Units are opened once per
+// task, or per block of keys, and must be closed before the thread waits for others: what else runs on it then may set
+// the unit up in its own way.
 #include <cstdint>
 #include <cstring>
 
@@ -82,6 +83,67 @@ class AmxUnit {
   HWY_INLINE void MultiplyAdd() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
   }
+};
+
+/// The same by dot products of bf16 pairs (AVX512_BF16), whose sums are rounded in another order. Sums are kept in the
+/// first-level cache; what is multiplied is read where it lies, and must not change before.
+class DotUnit {
+ public:
+  DotUnit() = default;
+  DotUnit(const DotUnit&) = delete;
+  DotUnit& operator=(const DotUnit&) = delete;
+
+  template <int kTile>
+  HWY_INLINE void Zero() {
+    for (auto& row : sums_[kTile]) hn::Store(hn::Zero(Floats()), Floats(), row);
+  }
+  template <int kTile>
+  HWY_INLINE void Load(const float* cells, int64_t step) {
+    if constexpr (kTile < kSums) {
+      for (int i = 0; i < kUnitRows; ++i) hn::Store(hn::Load(Floats(), cells + i * step), Floats(), sums_[kTile][i]);
+    } else {
+      factors_[kTile - kSums] = {cells, step};
+    }
+  }
+  template <int kTile>
+  HWY_INLINE void LoadOnce(const float* cells, int64_t step) {
+    Load<kTile>(cells, step);
+  }
+  template <int kTile>
+  HWY_INLINE void Store(float* cells, int64_t step) {
+    for (int i = 0; i < kUnitRows; ++i) hn::Store(hn::Load(Floats(), sums_[kTile][i]), Floats(), cells + i * step);
+  }
+  template <int kSum, int kA, int kB>
+  HWY_INLINE void MultiplyAdd() {
+    MultiplyAdd(factors_[kA - kSums], factors_[kB - kSums], sums_[kSum]);
+  }
+
+ private:
+  static constexpr int kSums = 4;
+  using Tile = float[kUnitRows][kUnitCells];
+  struct Factor {
+    const float* cells;
+    int64_t step;
+  };
+
+  static HWY_NOINLINE __attribute__((target("avx512bf16"))) void MultiplyAdd(const Factor& a, const Factor& b,
+                                                                             Tile& sum) {
+    __m512 row[kUnitRows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kUnitRows; ++i) row[i] = _mm512_load_ps(sum[i]);
+    for (int k = 0; k < kUnitCells; ++k) {
+      const auto cells = (__m512bh)_mm512_load_ps(b.cells + k * b.step);
+#pragma GCC unroll 16
+      for (int i = 0; i < kUnitRows; ++i) {
+        row[i] = _mm512_dpbf16_ps(row[i], (__m512bh)_mm512_set1_ps(a.cells[i * a.step + k]), cells);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kUnitRows; ++i) _mm512_store_ps(sum[i], row[i]);
+  }
+
+  alignas(64) Tile sums_[kSums];
+  Factor factors_[kSums];
 };
 
 #endif

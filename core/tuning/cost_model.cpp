@@ -76,7 +76,7 @@ class CostModel {
       : problem_(problem),
         pass_(pass),
         machine_(machine),
-        parts_(arithmetic.matrix_parts),
+        parts_(arithmetic.parts(pass)),
         axes_(problem.axes3()),
         heads_per_kv_(problem.heads / problem.heads_kv) {
     // Forward: a query and its sums, a key and a value. Backward: q and dout on lanes and as rows, dq; k as rows and in

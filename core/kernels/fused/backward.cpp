@@ -40,6 +40,7 @@ int64_t GradientBytesOf(const Problem& problem, const Tiling& tiling) {
 template <class Body>
 void WithProducts(std::string_view arithmetic, const Tiling& tiling, const Body& body) {
 #if HWY_TARGET == HWY_AVX3
+  if (arithmetic == kBf16Dot) return body(std::type_identity<MatrixProducts<DotUnit, 1>>());
   if (arithmetic == kBf16Amx) return body(std::type_identity<MatrixProducts<AmxUnit, 1>>());
   if (arithmetic == kF32Amx3) return body(std::type_identity<MatrixProducts<AmxUnit, 3>>());
 #endif

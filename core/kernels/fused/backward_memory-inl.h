@@ -118,7 +118,7 @@ concept GradientProducts = requires(P& products, int64_t n, const KeyRows<typena
   /// lanes that Visit must not see at a row of it.
   requires P::Arithmetic::kTakesAll || requires {
     { products.may_misfit(n) } -> std::same_as<bool>;
-    { products.misfits(n, n) } -> std::same_as<uint32_t>;
+    { products.misfit_lanes(n, n) } -> std::same_as<uint32_t>;
   };
   /// [head_dim padded][lanes] of a query tile, not yet scaled.
   { products.dq(n) } -> std::same_as<float*>;

@@ -92,7 +92,7 @@ struct GradientPrivate {
   using Misfits = std::conditional_t<Arithmetic::kTakesAll, NoMisfitPairs, MisfitPairs<Arithmetic::kLanes>>;
 
   BlockGradients gradients;
-  ListMemory list;  ///< [block_keys padded]
+  ListMemory list;  ///< [rows of a block padded]
   float* rows;      ///< [lanes][head_dim]: results in float, between lanes and tensors
   tile::PlaceSums bias;
   typename Products::Memory products;
@@ -100,7 +100,7 @@ struct GradientPrivate {
 
   GradientPrivate(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter)
       : gradients(problem, Arithmetic::block_rows(tiling.block_keys), cutter),
-        list(take_list(problem, tiling.block_keys + Products::kListPadding, cutter)),
+        list(take_list(problem, Arithmetic::block_rows(tiling.block_keys) + Products::kListPadding, cutter)),
         rows(cutter.take<float>(Arithmetic::kLanes * problem.head_dim)),
         bias(problem, tiling, cutter),
         products(problem, tiling.block_keys, tiling.query_tiles(), cutter),
@@ -275,7 +275,7 @@ class BackwardTask {
     const ListMemory& misfits = mine_.misfits.list;
     int64_t count = 0;
     for_each_listed<Arithmetic>(list, [&](int64_t row) {
-      const uint32_t lanes = list.lanes[row] & products_.misfits(number, row);
+      const uint32_t lanes = list.lanes[row] & products_.misfit_lanes(number, row);
       if (lanes == 0) return;
       mine_.list.lanes[row] &= ~lanes;
       misfits.index[count] = static_cast<int32_t>(row);

@@ -453,7 +453,7 @@ std::optional<std::string> unsupported(const std::string& variant, const Problem
 }
 
 bool takes(const Arithmetic& arithmetic, Pass pass) {
-  return arithmetic.name == kF32Fma || arithmetic.is_matrix() || (pass == Pass::forward && arithmetic.name == kBf16Dot);
+  return arithmetic.name == kF32Fma || arithmetic.name == kBf16Dot || arithmetic.parts(pass) > 0;
 }
 
 PlanCost cost(const PlanChoice& choice) {

@@ -3,7 +3,6 @@
 // Nothing is subtracted from scores but the saved lse, so that every pair of a query and a key adds to the gradients
 // for itself: pairs with numbers that the unit cannot take are left to multiply-adds of floats, and all others keep
 // their bits.
-#include <array>
 #include <cmath>
 
 #include "core/kernels/fused/backward_memory-inl.h"
@@ -31,12 +30,12 @@ class MatrixProducts {
 
   /// One query tile of one head.
   struct Tile {
-    float* queries;    ///< packed
-    float* dout;       ///< packed
-    float* lse2;       ///< [lanes]
-    float* delta;      ///< [lanes]: sum of out * dout
-    float* dq;         ///< [head_dim padded][lanes]
-    uint32_t misfits;  ///< lanes of which nothing is computed here
+    float* queries;         ///< packed
+    float* dout;            ///< packed
+    float* lse2;            ///< [lanes]
+    float* delta;           ///< [lanes]: sum of out * dout
+    float* dq;              ///< [head_dim padded][lanes]
+    uint32_t misfit_lanes;  ///< lanes of which nothing is computed here
   };
 
   struct Memory {
@@ -49,7 +48,7 @@ class MatrixProducts {
     float* weight_rows;    ///< [tiles][groups]
     float* gradient_rows;  ///< [tiles][groups]
     uint32_t* visitors;    ///< [groups]: the query tiles that have visited the group, as bits
-    uint8_t* misfits;      ///< [rows of the block]: 1 for those of which nothing is computed here
+    uint8_t* misfit_rows;  ///< [rows of the block]: 1 for those of which nothing is computed here
     Tile tiles[kMaxQueryTiles];
 
     Memory(const Problem& problem, int64_t block_keys, int64_t count, WorkspaceCutter& cutter) {
@@ -66,7 +65,7 @@ class MatrixProducts {
       weight_rows = cutter.take<float>(count * groups * Arithmetic::kGroupRows);
       gradient_rows = cutter.take<float>(count * groups * Arithmetic::kGroupRows);
       visitors = cutter.take<uint32_t>(groups);
-      misfits = cutter.take<uint8_t>(rows_of_block);
+      misfit_rows = cutter.take<uint8_t>(rows_of_block);
       for (int64_t i = 0; i < count; ++i) {
         Tile& tile = tiles[i];
         tile.queries = cutter.take<float>(Arithmetic::query_floats(dim));
@@ -97,15 +96,15 @@ class MatrixProducts {
     Tile& tile = memory_.tiles[number];
     const QueryRows& rows = memory_.rows;
     const int64_t dim = problem_.head_dim, dim_v = problem_.head_dim_v;
-    tile.misfits = Pack(rows.q, dim, tile.queries);
+    tile.misfit_lanes = Pack(rows.q, dim, tile.queries);
     Arithmetic::PackQueryPairs(memory_.packing, dim, memory_.query_pairs + number * Arithmetic::pair_floats(dim));
-    tile.misfits |= Pack(rows.dout, dim_v, tile.dout);
+    tile.misfit_lanes |= Pack(rows.dout, dim_v, tile.dout);
     Arithmetic::PackQueryPairs(memory_.packing, dim_v, memory_.dout_pairs + number * Arithmetic::pair_floats(dim_v));
     // As in float: a query with a single key has out equal to the value, so that its dq is 0.
-    tile.misfits |= Arithmetic::LaneProducts(unit, rows.out, rows.dout, tile.dout, dim_v, memory_.packing,
-                                             memory_.visit, tile.delta);
+    tile.misfit_lanes |= Arithmetic::LaneProducts(unit, rows.out, rows.dout, tile.dout, dim_v, memory_.packing,
+                                                  memory_.visit, tile.delta);
     for (int lane = 0; lane < Lanes; ++lane) {
-      if (!std::isfinite(tile.delta[lane]) || !std::isfinite(tile.lse2[lane])) tile.misfits |= 1u << lane;
+      if (!std::isfinite(tile.delta[lane]) || !std::isfinite(tile.lse2[lane])) tile.misfit_lanes |= 1u << lane;
     }
     std::fill_n(tile.dq, Lanes * padded_columns(problem_), 0.0f);
   }
@@ -118,23 +117,23 @@ class MatrixProducts {
   template <class T>
   void HWY_ATTR PackKeys(const KeyRows<T>& rows, int64_t first) {
     const bool fit = Arithmetic::PackRows(rows.key, rows.key_step, problem_.head_dim, rows.value, rows.value_step,
-                                          problem_.head_dim_v, rows.count, first, memory_.block, memory_.misfits);
+                                          problem_.head_dim_v, rows.count, first, memory_.block, memory_.misfit_rows);
     rows_fit_ = rows_fit_ && fit;
   }
 
   void HWY_ATTR FinishBlock(int64_t used) {
     Arithmetic::FinishRows(used, problem_.head_dim, problem_.head_dim_v, memory_.block);
     groups_ = geometry::ceil_div(used, Arithmetic::kGroup);
-    std::fill(memory_.misfits + used, memory_.misfits + groups_ * Arithmetic::kGroup, uint8_t{0});
+    std::fill(memory_.misfit_rows + used, memory_.misfit_rows + groups_ * Arithmetic::kGroup, uint8_t{0});
     std::fill_n(memory_.visitors, groups_, 0u);
   }
 
   /// The lanes of a visit that Visit must not see at a row of the block, as bits.
-  uint32_t misfits(int64_t number, int64_t row) const {
-    return memory_.misfits[row] != 0 ? ~0u : memory_.tiles[number].misfits;
+  uint32_t misfit_lanes(int64_t number, int64_t row) const {
+    return memory_.misfit_rows[row] != 0 ? ~0u : memory_.tiles[number].misfit_lanes;
   }
   /// Whether there may be any.
-  bool may_misfit(int64_t number) const { return !rows_fit_ || memory_.tiles[number].misfits != 0; }
+  bool may_misfit(int64_t number) const { return !rows_fit_ || memory_.tiles[number].misfit_lanes != 0; }
 
   void HWY_ATTR Visit(MatrixUnit& unit, int64_t number, const GradientVisit& visit) {
     const Tile& tile = memory_.tiles[number];

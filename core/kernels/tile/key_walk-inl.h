@@ -46,9 +46,9 @@ struct KeyRows {
 
 /// Memory for the list of keys that a query tile visits.
 struct ListMemory {
-  int32_t* index;           ///< [block_keys + padding]
-  uint32_t* lanes;          ///< [block_keys + padding]
-  int32_t* bias = nullptr;  ///< [block_keys + padding]; null without a bias
+  int32_t* index;           ///< [rows of a block + padding]
+  uint32_t* lanes;          ///< [rows of a block + padding]
+  int32_t* bias = nullptr;  ///< [rows of a block + padding]; null without a bias
 };
 
 /// Stands at a block of keys of one super tile.

@@ -86,9 +86,9 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
   }
 
   /// sums[lane] of the products of a tile's rows with packed lanes, `lanes` being those of `factors`: in the order of
-  /// the products with values, so that a row which is equal to a value has its product to the last bit. What parts do
-  /// not hold of a row is added, and lost. memory: as large as a group of keys. Returns the lanes whose rows do not
-  /// fit, as bits.
+  /// the products with values, so that a row which is equal to a value has its product to the last bit. With one
+  /// part, what bf16 does not hold of `rows` is multiplied in float and added; `rows` is overwritten. memory: as large
+  /// as a group of keys. Returns the lanes whose rows do not fit, as bits.
   static HWY_INLINE uint32_t LaneProducts(MatrixUnit& unit, const Rows& rows, const Rows& factors, const float* lanes,
                                           int64_t dim, float* memory, float* scores, float* sums) {
     uint32_t misfits = 0;
@@ -243,8 +243,8 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
 
   /// Weights, and the gradients of scores, of a visit.
   template <bool kBiased>
-  struct Work : Base::template PairSteps<Work<kBiased>> {
-    using Steps = typename Base::template PairSteps<Work<kBiased>>;
+  struct WeightsAndGradients : Base::template PairSteps<WeightsAndGradients<kBiased>> {
+    using Steps = typename Base::template PairSteps<WeightsAndGradients<kBiased>>;
     using Steps::group, Steps::list, Steps::row;
 
     const MatrixGradientVisit& visit;
@@ -257,7 +257,7 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
     float* pair = nullptr;
     float *weight_row = nullptr, *gradient_row = nullptr;
 
-    HWY_INLINE Work(const MatrixGradientVisit& of, float* memory)
+    HWY_INLINE WeightsAndGradients(const MatrixGradientVisit& of, float* memory)
         : Steps(of.list),
           visit(of),
           scores(memory),
@@ -367,8 +367,9 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
   static HWY_NOINLINE void VisitWith(MatrixUnit& unit, const MatrixGradientVisit& visit, float* memory) {
     const KeyList& list = visit.list;
     const MatrixBlock& block = visit.block;
-    Work<kBiased> work(visit, memory);
-    // The pairs of a group are to be through with its products but the first four.
+    WeightsAndGradients<kBiased> work(visit, memory);
+    // The pairs of the group before are spread over the products of a group but the first four, during which the sums
+    // that they need are stored.
     const int64_t products = (unit_steps(visit.dim) + unit_steps(visit.dim_v)) * Base::kProducts - 1;
     const int64_t pairs = (Base::kPairs + products - 1) / products;
     int turn[4];

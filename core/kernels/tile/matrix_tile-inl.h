@@ -68,19 +68,20 @@ namespace nalab::tile::HWY_NAMESPACE {
 using simd::HWY_NAMESPACE::EmulatedUnit;
 #if HWY_TARGET == HWY_AVX3
 using simd::HWY_NAMESPACE::AmxUnit;
+using simd::HWY_NAMESPACE::DotUnit;
 #endif
 using Halves = hn::ScalableTag<uint16_t>;
 using UnitCells = hn::RebindToUnsigned<Floats>;
 
-/// Whether numbers are zero or within a range in which no product and no sum of products overflows, and none that
-/// matters is subnormal, which the unit takes as zero: up to 2^58, and from 2^-60, or from 2^-50 if parts of numbers
-/// are multiplied. Looks at the upper halves of floats.
+/// Whether numbers are zero or within a range in which no product of two and no sum of such products overflows, and
+/// none that matters is subnormal, which the unit takes as zero, the gradients of scores included: up to 2^58, and from
+/// 2^-50, or from 2^-44 if parts of numbers are multiplied. Looks at the upper halves of floats.
 template <int Parts>
 class RangeCheck {
   static constexpr uint16_t upper_half(float x) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16); }
 
  public:
-  static constexpr float kLeast = Parts == 1 ? 0x1p-60f : 0x1p-50f, kEnd = 0x1p58f;
+  static constexpr float kLeast = Parts == 1 ? 0x1p-50f : 0x1p-44f, kEnd = 0x1p58f;
 
   RangeCheck() : least_(hn::Set(Halves(), uint16_t{0xFFFF})), greatest_(hn::Zero(Halves())) {}
 
@@ -216,7 +217,8 @@ HWY_INLINE void TransposeEightColumns(const uint16_t* rows, int64_t step, uint16
   }
 }
 
-/// Stores two vectors of weights of neighbouring keys as pairs of bf16, their parts part_step cells apart.
+/// Stores two vectors of weights, of two keys or two queries a lane, as pairs of bf16, their parts part_step cells
+/// apart.
 template <int Parts>
 HWY_INLINE void StorePairs(VF even, VF odd, float* cells, int64_t part_step) {
   const UnitCells dc;
@@ -421,7 +423,7 @@ struct MatrixArithmetic {
       row += 2;
       --left;
     }
-    /// At most `most` pairs of a group; to be inlined with a constant.
+    /// At most `most` pairs of a group.
     HWY_INLINE void Some(int most) {
 #pragma GCC unroll 1
       for (int i = 0; i < most; ++i) {

@@ -86,7 +86,7 @@ struct LaneBiases {
 /// first-level cache.
 inline constexpr int64_t kPanelGap = 16;
 
-/// Opened once per task, by arithmetics that need no state of the processor.
+/// Opened once per task, or per block of keys, by arithmetics that need no state of the processor.
 struct NoScope {};
 
 /// State of one query tile of one head while its super tile walks over the keys.

@@ -23,7 +23,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 /// Whether weights are powers of 2 by a cubic, off by 1.1e-4 at most, and then rounded to bf16.
-bool rounds_weights(const Setting& setting) { return find_arithmetic(setting.arithmetic).matrix_parts == 1; }
+bool rounds_weights(const Setting& setting) { return find_arithmetic(setting.arithmetic).parts(Pass::forward) == 1; }
 
 /// Every rank; windows even and odd, strided, dilated, causal, of one token, of all; several tiles. Without extra
 /// tokens, which have no bias.
