@@ -150,7 +150,7 @@ class BackwardTask {
  private:
   int64_t number(int64_t i, int64_t head) const { return i * tiling_.heads + head; }
 
-  /// Prefetches what PackQueries reads: hardware sees no pattern in it.
+  /// Prefetches what ReadQueries reads: hardware sees no pattern in it.
   void PrefetchQueries(int64_t i) const {
     for (const ConstTensorView* tensor : {&in_.q, &saved_.dout, &saved_.out}) {
       const TokenStrides& strides = tensor->strides;
