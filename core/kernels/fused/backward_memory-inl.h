@@ -60,12 +60,6 @@ struct BlockGradients {
   }
 };
 
-/// Memory for a list of keys.
-inline ListMemory take_list(const Problem& problem, int64_t rows, WorkspaceCutter& cutter) {
-  return {cutter.take<int32_t>(rows), cutter.take<uint32_t>(rows),
-          problem.relative_bias ? cutter.take<int32_t>(rows) : nullptr};
-}
-
 /// Adds padding to a list: a row that belongs to no key, and that no lane attends to.
 inline void pad_list(const ListMemory& memory, int64_t count, int64_t padding, int64_t row) {
   std::fill_n(memory.index + count, padding, static_cast<int32_t>(row));

@@ -88,14 +88,11 @@ struct Private {
 
   Private(const Problem& problem, const Tiling& tiling, WorkspaceCutter& cutter) {
     constexpr int64_t kLanes = Arithmetic::kLanes;
-    const int64_t padded_keys = tiling.block_keys + Arithmetic::kRows;
     keys = cutter.take<float>(Arithmetic::block_rows(tiling.block_keys) * Arithmetic::key_floats(problem.head_dim));
     values = cutter.take<float>(Arithmetic::panel_floats(tiling.block_keys, problem.head_dim_v));
     scores = cutter.take<float>(Arithmetic::score_floats(tiling.block_keys));
     packing = cutter.take<float>(Arithmetic::packing_floats(problem.head_dim, problem.head_dim_v));
-    list.index = cutter.take<int32_t>(padded_keys);
-    list.lanes = cutter.take<uint32_t>(padded_keys);
-    if (problem.relative_bias) list.bias = cutter.take<int32_t>(padded_keys);
+    list = take_list(problem, tiling.block_keys + Arithmetic::kRows, cutter);
     rows = cutter.take<float>(kLanes * std::max(problem.head_dim, problem.head_dim_v));
     for (int64_t i = 0; i < tiling.query_tiles(); ++i) {
       tiles[i].queries = cutter.take<float>(Arithmetic::query_floats(problem.head_dim));

@@ -22,6 +22,7 @@
 #include "core/kernels/tile/segments.h"
 #include "core/kernels/tile/super_tiles.h"
 #include "core/kernels/tile/tile_arithmetic-inl.h"
+#include "core/tensor/workspace.h"
 #include "core/tensors.h"
 
 #if defined(NALAB_CORE_KERNELS_TILE_KEY_WALK_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -50,6 +51,11 @@ struct ListMemory {
   uint32_t* lanes;          ///< [rows of a block + padding]
   int32_t* bias = nullptr;  ///< [rows of a block + padding]; null without a bias
 };
+
+inline ListMemory take_list(const Problem& problem, int64_t rows, WorkspaceCutter& cutter) {
+  return {cutter.take<int32_t>(rows), cutter.take<uint32_t>(rows),
+          problem.relative_bias ? cutter.take<int32_t>(rows) : nullptr};
+}
 
 /// Stands at a block of keys of one super tile.
 template <TileArithmetic Arithmetic>

@@ -125,8 +125,8 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
       const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup);
       RangeCheck<Parts> check;
       for (; n < end_of_group; ++n) {
-        PackRow(key + (n - used) * key_step, dim, RowOf(block.keys, n, dim), check);
-        PackRow(value + (n - used) * value_step, dim_v, RowOf(block.values, n, dim_v), check);
+        PackRow(key + (n - used) * key_step, dim, Base::RowOf(block.keys, n, dim), check);
+        PackRow(value + (n - used) * value_step, dim_v, Base::RowOf(block.values, n, dim_v), check);
         misfits[n] = 0;
       }
       if (!check.Holds()) {
@@ -136,8 +136,8 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
           }
           misfits[row] = 1;
           all_fit = false;
-          Base::FillKey(RowOf(block.keys, row, dim), dim, 1);
-          Base::FillKey(RowOf(block.values, row, dim_v), dim_v, 1);
+          Base::FillKey(Base::RowOf(block.keys, row, dim), dim, 1);
+          Base::FillKey(Base::RowOf(block.values, row, dim_v), dim_v, 1);
         }
       }
       if (n % kGroup == 0) TransposeKeys(n / kGroup - 1, dim, block);
@@ -149,8 +149,8 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
   static HWY_INLINE void FinishRows(int64_t used, int64_t dim, int64_t dim_v, const MatrixBlock& block) {
     const int64_t begun = used % kGroup;
     if (begun == 0) return;
-    Base::FillKey(RowOf(block.keys, used, dim), dim, kGroup - begun);
-    Base::FillKey(RowOf(block.values, used, dim_v), dim_v, kGroup - begun);
+    Base::FillKey(Base::RowOf(block.keys, used, dim), dim, kGroup - begun);
+    Base::FillKey(Base::RowOf(block.values, used, dim_v), dim_v, kGroup - begun);
     TransposeKeys(used / kGroup, dim, block);
   }
 
@@ -203,10 +203,6 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
   static constexpr int64_t kPartPairs = kUnitRows * kUnitStep;
   static constexpr int64_t kPanelPairs = Parts * kPartPairs;
 
-  static float* RowOf(float* rows, int64_t n, int64_t dim) {
-    return rows + n / kGroup * kGroup * Base::key_floats(dim) + n % kGroup * kUnitCells;
-  }
-
   struct NoWork {
     void Some(int) {}
     void Begin(int64_t) {}
@@ -230,15 +226,11 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
 
   static HWY_INLINE void TransposeKeys(int64_t group, int64_t dim, const MatrixBlock& block) {
     const float* const keys = block.keys + group * kGroup * Base::key_floats(dim);
-    for (int part = 0; part < Parts; ++part) {
-      for (int64_t c = 0; c < 2 * row_cells(dim); c += 8) {
-        const int64_t step = part * unit_steps(dim) + c / kUnitStep;
-        const auto* const rows = reinterpret_cast<const uint16_t*>(keys + step * kGroup * kUnitCells) + c % kUnitStep;
-        float* const target = block.panels + c / kUnitStep * block.panel_stride + group * Base::kGroupValues +
-                              part * 2 * Base::kTileCells + c % kUnitStep * kUnitCells;
-        TransposeEightColumns(rows, kUnitStep, reinterpret_cast<uint16_t*>(target));
-      }
-    }
+    const auto rows = [&](int64_t part, int64_t c) {
+      const int64_t step = part * unit_steps(dim) + c / kUnitStep;
+      return reinterpret_cast<const uint16_t*>(keys + step * kGroup * kUnitCells) + c % kUnitStep;
+    };
+    Base::TransposeToPanels(rows, kUnitStep, dim, group, block.panels, block.panel_stride);
   }
 
   /// Weights, and the gradients of scores, of a visit.

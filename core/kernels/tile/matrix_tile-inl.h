@@ -308,9 +308,7 @@ struct MatrixArithmetic {
   static HWY_INLINE bool PackKeys(const T* key, int64_t key_step, int64_t dim, const T* value, int64_t value_step,
                                   int64_t dim_v, int64_t count, int64_t used, const Block& block, float* memory) {
     const int64_t cells = row_cells(dim), cells_v = row_cells(dim_v), end = used + count;
-    const auto key_target = [&](int64_t n) {
-      return block.keys + n / kGroup * kGroup * key_floats(dim) + n % kGroup * kUnitCells;
-    };
+    const auto key_target = [&](int64_t n) { return RowOf(block.keys, n, dim); };
     const auto value_target = [&](int64_t n) {
       return reinterpret_cast<uint16_t*>(memory + n % kGroup * key_floats(dim_v));
     };
@@ -342,7 +340,7 @@ struct MatrixArithmetic {
     const int64_t begun = used % kGroup;
     if (begun == 0) return;
     const int64_t rest = kGroup - begun;
-    FillKey(block.keys + used / kGroup * kGroup * key_floats(dim) + begun * kUnitCells, dim, rest);
+    FillKey(RowOf(block.keys, used, dim), dim, rest);
     std::fill_n(memory + begun * key_floats(dim_v), rest * key_floats(dim_v), 0.0f);
     TransposeGroup(memory, dim_v, used / kGroup, block);
   }
@@ -377,6 +375,11 @@ struct MatrixArithmetic {
   static constexpr int64_t kTileCells = kUnitRows * kUnitCells;
   static constexpr int64_t kGroupValues = Parts * 2 * kTileCells;  ///< of one panel
 
+  /// Row n of keys that are packed in groups.
+  static float* RowOf(float* rows, int64_t n, int64_t dim) {
+    return rows + n / kGroup * kGroup * key_floats(dim) + n % kGroup * kUnitCells;
+  }
+
   /// Zeros for `count` keys of a group from `key` on.
   static void FillKey(float* key, int64_t dim, int64_t count) {
     for (int64_t step = 0; step < key_floats(dim) / kUnitCells; ++step) {
@@ -388,11 +391,19 @@ struct MatrixArithmetic {
   static HWY_INLINE void TransposeGroup(const float* values, int64_t dim_v, int64_t group, const Block& block) {
     const auto* const rows = reinterpret_cast<const uint16_t*>(values);
     const int64_t columns = 2 * row_cells(dim_v);
+    TransposeToPanels([&](int64_t part, int64_t c) { return rows + part * columns + c; }, Parts * columns, dim_v, group,
+                      block.values, block.panel_stride);
+  }
+  /// A group of rows into its place in panels. rows(part, c): the first row's elements from column c on; others follow
+  /// `step` apart.
+  template <class RowsOf>
+  static HWY_INLINE void TransposeToPanels(const RowsOf& rows, int64_t step, int64_t dim, int64_t group, float* panels,
+                                           int64_t panel_stride) {
     for (int part = 0; part < Parts; ++part) {
-      for (int64_t c = 0; c < columns; c += 8) {
-        float* const panel = block.values + c / kUnitStep * block.panel_stride + group * kGroupValues;
+      for (int64_t c = 0; c < 2 * row_cells(dim); c += 8) {
+        float* const panel = panels + c / kUnitStep * panel_stride + group * kGroupValues;
         float* const target = panel + part * 2 * kTileCells + c % kUnitStep * kUnitCells;
-        TransposeEightColumns(rows + part * columns + c, Parts * columns, reinterpret_cast<uint16_t*>(target));
+        TransposeEightColumns(rows(part, c), step, reinterpret_cast<uint16_t*>(target));
       }
     }
   }
