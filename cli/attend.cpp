@@ -68,7 +68,6 @@ void attend(const AttendOptions& options) {
   options.choices.check();
   if (!options.variant.empty()) find_variant(options.variant);
   const int threads = choose_threads(options.threads);
-  const ProcessThreadLimit limit(threads);
   Context context(threads);
   const std::vector<Task> tasks = plan_all(options, type);
 

@@ -164,7 +164,6 @@ int run(const RunOptions& options) {
   announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
   if (options.dry_run) return 0;
 
-  const ProcessThreadLimit limit(threads);
   Workers workers(threads);
   runner::SteadyClock clock;
   const double start = clock.seconds();

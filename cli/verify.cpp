@@ -206,7 +206,6 @@ int verify_results(const VerifyOptions& options, Context& context) {
 int verify(const VerifyOptions& options) {
   options.choices.check();
   const int threads = choose_threads(options.threads);
-  const ProcessThreadLimit limit(threads);
   Context context(threads);
   const std::string schema = store::read_schema(options.file);
   if (schema == store::kCasesSchema) return verify_cases(options, context);

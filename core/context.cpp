@@ -27,7 +27,9 @@ struct Context::Shared {
 namespace {
 
 int checked_threads(int threads) {
-  if (threads < 0) throw Error("threads " + std::to_string(threads) + " must be at least 0");
+  if (threads < 0 || threads > kMaxThreads) {
+    throw Error("threads " + std::to_string(threads) + " must be from 0 to " + std::to_string(kMaxThreads));
+  }
   return choose_threads(threads);
 }
 

@@ -11,11 +11,12 @@ namespace nalab {
 class Workers;
 
 /// Worker threads and workspaces, kept between calls. Several host threads may use one context at once: their calls
-/// share its workers, and each gets a workspace of its own. The process's other users of TBB are left alone.
+/// share its workers, and each gets a workspace of its own. Other thread pools of the process are left alone.
 class Context {
  public:
   /// threads: the calling thread included; 0: NALAB_THREADS if set, else all that the hardware has.
-  /// Throws Error if threads is negative or NALAB_THREADS is not a number from 1 to 1024.
+  /// Throws Error if threads is negative or above 1024, NALAB_THREADS is not a number from 1 to 1024, or the system
+  /// refuses to start so many.
   explicit Context(int threads = 0);
   ~Context();
   Context(const Context&) = delete;

@@ -1,15 +1,213 @@
+// A pool of its own rather than oneTBB's, because TBB has one limit of threads for the whole process, prints a warning
+// where a request exceeds it, aborts where a thread cannot be started, and does not outlive a fork.
 #include "core/parallel.h"
 
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cfenv>
 #include <charconv>
+#include <condition_variable>
 #include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "core/error.h"
 
 namespace nalab {
 
-int hardware_threads() { return oneapi::tbb::this_task_arena::max_concurrency(); }
+/// Helper threads, and the calls of for_each() that they help with.
+class Workers::Pool {
+ public:
+  /// Throws Error if the system refuses a thread.
+  explicit Pool(int helpers);
+  ~Pool() { stop(); }
+
+  /// Whether its threads are of this process, and not of the one that it was forked from.
+  bool lives_here() const { return process_ == getpid(); }
+
+  void run(int64_t tasks, const void* body, Range range);
+
+ private:
+  /// A call of for_each(), on the stack of its caller.
+  struct Call {
+    int64_t tasks;
+    const void* body;
+    Range range;
+    std::fenv_t environment{};
+    std::atomic<int64_t> next = 0;      ///< the first task that nobody has claimed
+    std::atomic<int> helpers = 0;       ///< at work; changed under the lock
+    std::exception_ptr exception = {};  ///< the first one; under the lock
+  };
+
+  void stop();
+  void serve(int worker);
+  void work(Call& call, int worker);
+  Call* open_call() const;
+  /// Gives the processor away until the condition holds or a while has passed.
+  template <class Condition>
+  static void linger(const Condition& condition);
+
+  const pid_t process_ = getpid();
+  std::mutex lock_;
+  std::condition_variable news_;      ///< a call was added, or the pool stops
+  std::condition_variable finished_;  ///< a call was left by its last helper
+  std::atomic<uint64_t> events_ = 0;  ///< what news_ tells of; changed under the lock
+  std::vector<Call*> calls_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+Workers::Pool::Pool(int helpers) {
+  threads_.reserve(static_cast<std::size_t>(helpers));
+  try {
+    for (int worker = 1; worker <= helpers; ++worker) threads_.emplace_back([this, worker] { serve(worker); });
+  } catch (const std::system_error& error) {
+    const std::size_t started = threads_.size() + 1;
+    stop();
+    throw Error(std::to_string(helpers + 1) + " threads cannot be started, only " + std::to_string(started) + ": " +
+                error.code().message());
+  } catch (...) {
+    stop();
+    throw;
+  }
+}
+
+void Workers::Pool::stop() {
+  {
+    const std::lock_guard guard(lock_);
+    stopping_ = true;
+    ++events_;
+  }
+  news_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+template <class Condition>
+void Workers::Pool::linger(const Condition& condition) {
+  // About 50 us where the processor has nothing else to do. The calls of a pass follow each other faster than that, and
+  // to wake a thread that sleeps takes about as long.
+  constexpr int kTries = 200;
+  for (int tries = 0; tries < kTries && !condition(); ++tries) std::this_thread::yield();
+}
+
+Workers::Pool::Call* Workers::Pool::open_call() const {
+  const auto open =
+      std::find_if(calls_.begin(), calls_.end(), [](const Call* call) { return call->next < call->tasks; });
+  return open == calls_.end() ? nullptr : *open;
+}
+
+/// A helper helps with one call at a time, hence it has the same number in all of them; the caller is number 0.
+void Workers::Pool::serve(int worker) {
+  std::unique_lock guard(lock_);
+  while (true) {
+    if (Call* const call = open_call()) {
+      ++call->helpers;
+      guard.unlock();
+      std::fesetenv(&call->environment);
+      work(*call, worker);
+      guard.lock();
+      if (--call->helpers == 0) finished_.notify_all();
+      continue;
+    }
+    if (stopping_) return;
+    const uint64_t seen = events_;
+    const auto happened = [&] { return events_ != seen; };
+    guard.unlock();
+    linger(happened);
+    guard.lock();
+    news_.wait(guard, happened);
+  }
+}
+
+void Workers::Pool::work(Call& call, int worker) {
+  // Fewer tasks at a time the fewer are left, so that all threads end together.
+  const int64_t parts = 4 * (static_cast<int64_t>(threads_.size()) + 1);
+  try {
+    for (int64_t begin = call.next; begin < call.tasks;) {
+      const int64_t end = begin + std::max<int64_t>(1, (call.tasks - begin) / parts);
+      if (!call.next.compare_exchange_weak(begin, end)) continue;
+      call.range(call.body, begin, end, worker);
+      begin = call.next;
+    }
+  } catch (...) {
+    call.next = call.tasks;
+    const std::lock_guard guard(lock_);
+    if (call.exception == nullptr) call.exception = std::current_exception();
+  }
+}
+
+void Workers::Pool::run(int64_t tasks, const void* body, Range range) {
+  Call call{tasks, body, range};
+  std::fegetenv(&call.environment);
+  {
+    const std::lock_guard guard(lock_);
+    calls_.push_back(&call);
+    ++events_;
+  }
+  const int64_t wanted = std::min(tasks - 1, static_cast<int64_t>(threads_.size()));
+  for (int64_t helper = 0; helper < wanted; ++helper) news_.notify_one();
+  work(call, 0);
+  {
+    std::unique_lock guard(lock_);
+    calls_.erase(std::find(calls_.begin(), calls_.end(), &call));
+    if (call.helpers > 0) {
+      guard.unlock();
+      linger([&] { return call.helpers == 0; });
+      guard.lock();
+      finished_.wait(guard, [&] { return call.helpers == 0; });
+    }
+  }
+  if (call.exception != nullptr) std::rethrow_exception(call.exception);
+}
+
+namespace {
+
+int checked(int threads) {
+  if (threads >= 1 && threads <= kMaxThreads) return threads;
+  throw Error("threads " + std::to_string(threads) + " must be from 1 to " + std::to_string(kMaxThreads));
+}
+
+}  // namespace
+
+Workers::Workers(int threads) : threads_(checked(threads)), pool_(new Pool(threads - 1)) {}
+
+Workers::~Workers() {
+  Pool* const pool = pool_;
+  // The threads of a parent process cannot be joined; what is left of them is left to lie.
+  if (pool->lives_here()) delete pool;
+}
+
+Workers::Pool& Workers::pool() {
+  Pool* pool = pool_;
+  if (pool->lives_here()) return *pool;
+  auto own = std::make_unique<Pool>(threads_ - 1);
+  return pool_.compare_exchange_strong(pool, own.get()) ? *own.release() : *pool;
+}
+
+void Workers::run(int64_t tasks, const void* body, Range range) {
+  if (threads_ > 1 && tasks > 1) {
+    pool().run(tasks, body, range);
+  } else if (tasks > 0) {
+    range(body, 0, tasks, 0);
+  }
+}
+
+int hardware_threads() {
+  cpu_set_t allowed;
+  // More CPUs than fit into the set: an error.
+  const int threads = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                          ? CPU_COUNT(&allowed)
+                          : static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(threads, 1, kMaxThreads);
+}
 
 int choose_threads(int requested) {
   if (requested > 0) return requested;
@@ -18,8 +216,8 @@ int choose_threads(int requested) {
   const std::string_view view = text;
   int threads = 0;
   const auto [end, code] = std::from_chars(view.data(), view.data() + view.size(), threads);
-  if (code != std::errc{} || end != view.data() + view.size() || threads < 1 || threads > 1024) {
-    throw Error("NALAB_THREADS '" + std::string(view) + "' must be a number from 1 to 1024");
+  if (code != std::errc{} || end != view.data() + view.size() || threads < 1 || threads > kMaxThreads) {
+    throw Error("NALAB_THREADS '" + std::string(view) + "' must be a number from 1 to " + std::to_string(kMaxThreads));
   }
   return threads;
 }

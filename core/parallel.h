@@ -1,92 +1,59 @@
-// Threads: the one header that includes TBB. Kernels say "for each task"; how many threads work is the caller's choice.
+// Threads: kernels say "for each task"; how many threads work is the caller's choice.
 #pragma once
 
-#include <oneapi/tbb/blocked_range.h>
-#include <oneapi/tbb/global_control.h>
-#include <oneapi/tbb/parallel_for.h>
-#include <oneapi/tbb/task_arena.h>
-
+#include <atomic>
 #include <cstdint>
-
-#ifdef __SANITIZE_THREAD__
-#include <sanitizer/tsan_interface.h>
-#endif
 
 namespace nalab {
 
-/// Tells the thread sanitizer what TBB guarantees and it cannot see, since Debian's TBB is not built for it: what a
-/// caller did comes before the tasks, and the tasks before what it does next. Does nothing in other builds.
-class TaskOrder {
- public:
-#ifdef __SANITIZE_THREAD__
-  void before_tasks() { __tsan_release(&started_); }
-  void task_begins() { __tsan_acquire(&started_); }
-  void task_ends() { __tsan_release(&ended_); }
-  void after_tasks() { __tsan_acquire(&ended_); }
+/// The most threads that can be asked for.
+inline constexpr int kMaxThreads = 1024;
 
- private:
-  char started_ = 0, ended_ = 0;
-#else
-  void before_tasks() {}
-  void task_begins() {}
-  void task_ends() {}
-  void after_tasks() {}
-#endif
-};
-
-/// While it lives, the process may run `threads` threads at a time, whatever the hardware has. TBB has one such
-/// limit for the process, all of its users included: so the library never sets it, but executables and tests may.
-class ProcessThreadLimit {
- public:
-  /// threads >= 1
-  explicit ProcessThreadLimit(int threads)
-      : limit_(oneapi::tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)) {}
-
- private:
-  oneapi::tbb::global_control limit_;
-};
-
-/// At most a fixed number of threads; several host threads may use them at once. One thread is always the calling one.
+/// A fixed number of threads. An object owns its threads and bounds its own calls: other objects and other thread
+/// pools of the process are left alone. Several host threads may use one at once; each call works with at most
+/// threads() threads, one of which is always the calling one. A task may call for_each() again.
+///
+/// After a fork an object of the parent works in the child too, with threads of the child's own.
 class Workers {
  public:
-  /// threads >= 1, the calling thread included. More threads than the hardware has need a ProcessThreadLimit.
-  explicit Workers(int threads) : arena_(threads) {}
+  /// threads: 1 to kMaxThreads, the calling thread included. Throws Error for other numbers, and if the system refuses
+  /// to start so many.
+  explicit Workers(int threads);
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
 
-  int threads() const { return arena_.max_concurrency(); }
+  int threads() const { return threads_; }
 
-  /// Calls body(task, worker) once for each task in [0, tasks), in any order, from several threads. worker is in
-  /// [0, threads()) and no two calls with the same worker overlap: it selects private memory. So that results do not
-  /// depend on the thread count, a task must write only what no other task reads or writes.
-  /// An exception of the body is passed on to the caller.
+  /// Calls body(task, worker) once for each task in [0, tasks), in any order, from several threads, all of them in the
+  /// floating-point environment of the caller. worker is in [0, threads()) and no two calls with the same worker
+  /// overlap: it selects private memory. So that results do not depend on the thread count, a task must write only what
+  /// no other task reads or writes.
+  /// An exception of the body is passed on to the caller, and no more tasks are started.
   template <class Body>
   void for_each(int64_t tasks, const Body& body) {
-    // TBB makes room for a second host thread in an arena of one, with an index of its own.
-    if (threads() == 1) {
-      for (int64_t task = 0; task < tasks; ++task) body(task, 0);
-      return;
-    }
-    TaskOrder order;
-    order.before_tasks();
-    arena_.execute([&] {
-      oneapi::tbb::parallel_for(oneapi::tbb::blocked_range<int64_t>(0, tasks, 1),
-                                [&](const oneapi::tbb::blocked_range<int64_t>& range) {
-                                  order.task_begins();
-                                  const int worker = oneapi::tbb::this_task_arena::current_thread_index();
-                                  for (int64_t task = range.begin(); task < range.end(); ++task) body(task, worker);
-                                  order.task_ends();
-                                });
+    run(tasks, &body, [](const void* erased, int64_t begin, int64_t end, int worker) {
+      const Body& typed = *static_cast<const Body*>(erased);
+      for (int64_t task = begin; task < end; ++task) typed(task, worker);
     });
-    order.after_tasks();
   }
 
  private:
-  oneapi::tbb::task_arena arena_;
+  /// Runs the body for tasks [begin, end).
+  using Range = void (*)(const void* body, int64_t begin, int64_t end, int worker);
+  class Pool;
+
+  void run(int64_t tasks, const void* body, Range range);
+  Pool& pool();
+
+  int threads_;
+  std::atomic<Pool*> pool_;
 };
 
-/// The hardware's number of threads.
+/// The number of hardware threads that the process may use.
 int hardware_threads();
 /// Thread count to use: `requested` if positive, else NALAB_THREADS, else the hardware's.
-/// Throws Error if NALAB_THREADS is not a number from 1 to 1024.
+/// Throws Error if NALAB_THREADS is not a number from 1 to kMaxThreads.
 int choose_threads(int requested);
 
 }  // namespace nalab

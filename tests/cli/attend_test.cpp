@@ -264,6 +264,18 @@ TEST(Attend, OutputThatCannotBeWritten) {
             "nalab: " + folder.path().string() + ": cannot be written: Is a directory\n");
 }
 
+// The sanitizers need more address space.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(Attend, MoreThreadsThanTheSystemStarts) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("out.h5");
+  const Outcome run = run_nalab(folder, {"attend", kSmallCases, path, "--threads", "64"}, "ulimit -v 400000;");
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, testing::MatchesRegex("nalab: 64 threads cannot be started, only [0-9]+: [^\n]+\n"));
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+#endif
+
 TEST(Attend, OutputIsNoRegularFile) {
   const TemporaryFolder folder;
   const std::string pipe = folder.file("pipe");

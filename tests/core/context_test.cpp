@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "tests/core/kernels/backward.h"
 #include "tests/core/support.h"
+#include "tests/core/threads.h"
 
 namespace nalab {
 namespace {
@@ -28,9 +29,9 @@ TEST(Context, TakesTheThreadsThatAreAskedFor) {
   EXPECT_EQ(Context(2).threads(), 2);
   environment.set("none");
   EXPECT_EQ(test::error_of([] { Context context; }), "NALAB_THREADS 'none' must be a number from 1 to 1024");
-  for (const int threads : {-1, -1000}) {
+  for (const int threads : {-1, -1000, 1025}) {
     EXPECT_EQ(test::error_of([&] { Context context(threads); }),
-              "threads " + std::to_string(threads) + " must be at least 0");
+              "threads " + std::to_string(threads) + " must be from 0 to 1024");
   }
 }
 
@@ -93,7 +94,6 @@ struct Job {
 };
 
 TEST(Context, SeveralHostThreadsAtOnceGetTheBitsThatEachGetsAlone) {
-  const test::EnoughThreads enough(3);
   const Problem plane{.axes = {{.extent = 19, .window = 7}, {.extent = 23, .window = 5, .stride = 2}},
                       .heads = 2,
                       .heads_kv = 2,
@@ -127,13 +127,11 @@ TEST(Context, SeveralHostThreadsAtOnceGetTheBitsThatEachGetsAlone) {
 }
 
 TEST(Context, LeavesOtherUsersOfThreadsAlone) {
-  const test::EnoughThreads enough(2);
   Context one(1);
-  one.workers().for_each(10, [](int64_t, int) {});
   Workers two(2);
-  EXPECT_TRUE(test::two_tasks_meet(two));
+  EXPECT_TRUE(test::tasks_meet(two, 2));
   // Nor does a task of the context.
-  one.workers().for_each(1, [&](int64_t, int) { EXPECT_TRUE(test::two_tasks_meet(two)); });
+  one.workers().for_each(1, [&](int64_t, int) { EXPECT_TRUE(test::tasks_meet(two, 2)); });
 }
 
 }  // namespace

@@ -10,7 +10,6 @@
 
 #include "core/error.h"
 #include "tests/core/support.h"
-#include "tests/core/threads.h"
 
 namespace nalab {
 namespace {
@@ -22,10 +21,7 @@ void dawdle(std::minstd_rand& random) {
   if (random() % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 200));
 }
 
-class OrderedTasksOf : public ::testing::TestWithParam<int> {
- protected:
-  test::EnoughThreads enough_{GetParam()};
-};
+class OrderedTasksOf : public ::testing::TestWithParam<int> {};
 
 TEST_P(OrderedTasksOf, EveryTaskOnceByAWorkerOfItsOwn) {
   Workers workers(GetParam());
@@ -135,7 +131,6 @@ INSTANTIATE_TEST_SUITE_P(Threads, OrderedTasksOf, ::testing::Values(1, 2, 3, 7),
 
 // Later tasks must not wait for ones that ask for nothing: the first task ends only once the second is through.
 TEST(OrderedTasks, TasksThatAreNotConcernedRunTogether) {
-  const test::EnoughThreads enough(2);
   Workers workers(2);
   OrderedTasks tasks(workers);
   std::atomic<bool> second_through = false;
@@ -155,7 +150,6 @@ TEST(OrderedTasks, TasksThatAreNotConcernedRunTogether) {
 
 // A task goes on as soon as the earlier one is far enough, before that one ends.
 TEST(OrderedTasks, APositionPassedLetsALaterTaskGoOn) {
-  const test::EnoughThreads enough(2);
   Workers workers(2);
   OrderedTasks tasks(workers);
   std::atomic<bool> second_through = false;

@@ -1,8 +1,15 @@
 #include "core/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cfenv>
+#include <cstdlib>
+#include <iostream>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -15,10 +22,7 @@
 namespace nalab {
 namespace {
 
-class WorkersOf : public ::testing::TestWithParam<int> {
- protected:
-  test::EnoughThreads enough_{GetParam()};
-};
+class WorkersOf : public ::testing::TestWithParam<int> {};
 
 TEST_P(WorkersOf, EveryTaskOnceAndNoWorkerTwiceAtATime) {
   Workers workers(GetParam());
@@ -83,6 +87,38 @@ TEST_P(WorkersOf, ExceptionReachesTheCallerAndWorkersGoOn) {
   EXPECT_EQ(sum, 4950);
 }
 
+TEST_P(WorkersOf, AllThreadsReallyWorkTogetherHoweverFewCoresThereAre) {
+  Workers workers(GetParam());
+  EXPECT_TRUE(test::tasks_meet(workers, GetParam()));
+}
+
+TEST_P(WorkersOf, ATaskMayCallThemAgain) {
+  Workers workers(GetParam());
+  std::atomic<int64_t> sum = 0;
+  workers.for_each(20, [&](int64_t outer, int) {
+    workers.for_each(20, [&](int64_t inner, int worker) {
+      EXPECT_LT(worker, GetParam());
+      sum += 20 * outer + inner;
+    });
+  });
+  EXPECT_EQ(sum, 399 * 400 / 2);
+}
+
+// So that denormals, say, are treated alike whichever thread meets them.
+TEST_P(WorkersOf, AllThreadsTakeTheFloatingPointEnvironmentOfTheCaller) {
+  Workers workers(GetParam());
+  for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TONEAREST}) {
+    std::fesetround(rounding);
+    std::atomic<int> same = 0, started = 0;
+    workers.for_each(GetParam(), [&](int64_t, int) {
+      same += std::fegetround() == rounding;
+      ++started;
+      while (started < GetParam()) std::this_thread::yield();
+    });
+    EXPECT_EQ(same, GetParam());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf, ::testing::Values(1, 2, 3, 7),
                          [](const auto& test) { return std::to_string(test.param) + "_threads"; });
 
@@ -94,11 +130,64 @@ TEST(Workers, OneThreadIsTheCallingOne) {
   EXPECT_EQ(strangers, 0);
 }
 
-TEST(Workers, SeveralThreadsReallyWorkTogether) {
-  const test::EnoughThreads enough(2);
-  Workers workers(2);
-  EXPECT_TRUE(test::two_tasks_meet(workers));
+TEST(Workers, OfDifferentSizesInOneProgramLeaveEachOtherAlone) {
+  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
+  Workers one(1), two(2), nine(9);
+  std::vector<std::thread> hosts;
+  std::atomic<int> met = 0;
+  for (Workers* workers : {&two, &nine, &two, &nine}) {
+    hosts.emplace_back([&met, workers] { met += test::tasks_meet(*workers, workers->threads()); });
+    one.for_each(1, [&](int64_t, int) { met += test::tasks_meet(two, 2); });
+  }
+  for (std::thread& host : hosts) host.join();
+  EXPECT_EQ(met, 8);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
 }
+
+TEST(Workers, RefuseWhatIsNotANumberOfThreads) {
+  for (const int threads : {0, -1, 1025, std::numeric_limits<int>::max()}) {
+    EXPECT_EQ(test::error_of([&] { Workers workers(threads); }),
+              "threads " + std::to_string(threads) + " must be from 1 to 1024");
+  }
+}
+
+// The sanitizers need more address space than that, and the thread sanitizer starts no threads after a fork.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/// In a process of its own, since the limit stays.
+[[noreturn]] void ask_for_more_than_the_system_starts() {
+  const rlimit limit{rlim_t{1} << 30, rlim_t{1} << 30};  // of address space, of which a stack takes 8 MiB
+  setrlimit(RLIMIT_AS, &limit);
+  const std::string error = test::error_of([] { Workers workers(1000); });
+  Workers fewer(3);
+  std::cerr << (test::tasks_meet(fewer, 3) ? error : "fewer threads do not work either");
+  std::_Exit(7);
+}
+
+TEST(Workers, RefuseMoreThreadsThanTheSystemStarts) {
+  EXPECT_EXIT(ask_for_more_than_the_system_starts(), testing::ExitedWithCode(7),
+              "^1000 threads cannot be started, only [0-9]+: Resource temporarily unavailable$");
+}
+
+TEST(Workers, AfterAForkNewOnesAndThoseOfTheParentWorkInTheChild) {
+  Workers parents(3);
+  EXPECT_TRUE(test::tasks_meet(parents, 3));
+  const pid_t child = fork();
+  if (child == 0) {
+    bool good = false;
+    {
+      Workers own(2);
+      good = test::tasks_meet(own, 2) && test::tasks_meet(parents, 3) && test::tasks_meet(parents, 3);
+    }
+    std::_Exit(good ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(test::tasks_meet(parents, 3));
+}
+#endif
 
 TEST(ChooseThreads, RequestThenEnvironmentThenHardware) {
   const test::ScopedEnvironment environment("NALAB_THREADS");

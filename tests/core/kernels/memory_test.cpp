@@ -49,7 +49,7 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { rel
 namespace nalab {
 namespace {
 
-/// Beside the workspace: copies of problems, lists of views, what TBB asks for a task.
+/// Beside the workspace: copies of problems, lists of views, lists of calls.
 constexpr int64_t kSmall = 32 << 10;
 
 /// The most that was allocated at any moment of f(), beyond what was before.
@@ -122,10 +122,6 @@ class Memory : public testing::TestWithParam<std::tuple<std::string_view, Elemen
   template <class F>
   void expect_stated(const Plan& plan, const F& call) {
     const int64_t stated = plan.workspace_bytes(threads_);
-    {
-      Context context(threads_);
-      call(context);  // the first call starts threads
-    }
     Context context(threads_);
     const auto again = [&] { call(context); };
     const int64_t first = peak_bytes(again);
@@ -137,7 +133,6 @@ class Memory : public testing::TestWithParam<std::tuple<std::string_view, Elemen
   std::string_view variant_ = std::get<0>(GetParam());
   ElementType type_ = std::get<1>(GetParam());
   int threads_ = std::get<2>(GetParam());
-  test::EnoughThreads enough_{threads_};
 };
 
 TEST_P(Memory, IsTheStatedWorkspace) {

@@ -339,8 +339,7 @@ inline Plan plan_of(const Variant& variant, const Problem& problem, Pass pass, c
 /// Calls f(plan, execution) with a guarded workspace of exactly the stated size, and checks the guards.
 template <class F>
 void with_workspace(const Plan& plan, const Setting& setting, F f) {
-  const EnoughThreads enough(setting.threads);
-  Workers workers(setting.threads);
+  Workers& workers = workers_of(setting.threads);
   GuardedMemory workspace(plan.workspace_bytes(setting.threads));
   f(plan, Execution{workers, workspace.bytes()});
   EXPECT_TRUE(workspace.intact()) << "wrote outside the workspace";

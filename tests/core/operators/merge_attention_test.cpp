@@ -50,7 +50,6 @@ struct Merged {
 };
 
 Merged merge(std::span<const PartialAttention> parts, ElementType type, Isa isa, int threads = 2) {
-  const test::EnoughThreads enough(threads);
   Context context(threads);
   const TokenShape shape = parts.front().out.shape;
   test::GuardedTensor out(type, shape), lse(ElementType::f32, lse_shape_of(shape));
@@ -207,7 +206,6 @@ TEST(Merge, IntoOneOfThePartsForAnyNumberOfThreads) {
         EXPECT_EQ(again.lse, apart.lse);
       }
       Parts copy(4, type, shape, 2.0, 11);
-      const test::EnoughThreads enough(3);
       Context context(3);
       merge_attention(copy.views, {copy.out(2).view(), copy.lse(2).view()}, context, isa);
       EXPECT_EQ(test::to_double(copy.views[2].out), apart.out);

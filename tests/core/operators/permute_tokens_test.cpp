@@ -61,7 +61,6 @@ void expect_permuted(const TokenPermutation& permutation, const ConstTensorView&
 
 TEST(Permute, ToItsPlaceAndBack) {
   for (int threads : {1, 3}) {
-    const test::EnoughThreads enough(threads);
     Context context(threads);
     for_every_tensor([&](const TokenPermutation& permutation, const Tensor& tokens) {
       test::GuardedTensor permuted(tokens.type(), permuted_shape(tokens.shape()));
