@@ -30,13 +30,6 @@ Extents parse_per_axis(const char* option, std::string_view text, const Problem&
   return extents;
 }
 
-/// The tiles of the published figures (2504.16922, on B200): 256 queries and 128 keys.
-Extents default_tile(bool of_queries, int rank) {
-  if (rank == 1) return {of_queries ? 256 : 128};
-  if (rank == 2) return of_queries ? Extents{16, 16} : Extents{16, 8};
-  return of_queries ? Extents{4, 8, 8} : Extents{2, 8, 8};
-}
-
 Problem read_problem(const SimOptions& options) {
   Problem problem{.axes = {},
                   .batch = options.batch,
@@ -79,13 +72,11 @@ double SimRequest::end_to_end(double speedup) const {
 
 SimRequest read_request(const SimOptions& options) {
   SimRequest request{.options = options, .problem = read_problem(options), .tiles = {}};
-  const auto tile = [&request](const char* option, const std::string& text, bool of_queries) {
-    const int rank = request.problem.rank();
-    return text.empty() ? default_tile(of_queries, rank) : parse_per_axis(option, text, request.problem);
-  };
-  request.tiles = {tile("--q-tile", options.q_tile, true), tile("--kv-tile", options.kv_tile, false),
-                   options.kv_tiling == "dynamic" ? KvTiling::dynamic_tiles : KvTiling::static_tiles,
-                   options.tiling == "single" ? TileRank::single_dimensional : TileRank::multi_dimensional};
+  request.tiles = simulator::published_tiles(request.problem.rank());
+  if (!options.q_tile.empty()) request.tiles.query = parse_per_axis("--q-tile", options.q_tile, request.problem);
+  if (!options.kv_tile.empty()) request.tiles.kv = parse_per_axis("--kv-tile", options.kv_tile, request.problem);
+  if (options.kv_tiling == "dynamic") request.tiles.kv_tiling = KvTiling::dynamic_tiles;
+  if (options.tiling == "single") request.tiles.tile_rank = TileRank::single_dimensional;
   request.tiles.validate(request.problem);
   options.application.validate();
   if (options.bandwidth && !(*options.bandwidth > 0 && std::isfinite(*options.bandwidth))) {

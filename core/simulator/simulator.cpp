@@ -47,6 +47,12 @@ void TileShapes::validate(const Problem& problem) const {
   validate_tile("kv_tile", kv, problem);
 }
 
+TileShapes published_tiles(int rank) {
+  if (rank == 1) return {.query = {256}, .kv = {128}};
+  if (rank == 2) return {.query = {16, 16}, .kv = {16, 8}};
+  return {.query = {4, 8, 8}, .kv = {2, 8, 8}};
+}
+
 void validate(const Problem& problem, const TileShapes& tiles) {
   problem.validate();
   tiles.validate(problem);

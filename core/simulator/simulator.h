@@ -33,6 +33,10 @@ struct TileShapes {
   void validate(const Problem& problem) const;
 };
 
+/// The tiles of the published figures (2504.16922, on B200), static and of the layout's rank, 1 to 3: 256 queries and
+/// 128 keys.
+TileShapes published_tiles(int rank);
+
 inline constexpr int64_t kMaxTileExtent = int64_t{1} << 20;
 
 /// Exact counts for one head of one batch entry, and what follows from them. A pair is one query and one key. Tokens

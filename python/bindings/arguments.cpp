@@ -1,0 +1,81 @@
+#include "python/bindings/arguments.h"
+
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "core/error.h"
+
+namespace nalab::python {
+
+namespace {
+
+std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
+
+/// nullopt if the object is no integer. Those of other libraries, such as NumPy's, count.
+std::optional<int64_t> integer(nb::handle object) {
+  if (!PyLong_Check(object.ptr()) && !PyIndex_Check(object.ptr())) return std::nullopt;
+  const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+  if (!index.is_valid()) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  const long long value = PyLong_AsLongLong(index.ptr());
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    return std::nullopt;
+  }
+  return value;
+}
+
+}  // namespace
+
+std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank) {
+  if (const auto value = integer(object)) return std::vector<int64_t>(static_cast<std::size_t>(rank), *value);
+  const auto refuse = [&]() -> Error {
+    return Error(std::string(name) + " " + text_of(object) + " must be an integer, or " + std::to_string(rank) +
+                 " of them, one for each axis of the layout");
+  };
+  if (!PySequence_Check(object.ptr()) || PyUnicode_Check(object.ptr())) throw refuse();
+  std::vector<int64_t> values;
+  for (const nb::handle item : nb::borrow<nb::object>(object)) {
+    const auto value = integer(item);
+    if (!value) throw refuse();
+    values.push_back(*value);
+  }
+  if (values.size() == 1) values.resize(static_cast<std::size_t>(rank), values.front());
+  if (static_cast<int>(values.size()) != rank) throw refuse();
+  return values;
+}
+
+std::vector<Axis> Neighborhood::axes(const std::vector<int64_t>& layout) const {
+  const int rank = static_cast<int>(layout.size());
+  const auto windows = per_axis("window", window, rank), strides = per_axis("stride", stride, rank),
+             dilations = per_axis("dilation", dilation, rank), causals = per_axis("causal", causal, rank);
+  std::vector<Axis> axes;
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    if (causals[i] != 0 && causals[i] != 1) {
+      throw Error("axis " + std::to_string(i + 1) + ": causal " + std::to_string(causals[i]) + " must be 0 or 1");
+    }
+    axes.push_back({layout[i], windows[i], strides[i], dilations[i], causals[i] == 1});
+  }
+  return axes;
+}
+
+ElementType parse_dtype(std::string_view text) {
+  if (text == "float32") return ElementType::f32;
+  if (text == "bfloat16") return ElementType::bf16;
+  if (text == "float16") return ElementType::f16;
+  return parse_element_type(text);
+}
+
+Pass parse_pass(std::string_view text) {
+  std::string names;
+  for (const Pass pass : kPasses) {
+    if (name(pass) == text) return pass;
+    names += (names.empty() ? "" : ", ") + std::string(name(pass));
+  }
+  throw Error("pass '" + std::string(text) + "' is none of " + names);
+}
+
+}  // namespace nalab::python

@@ -1,0 +1,34 @@
+// Arguments of Python callers that are no arrays.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "core/problem.h"
+
+namespace nalab::python {
+
+namespace nb = nanobind;
+
+/// One integer for each of `rank` axes; a single one, or a sequence of one, stands for all. bool counts as 0 or 1.
+/// Throws Error that names the argument if the object is anything else.
+std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank);
+
+/// The neighborhood parameters of a call, as the caller gave them.
+struct Neighborhood {
+  nb::handle window, stride, dilation, causal;
+
+  /// Axes of a layout. Throws Error as per_axis does, or if causal is neither 0 nor 1.
+  std::vector<Axis> axes(const std::vector<int64_t>& layout) const;
+};
+
+/// "float32", "bfloat16" or "float16", also as "f32", "bf16", "f16". Throws Error for any other name.
+ElementType parse_dtype(std::string_view text);
+/// A pass by its name. Throws Error that lists the names for any other.
+Pass parse_pass(std::string_view text);
+
+}  // namespace nalab::python

@@ -1,0 +1,179 @@
+#include "python/bindings/arrays.h"
+
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "core/error.h"
+#include "core/tensor/buffer.h"
+
+namespace nalab::python {
+
+namespace {
+
+std::string kind_of(nb::handle object) {
+  return nb::cast<std::string>(nb::borrow<nb::object>(object.type()).attr("__name__"));
+}
+
+/// NumPy exports no bfloat16, which is ml_dtypes' there, but the same bits as unsigned integers.
+bool is_numpy_bf16(nb::handle object) {
+  if (!nb::hasattr(object, "dtype") || !nb::hasattr(object, "view")) return false;
+  const nb::object dtype = object.attr("dtype");
+  return nb::hasattr(dtype, "name") && nb::cast<std::string>(nb::str(nb::object(dtype.attr("name")))) == "bfloat16";
+}
+
+/// Whether the object is an array that allows the access; if so, sets `array` to it.
+bool import_array(nb::handle object, Access access, nb::ndarray<nb::ro>& array) {
+  if (access == Access::read) return nb::try_cast(object, array, false);
+  nb::ndarray<> writable;
+  if (!nb::try_cast(object, writable, false)) return false;
+  array = nb::ndarray<nb::ro>(writable);
+  return true;
+}
+
+ElementType element_type(const std::string& name, nb::dlpack::dtype type) {
+  using Code = nb::dlpack::dtype_code;
+  const auto is = [&](Code code, int bits) {
+    return type.code == static_cast<uint8_t>(code) && type.bits == bits && type.lanes == 1;
+  };
+  if (is(Code::Float, 32)) return ElementType::f32;
+  if (is(Code::Float, 16)) return ElementType::f16;
+  if (is(Code::Bfloat, 16)) return ElementType::bf16;
+  const char* const kind = type.code == static_cast<uint8_t>(Code::Float)     ? "float"
+                           : type.code == static_cast<uint8_t>(Code::Int)     ? "int"
+                           : type.code == static_cast<uint8_t>(Code::UInt)    ? "uint"
+                           : type.code == static_cast<uint8_t>(Code::Bool)    ? "bool"
+                           : type.code == static_cast<uint8_t>(Code::Complex) ? "complex"
+                                                                              : "another type of ";
+  throw Error("tensor " + name + " is " + kind + std::to_string(type.bits) +
+              ", must be float32, bfloat16 or float16: convert it first");
+}
+
+/// Addresses [first, last] of the elements of a view.
+std::pair<const char*, const char*> address_range(const ConstTensorView& view) {
+  int64_t low = 0, high = view.shape.dim - 1;
+  const auto add = [&](int64_t extent, int64_t stride) { (stride < 0 ? low : high) += (extent - 1) * stride; };
+  add(view.shape.batch, view.strides.batch);
+  for (int i = 0; i < 3; ++i) add(view.shape.layout[i], view.strides.layout[i]);
+  add(view.shape.heads, view.strides.heads);
+  const char* const data = static_cast<const char*>(view.data);
+  return {data + low * size_of(view.type), data + (high + 1) * size_of(view.type) - 1};
+}
+
+/// Whether two elements of a view have one address: the extents by growing stride must each lie beyond those before.
+bool overlaps_itself(const TensorView& view) {
+  std::array<std::pair<int64_t, int64_t>, 5> axes{{{std::abs(view.strides.batch), view.shape.batch},
+                                                   {std::abs(view.strides.layout[0]), view.shape.layout[0]},
+                                                   {std::abs(view.strides.layout[1]), view.shape.layout[1]},
+                                                   {std::abs(view.strides.layout[2]), view.shape.layout[2]},
+                                                   {std::abs(view.strides.heads), view.shape.heads}}};
+  std::ranges::sort(axes);
+  int64_t reach = view.shape.dim - 1;  // greatest distance within the extents so far
+  for (const auto& [stride, extent] : axes) {
+    if (extent == 1) continue;
+    if (stride <= reach) return true;
+    reach += (extent - 1) * stride;
+  }
+  return false;
+}
+
+}  // namespace
+
+Array::Array(std::string_view name, nb::handle object, Access access) : name_(name) {
+  nb::object source = nb::borrow<nb::object>(object);
+  bool found = import_array(source, access, array_);
+  if (!found && is_numpy_bf16(object)) {
+    source = object.attr("view")("uint16");
+    found = import_array(source, access, array_);
+    type_ = ElementType::bf16;
+  } else if (found && array_.device_type() == nb::device::cpu::value) {
+    type_ = element_type(name_, array_.dtype());
+  }
+  if (!found) {
+    if (access == Access::write && import_array(source, Access::read, array_)) {
+      throw Error("tensor " + name_ + " is read-only, and would be written");
+    }
+    throw Error("tensor " + name_ + " must be an array that speaks DLPack or the buffer protocol, not " +
+                kind_of(object));
+  }
+  if (array_.device_type() != nb::device::cpu::value) {
+    throw Error("tensor " + name_ + " is not on the CPU: copy it there first");
+  }
+}
+
+int64_t Array::extent(int axis) const {
+  if (axis < 0) axis += ndim();
+  return axis < 0 || axis >= ndim() ? 1 : static_cast<int64_t>(array_.shape(static_cast<std::size_t>(axis)));
+}
+
+std::vector<int64_t> Array::shape() const {
+  std::vector<int64_t> shape;
+  for (int axis = 0; axis < ndim(); ++axis) shape.push_back(extent(axis));
+  return shape;
+}
+
+TensorView Array::view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const {
+  TensorView view{const_cast<void*>(static_cast<const void*>(array_.data())), type_, shape,
+                  TokenStrides::contiguous(shape)};
+  int axis = 0;
+  view.strides.batch = array_.stride(axis++);
+  for (int i = 3 - layout_axes; i < 3; ++i) view.strides.layout[i] = array_.stride(axis++);
+  if (has_heads) view.strides.heads = array_.stride(axis++);
+  if (has_dim && shape.dim > 1 && array_.stride(axis) != 1) {
+    throw Error("tensor " + name_ + ": its last axis has stride " + std::to_string(array_.stride(axis)) +
+                ", must be 1: the elements of a head lie next to each other");
+  }
+  return view;
+}
+
+TensorView Array::view(const TensorInfo& info, const Problem& problem) const {
+  const std::vector<int64_t> wanted = info.extents(problem);
+  if (const std::vector<int64_t> own = shape(); own != wanted) {
+    throw Error("tensor " + name_ + " has shape " + shape_text(own) + ", must be " + shape_text(wanted));
+  }
+  const int layout_axes = info.over == Over::extra_tokens ? 1 : problem.rank();
+  return view(info.shape, layout_axes, info.over != Over::offsets, info.has_dim);
+}
+
+TensorView Array::tokens(int rank) const {
+  TokenShape shape{extent(0), {1, 1, 1}, extent(-2), extent(-1)};
+  for (int i = 0; i < rank; ++i) shape.layout[3 - rank + i] = extent(1 + i);
+  return view(shape, rank, true, true);
+}
+
+std::string shape_text(std::span<const int64_t> shape) {
+  std::string text;
+  for (const int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "[" + text + "]";
+}
+
+void check_disjoint(const Array& written, const TensorView& view, std::span<const ConstTensorView> others) {
+  const std::string subject = "tensor " + std::string(written.name());
+  if (overlaps_itself(view)) throw Error(subject + " would be written, and some of its elements share an address");
+  const auto [first, last] = address_range(view);
+  for (const ConstTensorView& other : others) {
+    const auto [other_first, other_last] = address_range(other);
+    if (first <= other_last && other_first <= last) {
+      throw Error(subject + " would be written, and shares memory with another tensor of the call");
+    }
+  }
+}
+
+nb::object make_array(const std::vector<int64_t>& shape, std::string_view type) {
+  int64_t bytes = size_of(parse_element_type(type));
+  std::vector<std::size_t> extents;
+  for (const int64_t extent : shape) {
+    bytes *= extent;
+    extents.push_back(static_cast<std::size_t>(extent));
+  }
+  auto memory = std::make_unique<AlignedBuffer<std::byte>>(bytes);
+  void* const data = memory->data();
+  const nb::capsule owner(memory.release(), [](void* p) noexcept { delete static_cast<AlignedBuffer<std::byte>*>(p); });
+  using Code = nb::dlpack::dtype_code;
+  const nb::dlpack::dtype dtype{static_cast<uint8_t>(type == "bf16" ? Code::Bfloat : Code::Float),
+                                static_cast<uint8_t>(8 * size_of(parse_element_type(type))), 1};
+  return nb::cast(nb::ndarray<nb::array_api>(data, extents.size(), extents.data(), owner, nullptr, dtype));
+}
+
+}  // namespace nalab::python

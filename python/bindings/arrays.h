@@ -1,0 +1,61 @@
+// Arrays of Python callers as tensors of the library: any object on the CPU that speaks DLPack or the buffer protocol,
+// read and written where it lies.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/tensors.h"
+
+namespace nalab::python {
+
+namespace nb = nanobind;
+
+/// What a call does with an array.
+enum class Access : uint8_t { read, write };
+
+/// An array of the caller's; keeps its memory alive.
+class Array {
+ public:
+  /// name: in messages. Throws Error that names the array if the object is no array, is not on the CPU, has another
+  /// element type than float32, bfloat16 and float16, or is read-only and to be written.
+  Array(std::string_view name, nb::handle object, Access access);
+
+  std::string_view name() const { return name_; }
+  ElementType type() const { return type_; }
+  int ndim() const { return static_cast<int>(array_.ndim()); }
+  /// Extent of an axis, from the end if negative; 1 if the array lacks it.
+  int64_t extent(int axis) const;
+  std::vector<int64_t> shape() const;
+
+  /// A view of it as a tensor of a problem. Throws Error if shape, or element type of one that is read, is not the
+  /// tensor's, or if the elements along the last extent do not lie next to each other.
+  TensorView view(const TensorInfo& info, const Problem& problem) const;
+  /// A view as a token tensor [batch, X..., heads, dim] with a layout of this rank, whatever its extents.
+  TensorView tokens(int rank) const;
+
+ private:
+  TensorView view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const;
+
+  std::string name_;
+  nb::ndarray<nb::ro> array_;
+  ElementType type_ = ElementType::f32;
+};
+
+/// "[1, 56, 56, 2, 32]"
+std::string shape_text(std::span<const int64_t> shape);
+
+/// Throws Error if an array that is written overlaps itself, or shares memory with another one of the call.
+void check_disjoint(const Array& written, const TensorView& view, std::span<const ConstTensorView> others);
+
+/// An array of the library's own memory, 64-byte aligned and uninitialised, for callers whose arrays cannot be written
+/// into: it speaks DLPack and the buffer protocol.
+nb::object make_array(const std::vector<int64_t>& shape, std::string_view type);
+
+}  // namespace nalab::python

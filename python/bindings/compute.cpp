@@ -1,0 +1,282 @@
+#include "python/bindings/compute.h"
+
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/nalab.h"
+#include "python/bindings/arrays.h"
+#include "python/bindings/session.h"
+
+namespace nalab::python {
+
+namespace {
+
+/// The arrays of a call by the library's names.
+class Arguments {
+ public:
+  explicit Arguments(const nb::dict& tensors) : tensors_(tensors) {}
+
+  /// None if there is no array of this name.
+  nb::object object(std::string_view name) const {
+    const nb::str key(name.data(), name.size());
+    return tensors_.contains(key) ? nb::object(tensors_[key]) : nb::none();
+  }
+  /// Null if there is no array of this name. Throws Error if it is none that the library can use.
+  const Array* find(std::string_view name, Access access = Access::read) {
+    if (const auto found = arrays_.find(name); found != arrays_.end()) return &found->second;
+    const nb::object given = object(name);
+    if (given.is_none()) return nullptr;
+    return &arrays_.emplace(name, Array(name, given, access)).first->second;
+  }
+  const Array& get(std::string_view name, Access access = Access::read) {
+    if (const Array* array = find(name, access)) return *array;
+    throw Error("tensor " + std::string(name) + " is missing");
+  }
+
+ private:
+  const nb::dict& tensors_;
+  std::map<std::string_view, Array> arrays_;
+};
+
+/// Axes of a token tensor besides its layout: batch, heads, dim.
+constexpr int kOtherAxes = 3;
+
+int rank_of(const Array& tokens) {
+  const int rank = tokens.ndim() - kOtherAxes;
+  if (rank >= 1 && rank <= 3) return rank;
+  throw Error("tensor " + std::string(tokens.name()) + " has shape " + shape_text(tokens.shape()) +
+              ", must have 4 to 6 axes: batch, one to three of the token layout, heads, head_dim");
+}
+
+std::vector<int64_t> layout_of(const Array& tokens, int rank) {
+  const std::vector<int64_t> shape = tokens.shape();
+  return {shape.begin() + 1, shape.begin() + 1 + rank};
+}
+
+/// The problem that the shapes describe. Whether every tensor fits it is checked where its view is made.
+Problem problem_of(Pass pass, Arguments& arguments, const Neighborhood& neighborhood, nb::handle scale) {
+  const bool of_values = pass == Pass::values || pass == Pass::values_backward;
+  const Array& tokens = arguments.get(of_values ? "v" : "q");
+  Problem problem;
+  problem.axes = neighborhood.axes(layout_of(tokens, rank_of(tokens)));
+  problem.batch = tokens.extent(0);
+  problem.type = tokens.type();
+  problem.heads = of_values ? arguments.get("attn").extent(-2) : tokens.extent(-2);
+  const Array& keys = of_values ? tokens : arguments.get("k");
+  problem.heads_kv = keys.extent(-2);
+  problem.head_dim = tokens.extent(-1);
+  problem.head_dim_v = of_values || is_split(pass) ? tokens.extent(-1) : arguments.get("v").extent(-1);
+  for (const char* const extra : {"extra_k", "extra_v"}) {
+    if (const Array* array = arguments.find(extra)) problem.extra_tokens = array->extent(1);
+  }
+  problem.relative_bias = !arguments.object("rpb").is_none() || !arguments.object("drpb").is_none();
+  if (!scale.is_none()) {
+    double value = 0;
+    if (!nb::try_cast(scale, value)) {
+      throw Error("scale " + nb::cast<std::string>(nb::repr(scale)) + " must be a number, or None");
+    }
+    problem.scale = value;
+  }
+  problem.validate();
+  return problem;
+}
+
+bool is_written(const TensorInfo& info, Pass pass) {
+  return info.role == (is_backward(pass) ? Role::gradient : Role::output);
+}
+
+nb::object make_result(const std::vector<int64_t>& shape, bool is_f32, const nb::callable& empty) {
+  const nb::list extents;
+  for (const int64_t extent : shape) nb::borrow<nb::list>(extents).append(extent);
+  return empty(nb::tuple(extents), is_f32);
+}
+
+/// The views of a call, and its results.
+struct Call {
+  std::map<std::string_view, TensorView> views;
+  nb::dict results;
+  std::vector<Array> made;  ///< arrays of results that the caller did not give
+  bool tokens_in_a_row = true;
+
+  TensorView view(std::string_view name) const {
+    const auto found = views.find(name);
+    return found == views.end() ? TensorView{} : found->second;
+  }
+  Inputs inputs() const { return {view("q"), view("k"), view("v"), view("extra_k"), view("extra_v"), view("rpb")}; }
+  Gradients gradients() const {
+    return {view("dq"), view("dk"), view("dv"), view("dextra_k"), view("dextra_v"), view("drpb")};
+  }
+};
+
+/// Adds the views of what is read, then of what is written.
+Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::callable& empty) {
+  Call call;
+  const std::vector<TensorInfo> tensors = tensors_of(problem, pass);
+  const auto add = [&](const TensorInfo& info, const TensorView& view) {
+    if (info.over == Over::layout) call.tokens_in_a_row = call.tokens_in_a_row && tokens_in_a_row(view);
+    call.views.emplace(info.name, view);
+  };
+  for (const TensorInfo& info : tensors) {
+    if (!is_written(info, pass)) add(info, arguments.get(info.name).view(info, problem));
+  }
+  for (const TensorInfo& info : tensors) {
+    if (!is_written(info, pass)) continue;
+    const nb::str name(info.name.data(), info.name.size());
+    nb::object object = arguments.object(info.name);
+    if (object.is_none()) {
+      object = make_result(info.extents(problem), info.type == ElementType::f32, empty);
+      call.made.emplace_back(info.name, object, Access::write);
+      add(info, call.made.back().view(info, problem));
+    } else {
+      const Array& given = arguments.get(info.name, Access::write);
+      const TensorView view = given.view(info, problem);
+      std::vector<ConstTensorView> others;
+      for (const auto& [other, of_call] : call.views) others.push_back(of_call);
+      check_disjoint(given, view, others);
+      add(info, view);
+    }
+    call.results[name] = object;
+  }
+  return call;
+}
+
+void run(const Plan& plan, const Call& call, Context& context) {
+  const Inputs inputs = call.inputs();
+  switch (plan.pass()) {
+    case Pass::forward:
+      return attention_forward(plan, inputs, {call.view("out"), call.view("lse")}, context);
+    case Pass::backward:
+      return attention_backward(plan, inputs, {call.view("out"), call.view("lse"), call.view("dout")}, call.gradients(),
+                                context);
+    case Pass::weights:
+      return attention_weights(plan, inputs, call.view("attn"), context);
+    case Pass::weights_backward:
+      return attention_weights_backward(plan, inputs, call.view("dattn"), call.gradients(), context);
+    case Pass::values:
+      return attention_values(plan, call.view("attn"), inputs, call.view("out"), context);
+    case Pass::values_backward:
+      return attention_values_backward(plan, call.view("attn"), inputs, call.view("dout"), call.view("dattn"),
+                                       call.gradients(), context);
+  }
+}
+
+geometry::TokenPermutation permutation_of(const std::vector<int64_t>& layout, nb::handle tile, nb::handle dilation) {
+  const int rank = static_cast<int>(layout.size());
+  const auto tiles = per_axis("tile", tile, rank), dilations = per_axis("dilation", dilation, rank);
+  std::array<Axis, geometry::kAxes> axes{};
+  geometry::TokenPermutation::Token extents{1, 1, 1};
+  for (std::size_t i = 0; i < layout.size(); ++i) {
+    const std::size_t to = geometry::kAxes - layout.size() + i;
+    axes[to].extent = layout[i];
+    axes[to].dilation = dilations[i];
+    extents[to] = tiles[i];
+  }
+  return {axes, extents};
+}
+
+}  // namespace
+
+nb::dict compute(std::string_view pass_name, const nb::dict& tensors, const Neighborhood& neighborhood,
+                 nb::handle scale, std::string_view variant, int threads, const nb::callable& empty) {
+  const Pass pass = parse_pass(pass_name);
+  Arguments arguments(tensors);
+  const Problem problem = problem_of(pass, arguments, neighborhood, scale);
+  Call call = prepare(problem, pass, arguments, empty);
+  {
+    const nb::gil_scoped_release released;
+    const auto plan = plan_for(problem, pass, variant, call.tokens_in_a_row);
+    run(*plan, call, context(threads));
+  }
+  return std::move(call.results);
+}
+
+nb::tuple merge(const nb::sequence& outs, const nb::sequence& lses, int threads, const nb::callable& empty) {
+  std::vector<Array> arrays;
+  std::vector<PartialAttention> parts;
+  std::vector<nb::object> given_lses;
+  for (const nb::handle lse : lses) given_lses.push_back(nb::borrow<nb::object>(lse));
+  std::size_t i = 0;
+  Problem problem;
+  for (const nb::handle out : outs) {
+    const std::string suffix = "[" + std::to_string(i) + "]";
+    if (i == given_lses.size()) throw Error("there are more outs than lses, must be one lse for each out");
+    const Array& array = arrays.emplace_back("out" + suffix, out, Access::read);
+    if (i == 0) {
+      problem.axes.clear();
+      for (const int64_t extent : layout_of(array, rank_of(array))) problem.axes.push_back({.extent = extent});
+      problem.batch = array.extent(0);
+      problem.heads = problem.heads_kv = array.extent(-2);
+      problem.head_dim_v = array.extent(-1);
+      problem.type = array.type();
+      problem.validate();
+    }
+    const TensorView view = array.view(tensor_list::out(problem), problem);
+    const Array& sums = arrays.emplace_back("lse" + suffix, given_lses[i], Access::read);
+    parts.push_back({view, sums.view(tensor_list::lse(problem), problem)});
+    ++i;
+  }
+  if (parts.empty()) throw Error("there are no partial attentions to merge");
+  if (i != given_lses.size()) throw Error("there are more lses than outs, must be one lse for each out");
+  const TensorInfo out_info = tensor_list::out(problem), lse_info = tensor_list::lse(problem);
+  const nb::object out = make_result(out_info.extents(problem), problem.type == ElementType::f32, empty);
+  const nb::object lse = make_result(lse_info.extents(problem), true, empty);
+  const Array out_array("out", out, Access::write), lse_array("lse", lse, Access::write);
+  const Outputs merged{out_array.view(out_info, problem), lse_array.view(lse_info, problem)};
+  {
+    const nb::gil_scoped_release released;
+    merge_attention(parts, merged, context(threads));
+  }
+  return nb::make_tuple(out, lse);
+}
+
+nb::object permute(nb::handle tokens, nb::handle tile, nb::handle dilation, int threads, const nb::callable& empty) {
+  const Array from("tokens", tokens, Access::read);
+  const int rank = rank_of(from);
+  const auto permutation = permutation_of(layout_of(from, rank), tile, dilation);
+  const TensorView view = from.tokens(rank);
+  const nb::object result = make_result({view.shape.batch, view.shape.tokens(), view.shape.heads, view.shape.dim},
+                                        view.type == ElementType::f32, empty);
+  const Array to("permuted", result, Access::write);
+  {
+    const nb::gil_scoped_release released;
+    permute_tokens(permutation, view, to.tokens(1), context(threads));
+  }
+  return result;
+}
+
+nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb::handle dilation, int threads,
+                     const nb::callable& empty) {
+  const Array from("permuted", permuted, Access::read);
+  if (from.ndim() != kOtherAxes + 1) {
+    throw Error("tensor permuted has shape " + shape_text(from.shape()) + ", must be [batch, tokens, heads, dim]");
+  }
+  const int rank = PySequence_Check(layout.ptr()) ? static_cast<int>(nb::len(layout)) : 1;
+  if (rank < 1 || rank > 3) throw Error("layout has " + std::to_string(rank) + " axes, must have 1 to 3");
+  const std::vector<int64_t> extents = per_axis("layout", layout, rank);
+  const auto permutation = permutation_of(extents, tile, dilation);
+  const TensorView view = from.tokens(1);
+  std::vector<int64_t> shape{view.shape.batch};
+  shape.insert(shape.end(), extents.begin(), extents.end());
+  shape.insert(shape.end(), {view.shape.heads, view.shape.dim});
+  const int64_t tokens = std::accumulate(extents.begin(), extents.end(), int64_t{1}, std::multiplies<>());
+  if (std::ranges::any_of(extents, [](int64_t extent) { return extent < 1; }) || tokens != view.shape.tokens()) {
+    throw Error("layout " + shape_text(extents) + " does not have the " + std::to_string(view.shape.tokens()) +
+                " tokens of the permuted tensor");
+  }
+  const nb::object result = make_result(shape, view.type == ElementType::f32, empty);
+  const Array to("tokens", result, Access::write);
+  {
+    const nb::gil_scoped_release released;
+    unpermute_tokens(permutation, view, to.tokens(rank), context(threads));
+  }
+  return result;
+}
+
+}  // namespace nalab::python

@@ -1,0 +1,65 @@
+// nalab._core: the library for the Python modules of the package, which hold the documented interface.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "python/bindings/arrays.h"
+#include "python/bindings/compute.h"
+#include "python/bindings/describe.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using nalab::python::describe_problem;
+using nalab::python::Neighborhood;
+
+NB_MODULE(_core, m) {
+  m.doc() = "The compiled part of nalab. Use the functions of the package instead.";
+  m.attr("__version__") = NALAB_VERSION;
+  nb::exception<nalab::Error>(m, "Error", PyExc_ValueError);
+
+  m.def(
+      "compute",
+      [](std::string_view pass, const nb::dict& tensors, nb::handle window, nb::handle stride, nb::handle dilation,
+         nb::handle causal, nb::handle scale, std::string_view variant, int threads, const nb::callable& empty) {
+        return nalab::python::compute(pass, tensors, {window, stride, dilation, causal}, scale, variant, threads,
+                                      empty);
+      },
+      "pass_"_a, "tensors"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "scale"_a.none(), "variant"_a,
+      "threads"_a, "empty"_a, "Computes a pass; results by name.");
+  m.def("merge", &nalab::python::merge, "outs"_a, "lses"_a, "threads"_a, "empty"_a, "Merges partial attentions.");
+  m.def("permute", &nalab::python::permute, "tokens"_a, "tile"_a, "dilation"_a, "threads"_a, "empty"_a,
+        "Tokens in the order of tiles.");
+  m.def("unpermute", &nalab::python::unpermute, "permuted"_a, "layout"_a, "tile"_a, "dilation"_a, "threads"_a,
+        "empty"_a, "The inverse of permute.");
+  m.def("make_array", &nalab::python::make_array, "shape"_a, "type"_a,
+        "An uninitialised array that speaks DLPack; type: f32, bf16 or f16.");
+  m.def(
+      "plan",
+      [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal, int64_t batch,
+         int64_t heads, int64_t heads_kv, int64_t head_dim, int64_t head_dim_v, int64_t extra_tokens,
+         bool relative_bias, std::string_view dtype, std::string_view pass, std::string_view variant, int threads) {
+        return nalab::python::describe_plan(
+            describe_problem(layout, {window, stride, dilation, causal}, batch, heads, heads_kv, head_dim, head_dim_v,
+                             extra_tokens, relative_bias, dtype),
+            pass, variant, threads);
+      },
+      "layout"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "batch"_a, "heads"_a, "heads_kv"_a, "head_dim"_a,
+      "head_dim_v"_a, "extra_tokens"_a, "relative_bias"_a, "dtype"_a, "pass_"_a, "variant"_a, "threads"_a,
+      "What would run.");
+  m.def("variants", &nalab::python::describe_variants, "(name, term of the papers, summary) of every variant.");
+  m.def(
+      "sim",
+      [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal,
+         int64_t extra_tokens, nb::handle q_tile, nb::handle kv_tile, bool dynamic_kv, bool single_dimensional) {
+        return nalab::python::describe_simulation(
+            describe_problem(layout, {window, stride, dilation, causal}, 1, 1, 1, 1, 1, extra_tokens, false, "f32"),
+            q_tile, kv_tile, dynamic_kv, single_dimensional);
+      },
+      "layout"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "extra_tokens"_a, "q_tile"_a.none(),
+      "kv_tile"_a.none(), "dynamic_kv"_a, "single_dimensional"_a, "The analytic model of tiles.");
+  m.def("machine", &nalab::python::describe_machine, "threads"_a, "The CPU as the library sees it.");
+  m.def("choose_threads", &nalab::choose_threads, "threads"_a, "A number of threads; for 0 the default.");
+}

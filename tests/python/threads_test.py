@@ -1,0 +1,116 @@
+"""Calls from several host threads, without the GIL, and in forked processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import nalab
+import numpy as np
+import pytest
+
+Q, K, V = (np.random.default_rng(i).standard_normal((1, 40, 40, 2, 16)).astype(np.float32) for i in range(3))
+OUT = nalab.attention(Q, K, V, 7)
+
+
+def test_calls_from_several_threads():
+    wrong = []
+
+    def work(seed):
+        for window in (3, 5, 7) * 5:
+            expected = nalab.attention(Q, K, V, window, variant="naive")
+            if np.abs(nalab.attention(Q, K, V, window) - expected).max() > 1e-5:
+                wrong.append((seed, window))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_gil_is_released():
+    large = np.zeros((1, 160, 160, 4, 32), np.float32)
+    ticks = []
+
+    def call():
+        nalab.attention(large, large, large, 31, variant="naive")
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    while thread.is_alive():
+        ticks.append(time.monotonic())
+        time.sleep(0.001)
+    # Were the lock held, this thread would have slept through the call.
+    assert len(ticks) >= 10
+
+
+def run_in_child(body):
+    """The exit code of a forked child, which is killed after 60 seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        code = 1
+        try:
+            body()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_after_fork(threads):
+    nalab.set_num_threads(threads)
+    try:
+        assert np.array_equal(nalab.attention(Q, K, V, 7), OUT)
+
+        def body():
+            assert np.array_equal(nalab.attention(Q, K, V, 7), OUT)
+
+            def grandchild():
+                assert np.array_equal(nalab.attention(Q, K, V, 7), OUT)
+
+            assert run_in_child(grandchild) == 0
+
+        assert run_in_child(body) == 0
+        assert np.array_equal(nalab.attention(Q, K, V, 7), OUT)  # the parent goes on
+    finally:
+        nalab.set_num_threads(0)
+
+
+def test_fork_while_another_thread_computes():
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            nalab.attention(Q, K, V, 7)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(10):
+            assert run_in_child(lambda: nalab.attention(Q, K, V, 7)) == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run_python(code, **variables):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_threads_by_the_environment():
+    assert run_python("import nalab; print(nalab.get_num_threads())", NALAB_THREADS="3").stdout == "3\n"
+    refused = run_python("import nalab; nalab.get_num_threads()", NALAB_THREADS="many")
+    assert "NALAB_THREADS 'many' must be a number from 1 to 1024" in refused.stderr
+
+
+def test_nothing_heavy_is_imported():
+    code = "import sys, nalab; print([m for m in ('torch', 'numpy', 'h5py', 'pandas') if m in sys.modules])"
+    assert run_python(code).stdout == "[]\n"
