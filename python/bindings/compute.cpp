@@ -92,10 +92,11 @@ bool is_written(const TensorInfo& info, Pass pass) {
   return info.role == (is_backward(pass) ? Role::gradient : Role::output);
 }
 
-nb::object make_result(const std::vector<int64_t>& shape, bool is_f32, const nb::callable& empty) {
-  const nb::list extents;
-  for (const int64_t extent : shape) nb::borrow<nb::list>(extents).append(extent);
-  return empty(nb::tuple(extents), is_f32);
+nb::object make_result(std::string_view name, const std::vector<int64_t>& shape, bool is_f32,
+                       const nb::callable& empty) {
+  nb::list extents;
+  for (const int64_t extent : shape) extents.append(extent);
+  return empty(nb::str(name.data(), name.size()), nb::tuple(extents), is_f32);
 }
 
 /// The views of a call, and its results.
@@ -131,7 +132,7 @@ Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::
     const nb::str name(info.name.data(), info.name.size());
     nb::object object = arguments.object(info.name);
     if (object.is_none()) {
-      object = make_result(info.extents(problem), info.type == ElementType::f32, empty);
+      object = make_result(info.name, info.extents(problem), info.type == ElementType::f32, empty);
       call.made.emplace_back(info.name, object, Access::write);
       add(info, call.made.back().view(info, problem));
     } else {
@@ -225,8 +226,8 @@ nb::tuple merge(const nb::sequence& outs, const nb::sequence& lses, int threads,
   if (parts.empty()) throw Error("there are no partial attentions to merge");
   if (i != given_lses.size()) throw Error("there are more lses than outs, must be one lse for each out");
   const TensorInfo out_info = tensor_list::out(problem), lse_info = tensor_list::lse(problem);
-  const nb::object out = make_result(out_info.extents(problem), problem.type == ElementType::f32, empty);
-  const nb::object lse = make_result(lse_info.extents(problem), true, empty);
+  const nb::object out = make_result("out", out_info.extents(problem), problem.type == ElementType::f32, empty);
+  const nb::object lse = make_result("lse", lse_info.extents(problem), true, empty);
   const Array out_array("out", out, Access::write), lse_array("lse", lse, Access::write);
   const Outputs merged{out_array.view(out_info, problem), lse_array.view(lse_info, problem)};
   {
@@ -241,8 +242,9 @@ nb::object permute(nb::handle tokens, nb::handle tile, nb::handle dilation, int 
   const int rank = rank_of(from);
   const auto permutation = permutation_of(layout_of(from, rank), tile, dilation);
   const TensorView view = from.tokens(rank);
-  const nb::object result = make_result({view.shape.batch, view.shape.tokens(), view.shape.heads, view.shape.dim},
-                                        view.type == ElementType::f32, empty);
+  const nb::object result =
+      make_result("permuted", {view.shape.batch, view.shape.tokens(), view.shape.heads, view.shape.dim},
+                  view.type == ElementType::f32, empty);
   const Array to("permuted", result, Access::write);
   {
     const nb::gil_scoped_release released;
@@ -270,7 +272,7 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
     throw Error("layout " + shape_text(extents) + " does not have the " + std::to_string(view.shape.tokens()) +
                 " tokens of the permuted tensor");
   }
-  const nb::object result = make_result(shape, view.type == ElementType::f32, empty);
+  const nb::object result = make_result("tokens", shape, view.type == ElementType::f32, empty);
   const Array to("tokens", result, Access::write);
   {
     const nb::gil_scoped_release released;

@@ -13,8 +13,8 @@ Array = Any  # an array on the CPU that speaks DLPack or the buffer protocol
 class Maker:
     """Makes results of the kind of an array: empty() before a call, finish() after it."""
 
-    def __init__(self, empty: Callable[[tuple[int, ...], bool], Any], finish: Callable[[Any], Any] | None = None):
-        self.empty = empty  # (shape, whether float32 is asked for; otherwise the type of the array)
+    def __init__(self, empty: Callable[[str, tuple[int, ...], bool], Any], finish: Callable[[Any], Any] | None = None):
+        self.empty = empty  # (name, shape, whether in float32 or the type of the array)
         self._finish = finish
 
     def finish(self, array: Any) -> Any:
@@ -36,7 +36,7 @@ def maker(like: Array) -> Maker:
 def _numpy_empty(dtype):
     numpy = sys.modules["numpy"]
     empty, single = numpy.empty, numpy.float32
-    return lambda shape, is_single: empty(shape, single if is_single else dtype)
+    return lambda name, shape, is_single: empty(shape, single if is_single else dtype)
 
 
 def _torch_maker(like):
@@ -44,12 +44,12 @@ def _torch_maker(like):
     if like.requires_grad and torch.is_grad_enabled():
         raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
     empty, single, dtype = torch.empty, torch.float32, like.dtype
-    return Maker(lambda shape, is_single: empty(shape, dtype=single if is_single else dtype))
+    return Maker(lambda name, shape, is_single: empty(shape, dtype=single if is_single else dtype))
 
 
 _OWN_NAMES = {"float16": "f16", "e": "f16", "bfloat16": "bf16"}
 
 
-def _own_empty(name):
-    other = _OWN_NAMES.get(name, "f32")
-    return lambda shape, is_single: _core.make_array(list(shape), "f32" if is_single else other)
+def _own_empty(type_name):
+    other = _OWN_NAMES.get(type_name, "f32")
+    return lambda name, shape, is_single: _core.make_array(list(shape), "f32" if is_single else other)

@@ -1,5 +1,7 @@
 """How many threads calls use."""
 
+import os
+
 from . import _core
 
 _requested = 0  # 0: NALAB_THREADS, else the hardware's
@@ -25,3 +27,8 @@ def get_num_threads() -> int:
 def requested() -> int:
     """What set_num_threads was told last; 0 for the default."""
     return _requested
+
+
+def requested_beside_torch(get_num_threads) -> int:
+    """What calls through nalab.torch ask for: PyTorch's number unless nalab was given one."""
+    return _requested or (0 if "NALAB_THREADS" in os.environ else get_num_threads())

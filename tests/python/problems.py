@@ -1,7 +1,9 @@
-"""Problems that every test of numbers walks: all that the contract has, awkward shapes first."""
+"""Problems that every test of numbers walks: all that the contract has, awkward shapes first. And helpers."""
 
 import dataclasses
 import math
+import os
+import signal
 
 import oracle
 import torch
@@ -107,4 +109,18 @@ def assert_close(name, actual, expected, dtype, gradient=False):
 
 def doubles(tensors):
     """The tensors in float64, with gradients to be had."""
-    return {name: tensor.double().requires_grad_() for name, tensor in tensors.items()}
+    return {name: tensor.detach().double().requires_grad_() for name, tensor in tensors.items()}
+
+
+def run_in_child(body):
+    """The exit code of a forked child, which is killed after 60 seconds."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        code = 1
+        try:
+            body()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

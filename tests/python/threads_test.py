@@ -1,7 +1,6 @@
 """Calls from several host threads, without the GIL, and in forked processes."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import time
 import nalab
 import numpy as np
 import pytest
+from problems import run_in_child
 
 Q, K, V = (np.random.default_rng(i).standard_normal((1, 40, 40, 2, 16)).astype(np.float32) for i in range(3))
 OUT = nalab.attention(Q, K, V, 7)
@@ -46,20 +46,6 @@ def test_the_gil_is_released():
         time.sleep(0.001)
     # Were the lock held, this thread would have slept through the call.
     assert len(ticks) >= 10
-
-
-def run_in_child(body):
-    """The exit code of a forked child, which is killed after 60 seconds."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(60)
-        code = 1
-        try:
-            body()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
