@@ -273,12 +273,13 @@ def test_what_is_missing_is_said(function):
         gradient.sum().backward()
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x.detach(), torch.ones_like(x))
-        with pytest.raises((NotImplementedError, RuntimeError), match="no forward-mode"):
+        with pytest.raises(NotImplementedError, match="no forward-mode"):
             function(dual)
     if hasattr(torch, "func"):
-        for transform in (torch.func.vmap(function), torch.func.grad(lambda x: function(x).sum())):
-            with pytest.raises(NotImplementedError, match="vmap and other transforms of torch.func"):
-                transform(x.detach().unsqueeze(0) if transform.__name__ != "x" else x.detach())
+        with pytest.raises(NotImplementedError, match="vmap and other transforms of torch.func"):
+            torch.func.vmap(function)(x.detach().unsqueeze(0))
+        with pytest.raises(NotImplementedError, match="vmap and other transforms of torch.func"):
+            torch.func.grad(lambda x: function(x).sum())(x.detach())
 
 
 def test_nested_tensors_are_refused():

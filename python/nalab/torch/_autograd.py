@@ -7,16 +7,7 @@ from torch.autograd import Function
 
 from ._operators import operators
 
-_NO_FORWARD_MODE = "nalab.torch has no forward-mode differentiation: use backward()"
 _NO_SECOND = "nalab.torch has no second derivatives: call backward() without create_graph"
-
-
-class _Base(Function):
-    """Says what is missing in a sentence."""
-
-    @staticmethod
-    def jvp(ctx, *tangents):
-        raise NotImplementedError(_NO_FORWARD_MODE)
 
 
 class _Once(Function):
@@ -42,7 +33,7 @@ def _for(tensor, gradient):
     return None if tensor is None else gradient
 
 
-class Attention(_Base):
+class Attention(Function):
     """out alone: lse has no part in the gradient."""
 
     @staticmethod
@@ -59,7 +50,7 @@ class Attention(_Base):
         return _attention_gradients(ctx, gradients, (dout, q, k, v, rpb, extra_k, extra_v))
 
 
-class AttentionWithLse(_Base):
+class AttentionWithLse(Function):
     """out and lse, both with gradients.
 
     The gradient of a score s with weight p is p (dout.v - sum(dout * out) + dlse). The backward pass knows no dlse, but is
@@ -94,7 +85,7 @@ def _attention_gradients(ctx, gradients, inputs):
     return dq, dk, dv, _for(rpb, drpb), _for(extra_k, dextra_k), _for(extra_v, dextra_v), *absent
 
 
-class Weights(_Base):
+class Weights(Function):
     @staticmethod
     def forward(ctx, q, k, rpb, extra_k, *parameters):
         ctx.save_for_backward(q, k, rpb, extra_k)
@@ -109,7 +100,7 @@ class Weights(_Base):
         return dq, dk, _for(rpb, drpb), _for(extra_k, dextra_k), *(None,) * len(ctx.parameters)
 
 
-class Values(_Base):
+class Values(Function):
     @staticmethod
     def forward(ctx, attn, v, extra_v, *parameters):
         ctx.save_for_backward(attn, v, extra_v)
@@ -124,7 +115,7 @@ class Values(_Base):
         return dattn, dv, _for(extra_v, dextra_v), *(None,) * len(ctx.parameters)
 
 
-class Merge(_Base):
+class Merge(Function):
     """parts: all outs, then all lses."""
 
     @staticmethod

@@ -37,6 +37,8 @@ def _spread(value, rank):
 
 
 def _check(name, rank, **tensors):
+    if not _is_compiling() and _transform() is not None:
+        raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
     for tensor_name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise Error(f"{name}: {tensor_name} must be a torch.Tensor, not {type(tensor).__name__}")
@@ -49,8 +51,6 @@ def _check(name, rank, **tensors):
                 f"{name}: {tensor_name} has {tensor.dim()} axes, must have {rank + 3}: batch, heads, head_dim and {rank} "
                 "of the token layout"
             )
-    if not _is_compiling() and _transform() is not None:
-        raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
 
 
 def _cast(*tensors):
@@ -67,9 +67,10 @@ def _single(rpb):
 
 def _is_recorded(*tensors):
     """Whether a derivative may be asked for."""
-    if forward_ad._current_level >= 0:
-        return True
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    tensors = [tensor for tensor in tensors if tensor is not None]
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise NotImplementedError("nalab.torch has no forward-mode differentiation: use backward()")
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _attend(name, rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, rpb, extra, return_lse):

@@ -47,16 +47,14 @@ class _NeighborhoodAttention(nn.Module):
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
         self.scale = self.head_dim**-0.5 if qk_scale is None else qk_scale
-        self.kernel_size = tuple(_spread(kernel_size, self.rank))
-        self.stride = tuple(_spread(stride, self.rank))
-        self.dilation = tuple(_spread(dilation, self.rank))
-        self.is_causal = tuple(_spread(is_causal, self.rank))
-        for name in ("kernel_size", "stride", "dilation", "is_causal"):
-            if len(getattr(self, name)) != self.rank:
-                raise Error(f"{name} {getattr(self, name)} must be one value, or {self.rank} of them")
+        given = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation, "is_causal": is_causal}
+        self.neighborhood = {name: tuple(_spread(value, self.rank)) for name, value in given.items()}
+        for name, values in self.neighborhood.items():
+            if len(values) != self.rank:
+                raise Error(f"{name} {values} must be one value, or {self.rank} of them")
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         if rel_pos_bias:
-            self.rpb = nn.Parameter(torch.zeros(num_heads, *(2 * w - 1 for w in self.kernel_size)))
+            self.rpb = nn.Parameter(torch.zeros(num_heads, *(2 * w - 1 for w in self.neighborhood["kernel_size"])))
             nn.init.trunc_normal_(self.rpb, std=0.02, mean=0.0, a=-2.0, b=2.0)
         else:
             self.register_parameter("rpb", None)
@@ -69,7 +67,7 @@ class _NeighborhoodAttention(nn.Module):
             raise Error(f"input has {x.dim()} axes, must have {self.rank + 2}: batch, the token layout, channels")
         qkv = self.qkv(x).view(*x.shape[:-1], 3, self.num_heads, self.head_dim)
         q, k, v = qkv.unbind(-3)
-        window = (self.kernel_size, self.stride, self.dilation, self.is_causal)
+        window = self.neighborhood.values()
         if self.training and self.attn_drop.p > 0:
             attn = weights_of(self.rank, q, k, *window, self.scale, self.rpb, None, False)
             out = values_of(self.rank, self.attn_drop(attn.softmax(-1)), v, *window, None, False)
@@ -80,9 +78,9 @@ class _NeighborhoodAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"num_heads={self.num_heads}, head_dim={self.head_dim}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}, dilation={self.dilation}, is_causal={self.is_causal}, "
-            f"rel_pos_bias={self.rpb is not None}"
+            f"num_heads={self.num_heads}, head_dim={self.head_dim}, "
+            + "".join(f"{name}={value}, " for name, value in self.neighborhood.items())
+            + f"rel_pos_bias={self.rpb is not None}"
         )
 
 
