@@ -14,7 +14,11 @@ void add_verify(CLI::App& app, int& exit_code);
 void add_report(CLI::App& app, int& exit_code);
 void add_compare(CLI::App& app, int& exit_code);
 void add_sim(CLI::App& app, int& exit_code);
+void add_infer(CLI::App& app, int& exit_code);
 void add_info(CLI::App& app, int& exit_code);
 void add_list(CLI::App& app, int& exit_code);
+
+/// Prints the models with their parameters and what they cost.
+void list_models();
 
 }  // namespace nalab::cli

@@ -85,7 +85,7 @@ void list_configs() {
 
 void add_list(CLI::App& app, int&) {
   CLI::App* command =
-      app.add_subcommand("list", "List what can be chosen: variants, isas, arithmetics, tilings or configs.");
+      app.add_subcommand("list", "List what can be chosen: variants, isas, arithmetics, tilings, configs or models.");
   command->require_subcommand(1);
   command->add_subcommand("variants", "Ways to compute attention, with the papers' terms")->callback(list_variants);
   command->add_subcommand("isas", "Instruction sets: which ones this CPU supports, which one is in use")
@@ -94,6 +94,7 @@ void add_list(CLI::App& app, int&) {
       ->callback(list_arithmetics);
   command->add_subcommand("tilings", "Tilings by name, and how one is written")->callback(list_tilings);
   command->add_subcommand("configs", "Experiments, with the table that each reproduces")->callback(list_configs);
+  command->add_subcommand("models", "Whole models, with their parameters and multiply-adds")->callback(list_models);
 }
 
 }  // namespace nalab::cli

@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   nalab::cli::add_report(app, exit_code);
   nalab::cli::add_compare(app, exit_code);
   nalab::cli::add_sim(app, exit_code);
+  nalab::cli::add_infer(app, exit_code);
   nalab::cli::add_info(app, exit_code);
   nalab::cli::add_list(app, exit_code);
   try {

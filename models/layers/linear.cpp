@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "models/layers/layers.h"
+
+namespace nalab::models {
+
+namespace {
+
+/// Argument of the post-operation that adds the residual; its place among them is not fixed.
+constexpr int kResidual = -1;
+
+/// Multiply-adds of a piece: some tenths of a millisecond, far more than the call of a primitive.
+constexpr int64_t kPieceCost = 16'000'000;
+constexpr int64_t kFewestRows = 64, kFewestColumns = 64;
+/// Columns are cut as well where rows alone give fewer pieces, if there is work for them.
+constexpr int64_t kFewPieces = 8;
+
+std::vector<float> scaled(const std::vector<float>& values, double factor) {
+  std::vector<float> result;
+  for (const float value : values) result.push_back(static_cast<float>(value * factor));
+  return result;
+}
+
+/// bias_factor * b + b2; empty without either.
+std::vector<float> bias_of(const Linear& linear, const Site& site) {
+  std::vector<float> bias;
+  if (linear.bias) bias = scaled(site.parameter(linear.state + ".bias"), linear.bias_factor);
+  if (!linear.second_bias.empty()) {
+    const std::vector<float>& second = site.parameter(linear.second_bias);
+    bias.resize(second.size());
+    for (std::size_t i = 0; i < bias.size(); ++i) bias[i] += second[i];
+  }
+  return bias;
+}
+
+void append(dnnl::post_ops& after, Activation activation) {
+  using dnnl::algorithm;
+  if (activation == Activation::gelu) after.append_eltwise(1, algorithm::eltwise_gelu_erf, 0, 0);
+  if (activation == Activation::leaky_relu) {
+    after.append_eltwise(1, algorithm::eltwise_relu, 0.2F, 0);
+    after.append_eltwise(1, algorithm::eltwise_linear, std::sqrt(2.0F), 0);
+  }
+}
+
+/// A matrix product, cut into rows and columns.
+class Product {
+ public:
+  Product(const Linear& linear, const Site& site)
+      : linear_(linear),
+        site_(site),
+        in_(site.x().extent.channels),
+        out_(site.output.extent.channels),
+        weight_(scaled(site.parameter(linear.state + ".weight"), linear.weight_factor)),
+        bias_(bias_of(linear, site)) {
+    const int64_t tokens = site.output.tokens();
+    rows_ = Cut::about(tokens, std::clamp(kPieceCost / (in_ * out_), kFewestRows, std::max(kFewestRows, tokens)));
+    const int64_t worth = tokens * in_ * out_ / (kPieceCost / 4);
+    const int64_t wanted = std::min(worth, kFewPieces) / rows_.pieces();
+    columns_ = Cut::about(out_, std::max(kFewestColumns, out_ / std::max<int64_t>(1, wanted)));
+  }
+
+  Step step() {
+    const int64_t row_pieces = rows_.pieces(), last_rows = rows_.size(row_pieces - 1);
+    auto full = std::make_shared<std::vector<Piece>>(), last = full;
+    if (last_rows != rows_.piece) last = std::make_shared<std::vector<Piece>>();
+    for (int64_t c = 0; c < columns_.pieces(); ++c) {
+      // Stored as [out, in]: the rows of these columns lie together.
+      const auto first = weight_.begin() + columns_.first(c) * in_;
+      Packed weight(site_.backend.onednn, {first, first + columns_.size(c) * in_},
+                    {{in_, columns_.size(c)}, memory::data_type::f32, memory::format_tag::ba});
+      full->push_back(piece(rows_.piece, c, weight));
+      if (last != full) last->push_back(piece(last_rows, c, weight));
+    }
+    const Buffer residual = site_.inputs.size() > 1 ? site_.inputs[1] : Buffer{};
+    return [&workers = site_.backend.workers, x = site_.x(), out = site_.output, residual, in = in_, width = out_,
+            rows = rows_, columns = columns_, full, last, argument = residual_argument_] {
+      const int64_t pieces = rows.pieces();
+      workers.for_each(pieces * columns.pieces(), [&](int64_t task, int worker) {
+        const int64_t row = task % pieces, column = task / pieces;
+        const int64_t target = rows.first(row) * width + columns.first(column);
+        const std::vector<Piece>& list = row + 1 < pieces ? *full : *last;
+        list[static_cast<std::size_t>(column)].run(worker, {{DNNL_ARG_SRC, x.at(rows.first(row) * in)},
+                                                            {DNNL_ARG_DST, out.at(target)},
+                                                            {argument, residual.at(target)}});
+      });
+    };
+  }
+
+ private:
+  /// The columns of a piece out of a row of numbers.
+  memory part(const std::vector<float>& values, int64_t column) const {
+    const auto first = values.begin() + columns_.first(column);
+    return site_.backend.onednn.row({first, first + columns_.size(column)});
+  }
+
+  Piece piece(int64_t rows, int64_t column, Packed& packed) {
+    OneDnn& onednn = site_.backend.onednn;
+    const int64_t columns = columns_.size(column);
+    const memory::desc source = matrix_desc(site_.x().type, rows, in_, in_);
+    const memory::desc target = matrix_desc(site_.output.type, rows, columns, out_);
+    const memory::desc weight({in_, columns}, dnnl_type(site_.x().type), memory::format_tag::any);
+    const memory::desc bias({1, columns}, memory::data_type::f32, memory::format_tag::ab);
+    std::unordered_map<int, memory> fixed;
+    std::unordered_map<int, memory::desc> varying{{DNNL_ARG_SRC, source}, {DNNL_ARG_DST, target}};
+
+    dnnl::post_ops after;
+    append(after, linear_.activation);
+    if (!linear_.gamma.empty()) {
+      const memory gamma = part(site_.parameter(linear_.gamma), column);
+      fixed.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1, gamma);
+      after.append_binary(dnnl::algorithm::binary_mul, gamma.get_desc());
+    }
+    if (site_.inputs.size() > 1) {
+      const memory::desc residual = matrix_desc(site_.inputs[1].type, rows, columns, out_);
+      residual_argument_ = DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1;
+      varying.emplace(residual_argument_, residual);
+      after.append_binary(dnnl::algorithm::binary_add, residual);
+    }
+    dnnl::primitive_attr attributes = OneDnn::attributes();
+    attributes.set_post_ops(after);
+
+    const dnnl::matmul::primitive_desc primitive(
+        bias_.empty() ? dnnl::matmul::desc(source, weight, target) : dnnl::matmul::desc(source, weight, bias, target),
+        attributes, onednn.engine());
+    if (!bias_.empty()) fixed.emplace(DNNL_ARG_BIAS, part(bias_, column));
+    fixed.emplace(DNNL_ARG_WEIGHTS, packed.as(primitive.weights_desc()));
+    return {onednn, dnnl::matmul(primitive), primitive.scratchpad_desc(), fixed, varying};
+  }
+
+  const Linear& linear_;
+  const Site& site_;
+  int64_t in_, out_;
+  std::vector<float> weight_, bias_;
+  Cut rows_, columns_;
+  int residual_argument_ = kResidual;
+};
+
+}  // namespace
+
+Step make_step(const Linear& linear, const Site& site) { return Product(linear, site).step(); }
+
+}  // namespace nalab::models

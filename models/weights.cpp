@@ -1,0 +1,58 @@
+#include "models/weights.h"
+
+#include <cmath>
+#include <numbers>
+#include <string_view>
+
+namespace nalab::models {
+
+namespace {
+
+/// SplitMix64: the same numbers with every compiler and library.
+class Random {
+ public:
+  Random(uint64_t seed, std::string_view name) : state_(seed) {
+    for (const char c : name) state_ = (state_ ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  }
+
+  /// From 0 to 1, both excluded.
+  double uniform() { return (static_cast<double>(next() >> 11) + 0.5) * 0x1p-53; }
+  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::numbers::pi * uniform()); }
+
+ private:
+  uint64_t next() {
+    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+  }
+
+  uint64_t state_;
+};
+
+double draw(const Initial& initial, Random& random) {
+  switch (initial.kind) {
+    case Initial::Kind::normal:
+      return initial.value * random.normal();
+    case Initial::Kind::uniform:
+      return initial.value * (2 * random.uniform() - 1);
+    case Initial::Kind::constant:
+      break;
+  }
+  return initial.value;
+}
+
+}  // namespace
+
+Weights random_weights(const std::vector<Parameter>& parameters, uint64_t seed) {
+  Weights weights;
+  for (const Parameter& parameter : parameters) {
+    Random random(seed, parameter.name);
+    std::vector<float>& values = weights[parameter.name];
+    values.resize(static_cast<std::size_t>(parameter.elements()));
+    for (float& value : values) value = static_cast<float>(draw(parameter.initial, random));
+  }
+  return weights;
+}
+
+}  // namespace nalab::models

@@ -1,0 +1,145 @@
+#include "models/program.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/error.h"
+#include "core/simd/isa.h"
+#include "models/build.h"
+
+namespace nalab::models {
+namespace {
+
+/// Small models of all kinds, with every kind of layer.
+const char* const kSmall = R"(
+models:
+  - {name: nat, kind: nat, depths: [2, 1], heads: [1, 2], channels: [32, 64], window: 3, dilation: [2, 1], mlp_ratio: 3,
+     layer_scale: 1, classes: 10, input: 26}
+  - {name: dinats, kind: dinats, depths: [2, 2], heads: [1, 2], channels: [32, 64], window: 3, dilation: [2, 1],
+     classes: 10, input: 27}
+  - {name: isotropic, kind: isotropic, depths: [2], heads: [2], channels: [64], patch: 4, window: 3, dilation: [2],
+     classes: 10, input: 27}
+  - {name: stylenat, kind: stylenat, depths: [2, 2, 2], heads: [4, 2, 2], channels: [32, 16, 16], dilation: [1, 1, 2],
+     input: 16, style: 32}
+)";
+
+Definition small(const std::string& name) { return find_definition(parse_definitions("small", kSmall), name); }
+
+/// The papers' weights, with numbers that matter where those are 0 or hardly more.
+Weights weights_of(const Graph& graph) {
+  std::vector<Parameter> list = parameters(graph);
+  for (Parameter& parameter : list) {
+    if (parameter.name.ends_with("rpb")) parameter.initial.value = 1;
+    if (parameter.name.ends_with("alpha")) parameter.initial = {Initial::Kind::constant, 0.5};
+    if (parameter.initial.value == 0.02) parameter.initial.value = 0.2;
+    if (parameter.initial.value == 0) parameter.initial = {Initial::Kind::normal, 0.1};
+  }
+  return random_weights(list, 3);
+}
+
+struct Case {
+  ElementType type = ElementType::f32;
+  const char* variant = "fused";
+  int threads = 2;
+  int64_t batch = 3;
+};
+
+/// What a model gives for a seeded input; the same for each image of the batch if `batch` repeats it.
+std::vector<float> outcome(const std::string& name, const Case& c) {
+  const Graph graph = build(small(name));
+  Workers workers(c.threads);
+  Program program(graph, weights_of(graph), {.batch = c.batch, .type = c.type, .variant = c.variant}, workers);
+  const Parameter shape{"input", {program.input_elements() / c.batch}, {Initial::Kind::normal, 1}};
+  const std::vector<float> one = random_weights({shape}, 5).at("input");
+  std::vector<float> input;
+  for (int64_t b = 0; b < c.batch; ++b) {
+    for (const float x : one) input.push_back(x * static_cast<float>(b + 1));
+  }
+  std::vector<float> output(static_cast<size_t>(program.output_elements()), NAN);
+  program.forward(input, output);
+  const std::vector<float> first = output;
+  const Seconds seconds = program.forward(input, output);
+  EXPECT_EQ(std::memcmp(first.data(), output.data(), first.size() * sizeof(float)), 0);
+  EXPECT_GT(seconds.attention, 0);
+  EXPECT_LT(seconds.attention, seconds.all);
+  return output;
+}
+
+/// Norm of the difference relative to that of the second.
+double difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    error += std::pow(static_cast<double>(a.at(i)) - b[i], 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(error / norm);
+}
+
+class Programs : public testing::TestWithParam<const char*> {};
+
+TEST_P(Programs, AgreeWithTheReferenceAttention) {
+  const std::vector<float> expected = outcome(GetParam(), {.variant = "reference"});
+  for (const char* variant : {"naive", "gemm", "fused", ""}) {
+    SCOPED_TRACE(variant);
+    EXPECT_LT(difference(outcome(GetParam(), {.variant = variant}), expected), 1e-5);
+  }
+}
+
+TEST_P(Programs, GiveTheSameBitsForAnyNumberOfThreads) {
+  const std::vector<float> one = outcome(GetParam(), {.threads = 1}), two = outcome(GetParam(), {.threads = 2});
+  EXPECT_EQ(std::memcmp(one.data(), two.data(), one.size() * sizeof(float)), 0);
+}
+
+TEST_P(Programs, TakeEachImageByItself) {
+  const std::vector<float> one = outcome(GetParam(), {.batch = 1});
+  std::vector<float> first = outcome(GetParam(), {.batch = 3});
+  first.resize(one.size());
+  EXPECT_LT(difference(first, one), 1e-6);
+}
+
+TEST_P(Programs, InBf16AreCloseToFloat32) {
+  if (!features(choose_isa()).contains(CpuFeatures::avx512())) GTEST_SKIP() << "oneDNN computes bf16 with AVX-512";
+  const std::vector<float> expected = outcome(GetParam(), {});
+  for (const char* variant : {"naive", "gemm", "fused"}) {
+    const double error = difference(outcome(GetParam(), {.type = ElementType::bf16, .variant = variant}), expected);
+    EXPECT_LT(error, 0.03) << variant;
+    EXPECT_GT(error, 1e-5) << variant;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("nat", "dinats", "isotropic", "stylenat"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(Program, RefusesWhatItCannotCompute) {
+  const Graph graph = build(small("nat"));
+  Workers workers(1);
+  const auto refusal = [&](const ProgramOptions& options) -> std::string {
+    try {
+      const Program program(graph, weights_of(graph), options, workers);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_THAT(refusal({.type = ElementType::f16}), testing::HasSubstr("f32 and bf16"));
+  EXPECT_THAT(refusal({.variant = "dense"}), testing::HasSubstr("dense"));
+}
+
+TEST(Weights, DependOnSeedAndNameAlone) {
+  const Parameter a{"a", {1000}, {Initial::Kind::normal, 2}}, b{"b", {1000}, {Initial::Kind::uniform, 3}};
+  const Weights both = random_weights({a, b}, 1), alone = random_weights({b}, 1);
+  EXPECT_EQ(both.at("b"), alone.at("b"));
+  EXPECT_NE(random_weights({a}, 2).at("a"), both.at("a"));
+  double square = 0, greatest = 0;
+  for (const float x : both.at("a")) square += static_cast<double>(x) * x;
+  for (const float x : both.at("b")) greatest = std::max(greatest, std::abs(static_cast<double>(x)));
+  EXPECT_NEAR(std::sqrt(square / 1000), 2, 0.2);
+  EXPECT_NEAR(greatest, 3, 0.02);
+}
+
+}  // namespace
+}  // namespace nalab::models
