@@ -14,7 +14,7 @@ namespace {
 Problem flattened(const Problem& problem) {
   Problem row = problem;
   const int64_t tokens = problem.tokens();
-  row.axes = {{.extent = tokens, .window = tokens, .causal = problem.axes.back().causal}};
+  row.axes = {{.extent = tokens, .window = tokens, .causal = !problem.is_self_attention()}};
   return row;
 }
 

@@ -92,6 +92,18 @@ TEST(RandomProblems, EveryVariantOnFiveHundred) {
   }
 }
 
+// Such a problem is self attention: the tokens in a row are not causal.
+TEST(Dense, AnAxisOfOneTokenMayBeCausal) {
+  const Problem plane{.axes = {{.extent = 7, .window = 7}, {.extent = 1, .causal = true}}, .heads = 3, .head_dim = 16};
+  Problem space = plane;
+  space.axes.insert(space.axes.begin(), {.extent = 2, .window = 2});
+  const Variant& dense = find_variant("dense");
+  for (const Problem& problem : {plane, space}) {
+    const Case c(problem, 29);
+    for (const Setting& setting : test::settings(dense, problem, Pass::forward)) run_and_check(dense, c, setting);
+  }
+}
+
 /// A problem large enough that every thread has work: several tiles, heads and batch entries.
 Problem for_threads() {
   return {
