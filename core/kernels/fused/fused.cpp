@@ -15,6 +15,7 @@
 #include "core/simd/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -301,10 +302,10 @@ class ForwardTask {
     }
     if (Arithmetic::kTakesAll && misfits_ != nullptr) {
       for (int64_t c = 0; c < dim_v; ++c) {
-        const uint32_t asked = misfits_->columns[number(i, h) * dim_v + c] & walk_.inside(i);
-        for (int lane = 0; asked >> lane != 0; ++lane) {
-          if ((asked >> lane & 1) != 0)
-            StoreElement(out.out, token[lane], head, c, m.out[c * Lanes + lane] * inverse[lane]);
+        uint32_t asked = misfits_->columns[number(i, h) * dim_v + c] & walk_.inside(i);
+        for (; asked != 0; asked &= asked - 1) {
+          const int lane = std::countr_zero(asked);
+          StoreElement(out.out, token[lane], head, c, m.out[c * Lanes + lane] * inverse[lane]);
         }
       }
     }

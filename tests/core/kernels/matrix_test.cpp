@@ -140,6 +140,13 @@ TEST_F(Matrix, NumbersThatItWouldFlushOrSpreadDoNot) {
   }
 }
 
+TEST_F(Matrix, AValueThatDoesNotFitMayConcernEveryLane) {
+  for (const Kind& kind : kKinds) {
+    const Problem problem{.axes = {{.extent = 64, .window = 64}}, .head_dim = 8, .head_dim_v = 8, .type = kind.type};
+    EXPECT_GT(careful_tasks_of(problem, kind, [](test::Data& data) { test::set(data["v"], 3, 0x1p-130); }), 0);
+  }
+}
+
 /// Runs the backward pass of changed inputs, and compares it with the oracle. Returns the tasks with pairs that went to
 /// float32.
 int64_t careful_backward_tasks_of(const Problem& problem, const Kind& kind,
