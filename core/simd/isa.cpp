@@ -40,7 +40,9 @@ CpuFeatures features(Isa isa) {
   return allowed;
 }
 
-CpuFeatures cpu_features() {
+namespace {
+
+CpuFeatures ask_cpu() {
   CpuFeatures found;
 #if HWY_ARCH_X86
   const int64_t targets = hwy::SupportedTargets();
@@ -51,6 +53,14 @@ CpuFeatures cpu_features() {
     if (may_use_amx()) found = found | CpuFeatures::amx();
   }
 #endif
+  return found;
+}
+
+}  // namespace
+
+CpuFeatures cpu_features() {
+  // Asked once: a virtual machine takes tens of microseconds to answer.
+  static const CpuFeatures found = ask_cpu();
   return found;
 }
 
