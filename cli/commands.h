@@ -13,6 +13,7 @@ void add_attend(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_report(CLI::App& app, int& exit_code);
 void add_compare(CLI::App& app, int& exit_code);
+void add_selftest(CLI::App& app, int& exit_code);
 void add_sim(CLI::App& app, int& exit_code);
 void add_infer(CLI::App& app, int& exit_code);
 void add_info(CLI::App& app, int& exit_code);

@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
   nalab::cli::add_verify(app, exit_code);
   nalab::cli::add_report(app, exit_code);
   nalab::cli::add_compare(app, exit_code);
+  nalab::cli::add_selftest(app, exit_code);
   nalab::cli::add_sim(app, exit_code);
   nalab::cli::add_infer(app, exit_code);
   nalab::cli::add_info(app, exit_code);

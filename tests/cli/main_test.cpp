@@ -19,9 +19,9 @@ TEST(Main, UnknownSubcommandsAreNamed) {
     EXPECT_EQ(outcome.out, "");
     return outcome.err;
   };
-  EXPECT_EQ(
-      sentence({"foo"}),
-      "nalab: unknown subcommand 'foo', must be one of run, merge, attend, verify, report, compare, sim, info, list\n");
+  EXPECT_EQ(sentence({"foo"}),
+            "nalab: unknown subcommand 'foo', must be one of run, merge, attend, verify, report, compare, selftest, "
+            "sim, infer, info, list\n");
   EXPECT_EQ(sentence({"list", "foo"}),
             "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs\n");
   EXPECT_EQ(sentence({"--foo"}), "nalab: unknown option '--foo'\n");
