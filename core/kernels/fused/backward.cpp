@@ -69,7 +69,7 @@ void BackwardOf(const BackwardShared& shared, std::byte* workspace) {
     if (geometry::size(super.tokens) == 0) return;
     WorkspaceCutter cutter = memory.of(task.worker());
     GradientPrivate<Products> mine(call.problem, call.tiling, cutter);
-    if (BackwardTask<Products>(shared, super, task, mine).Run()) ++careful_tasks;
+    if (BackwardTask<Products>(shared, super, task, mine).Run()) ++tile::careful_tasks;
   });
 }
 

@@ -408,7 +408,7 @@ void ForwardOf(const ForwardCall& call) {
     } else {
       const Misfits misfits(call.problem, call.tiling, mine);
       if (!RunTask<Arithmetic>(shared, super, mine, &misfits)) return;
-      ++careful_tasks;
+      ++tile::careful_tasks;
       RunTask<CarefulArithmetic<Arithmetic>>(shared, super, mine, &misfits);
     }
   });
@@ -423,8 +423,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace nalab::fused {
-
-std::atomic<int64_t> careful_tasks = 0;
 
 void forward(const Plan& plan, const Problem& problem, const Inputs& inputs, const Outputs& outputs,
              const Execution& execution) {

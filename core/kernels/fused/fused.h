@@ -1,17 +1,9 @@
 // The fused machinery as dense calls it.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-
 #include "core/kernels/registry.h"
 
 namespace nalab::fused {
-
-/// Tasks of this process with queries (backward: pairs of a query and a key) that a matrix unit cannot take, which were
-/// computed in float32: it takes subnormal numbers as zero, and forward weights are not held against the greatest
-/// score. The others of a task keep their bits.
-extern std::atomic<int64_t> careful_tasks;
 
 /// Forward pass of a problem that a plan of fused, or of dense, computes: the plan's own, or the same on flattened
 /// tokens.

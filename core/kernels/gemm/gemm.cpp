@@ -10,6 +10,9 @@
 // The backward pass makes the weights again, has PN multiply dout with the values to a second set of rows, turns these
 // into the gradients of the scores, and has NN multiply them with the keys for dq. For dk and dv, IN cuts the keys into
 // tiles and multiplies each with its haloed queries: the inverse neighborhood.
+//
+// On a matrix unit the products alone are the unit's: weights stay floats in memory. Results that depend on numbers
+// which the unit cannot take are computed again, in float; others keep their bits.
 #include "core/kernels/gemm/workspace.h"
 #include "core/kernels/tile/super_tiles.h"
 #include "core/kernels/variants.h"
@@ -21,6 +24,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include <algorithm>
+#include <cmath>
 #include "core/kernels/gemm/inverse_tile-inl.h"
 #include "core/kernels/gemm/super_tile-inl.h"
 #include "core/kernels/unfused/extra_tokens-inl.h"
@@ -47,6 +51,12 @@ inline int64_t inverse_visited_pairs(const Problem& problem, const Tiling& tilin
   return pairs;
 }
 
+/// Whether a matrix unit takes the gradients of scores, which are scaled before they are multiplied.
+inline bool gradients_in_range(const Plan& plan) {
+  const double scale = std::abs(plan.problem().effective_scale());
+  return plan.pass() == Pass::forward || (0x1p-20 <= scale && scale <= 0x1p20);
+}
+
 }  // namespace nalab::gemm
 
 #endif  // NALAB_CORE_KERNELS_GEMM_ONCE
@@ -63,15 +73,25 @@ void ForEachSuperTile(const tile::SuperTiles& supers, Workers& workers, const Bo
   });
 }
 
+/// What computes the results that operators leave out.
+template <class Operators>
+using CarefulOperators = FloatOperators<Operators::kLanes>;
+
+template <class Operators>
+ProductFloats FloatsOf(const Problem& problem, const Tiling& tiling) {
+  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  return Operators::floats(dim, tiling).with(CarefulOperators<Operators>::floats(dim, tiling));
+}
+
 /// The operators over the whole problem.
-template <class T, int Lanes>
+template <class T, class Operators>
 class Products {
  public:
   Products(const Plan& plan, const Execution& execution)
       : problem_(plan.problem()),
         tiling_(plan.tiling()),
         workers_(execution.workers),
-        workspace_(problem_, plan.pass(), tiling_, execution.workspace.data()),
+        workspace_(problem_, plan.pass(), tiling_, FloatsOf<Operators>(problem_, tiling_), execution.workspace.data()),
         shape_(tiling_.query) {}
 
   const StoredWeights& stored() const { return workspace_.stored(); }
@@ -80,16 +100,20 @@ class Products {
                              const TokenView<const T>& extra, float factor, const BiasTables& biases,
                              const WeightRows& rows) const {
     ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
-      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
-          .PointwiseNeighborhood(queries, keys, extra, factor, biases, rows);
+      Compute(worker, [&](auto operators, Misfits* misfits) {
+        SuperTile<T, decltype(operators)>(problem_, tiling_, shape_, workspace_, worker, super, misfits)
+            .PointwiseNeighborhood(queries, keys, extra, factor, biases, rows);
+      });
     });
   }
 
   void NeighborhoodNeighborhood(const ConstWeightRows& rows, const TokenView<const T>& values,
                                 const TokenView<const T>& extra, const TensorView& sums) const {
     ForEachSuperTile({problem_, tiling_}, workers_, [&](const tile::SuperTile& super, int worker) {
-      SuperTile<T, Lanes>(problem_, tiling_, shape_, workspace_, worker, super)
-          .NeighborhoodNeighborhood(rows, values, extra, sums);
+      Compute(worker, [&](auto operators, Misfits* misfits) {
+        SuperTile<T, decltype(operators)>(problem_, tiling_, shape_, workspace_, worker, super, misfits)
+            .NeighborhoodNeighborhood(rows, values, extra, sums);
+      });
     });
   }
 
@@ -97,13 +121,32 @@ class Products {
                            const TensorView& extra_sums) const {
     const auto supers = tile::SuperTiles::of_keys(problem_, tiling_);
     ForEachSuperTile(supers, workers_, [&](const tile::SuperTile& super, int worker) {
-      InverseTile<T, Lanes>(problem_, tiling_, workspace_, worker, super).InverseNeighborhood(rows, queries, sums);
+      Compute(worker, [&](auto operators, Misfits* misfits) {
+        InverseTile<T, decltype(operators)>(problem_, tiling_, workspace_, worker, super, misfits)
+            .InverseNeighborhood(rows, queries, sums);
+      });
     });
     unfused::HWY_NAMESPACE::ExtraNeighborhood(problem_, queries, rows, stored().extra, stored().partial, extra_sums,
                                               workers_);
   }
 
  private:
+  /// Has a task computed by the operators, and in float what they leave out. task(operators, misfits)
+  template <class Task>
+  void Compute(int worker, const Task& task) const {
+    if constexpr (Operators::kTakesAll) {
+      task(Operators(), nullptr);
+    } else {
+      const int64_t tiles = tiling_.query_tiles();
+      Misfits misfits{workspace_.of(worker).misfits, std::max(problem_.head_dim, problem_.head_dim_v)};
+      misfits.clear(tiles);
+      task(Operators(), &misfits);
+      if (!misfits.any(tiles)) return;
+      ++tile::careful_tasks;
+      task(CarefulOperators<Operators>(), &misfits);
+    }
+  }
+
   const Problem& problem_;
   const Tiling& tiling_;
   Workers& workers_;
@@ -111,17 +154,46 @@ class Products {
   const tile::LaneShape shape_;
 };
 
-template <class T, int Lanes>
-void RunOf(const Plan& plan, const unfused::Call& call, const Execution& execution) {
-  const Products<T, Lanes> products(plan, execution);
-  unfused::HWY_NAMESPACE::Passes<T, Products<T, Lanes>>(plan, products, execution.workers).Run(call);
+/// Calls body with a value of the type of the operators of an arithmetic on elements T.
+template <class T, class Body>
+void WithOperators(std::string_view name, const Tiling& tiling, const Body& body) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (name == kBf16Amx) return body(MatrixOperators<simd::HWY_NAMESPACE::AmxUnit, 1>());
+  } else if constexpr (std::is_same_v<T, float>) {
+    if (name == kF32Amx3) return body(MatrixOperators<simd::HWY_NAMESPACE::AmxUnit, 3>());
+  }
+#endif
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (name == kBf16AmxEmulated) return body(MatrixOperators<simd::HWY_NAMESPACE::EmulatedUnit, 1>());
+  } else if constexpr (std::is_same_v<T, float>) {
+    if (name == kF32Amx3Emulated) return body(MatrixOperators<simd::HWY_NAMESPACE::EmulatedUnit, 3>());
+  }
+#endif
+  static_cast<void>(name);
+  tiling.lanes == 32 ? body(FloatOperators<32>()) : body(FloatOperators<16>());
 }
 
 void Run(const Plan& plan, const unfused::Call& call, const Execution& execution) {
   with_element_type(plan.problem().type, [&](auto element) {
     using T = decltype(element);
-    plan.tiling().lanes == 32 ? RunOf<T, 32>(plan, call, execution) : RunOf<T, 16>(plan, call, execution);
+    const std::string_view arithmetic = gradients_in_range(plan) ? plan.arithmetic().name : kF32Fma;
+    WithOperators<T>(arithmetic, plan.tiling(), [&](auto operators) {
+      const Products<T, decltype(operators)> products(plan, execution);
+      unfused::HWY_NAMESPACE::Passes<T, Products<T, decltype(operators)>>(plan, products, execution.workers).Run(call);
+    });
   });
+}
+
+/// What a worker keeps for products.
+ProductFloats ProductMemory(std::string_view arithmetic, const Problem& problem, const Tiling& tiling) {
+  ProductFloats floats;
+  with_element_type(problem.type, [&](auto element) {
+    WithOperators<decltype(element)>(arithmetic, tiling,
+                                     [&](auto operators) { floats = FloatsOf<decltype(operators)>(problem, tiling); });
+  });
+  return floats;
 }
 
 }  // namespace nalab::gemm::HWY_NAMESPACE
@@ -163,12 +235,14 @@ Channels channels(const Problem& p, Pass pass) {
 PlanCost cost(const PlanChoice& choice) {
   const Problem& p = choice.problem;
   const Tiling& tiling = *choice.tiling;
+  const ProductFloats floats = NALAB_SELECT(choice.isa, ProductMemory)(choice.arithmetic->name, p, tiling);
   const Channels channels = gemm::channels(p, choice.pass);
   const int64_t products = tuning::visited_pairs(p, tiling) * channels.of_queries +
                            (inverse_visited_pairs(p, tiling) + p.tokens() * p.extra_tokens) * channels.of_keys;
   return {
       .shared_bytes = carved_bytes([&](WorkspaceCutter& cutter) { stored_weights(p, choice.pass, cutter); }),
-      .bytes_per_worker = carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, choice.pass, tiling, cutter); }),
+      .bytes_per_worker =
+          carved_bytes([&](WorkspaceCutter& cutter) { cut_private(p, choice.pass, tiling, floats, cutter); }),
       .executed_flops = 2 * p.batch * p.heads * products,
   };
 }
@@ -183,7 +257,11 @@ Variant variant() {
           "Matrix products of query tiles with haloed key tiles, unfused: the weights of all queries are stored.",
       .expected_flops_per_second = 50e9,
       .supports = [](const Problem&, Pass) -> std::optional<std::string> { return std::nullopt; },
-      .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
+      // The split operators take weights of any size.
+      .takes =
+          [](const Arithmetic& arithmetic, Pass pass) {
+            return arithmetic.name == kF32Fma || (!is_split(pass) && arithmetic.parts(Pass::forward) > 0);
+          },
       // Both passes are made of the same operators, and so are their tiles.
       .candidates =
           [](const Problem& problem, Pass, const Arithmetic& arithmetic, const Machine& machine, std::size_t most) {

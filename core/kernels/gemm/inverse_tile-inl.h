@@ -2,6 +2,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "core/kernels/gemm/tile-inl.h"
 #include "hwy/cache_control.h"
@@ -20,13 +23,16 @@ namespace nalab::gemm::HWY_NAMESPACE {
 /// are packed in blocks, head after head of the group, and each block is multiplied with all tiles. So each row
 /// of a gradient is summed by one task in one order. The other way round, tiles of queries that add to the rows of
 /// their keys, tasks would wait for each other or keep copies of dk and dv.
-template <class T, int Lanes>
-class InverseTile : private Tile<T, Lanes> {
-  using Base = Tile<T, Lanes>;
+template <class T, class Operators>
+class InverseTile : private Tile<T, Operators> {
+  using Base = Tile<T, Operators>;
   using Base::axes_;
+  using Base::block_;
   using Base::cut_;
+  using Base::Lanes;
   using Base::mask_;
   using Base::mine_;
+  using Base::misfits_;
   using Base::problem_;
   using Base::super_;
   using Base::tiling_;
@@ -34,8 +40,8 @@ class InverseTile : private Tile<T, Lanes> {
  public:
   /// `super` holds keys, and its head is the kv head.
   InverseTile(const Problem& problem, const Tiling& tiling, const Workspace& workspace, int worker,
-              const tile::SuperTile& super)
-      : Base(problem, tiling, workspace, worker, super) {
+              const tile::SuperTile& super, Misfits* misfits)
+      : Base(problem, tiling, workspace, worker, super, misfits) {
     for (int64_t i = 0; i < cut_.count(); ++i) {
       const geometry::Box keys = cut_.box(i);
       mine_.key_tiles[i] = {keys, geometry::queries_of_any(mask_, keys)};
@@ -48,44 +54,49 @@ class InverseTile : private Tile<T, Lanes> {
                                     const TensorView& sums) {
     const int64_t dim = queries.shape.dim;
     const int64_t heads_per_kv = problem_.heads / problem_.heads_kv;
-    std::fill(mine_.tiles, mine_.tiles + cut_.count() * tile_floats(problem_, tiling_), 0.0f);
+    std::fill(mine_.tiles, mine_.tiles + cut_.count() * mine_.operand_floats, 0.0f);
     for (int64_t h = super_.head_kv * heads_per_kv; h < (super_.head_kv + 1) * heads_per_kv; ++h) {
       WalkHalo(
           [&](const QueryRun& run) HWY_ATTR {
             const auto [first, step] = Base::rows_at(queries, {run.x1, run.x2, run.x3.begin}, h);
-            Base::PackValues(first, step, dim, run.x3.size(), run.first);
+            if (Base::Pack(first, step, 0, dim, run.x3.size(), run.first)) return;
+            if constexpr (!Operators::kTakesAll) NoteMisfits(first, step, dim, run);
           },
+          [&](int64_t used) HWY_ATTR { Operators::FinishBlock(used, 0, dim, block_, mine_.packing); },
           [&](int64_t i) HWY_ATTR {
             const products::KeyList list = GatherWeights(weights, mine_.key_tiles[i], h);
-            if (list.count > 0)
-              Base::AddValues(
-                  list, dim, [] {}, memory_of(i));
+            if (list.count == 0) return;
+            if constexpr (!Operators::kTakesAll) LeaveOutColumns(list, i);
+            Base::AddValues(list, dim, i, memory_of(i));
           });
     }
     for (int64_t i = 0; i < cut_.count(); ++i) {
       const geometry::Box& keys = mine_.key_tiles[i].keys;
-      Base::StoreSums(memory_of(i), dim, [&](int lane, const float* row) {
+      Base::StoreSums(memory_of(i), dim, i, super_.head_kv, sums, [&](int lane) -> std::optional<Token> {
         Token position = token_at(tiling_.query, lane);
         for (int axis = 0; axis < geometry::kAxes; ++axis) {
           position[axis] += keys[axis].begin;
-          if (!keys[axis].contains(position[axis])) return;
+          if (!keys[axis].contains(position[axis])) return std::nullopt;
         }
-        store_row(sums, super_.batch, Base::coordinates(position), super_.head_kv, row);
+        return Base::coordinates(position);
       });
     }
   }
 
  private:
-  float* memory_of(int64_t i) const { return mine_.tiles + i * tile_floats(problem_, tiling_); }
+  float* memory_of(int64_t i) const { return mine_.tiles + i * mine_.operand_floats; }
 
-  /// Cuts the haloed queries into blocks. Calls pack(run) for all runs of a block, then visit(i) for all tiles.
-  template <class Pack, class Visit>
-  void WalkHalo(const Pack& pack, const Visit& visit) {
+  /// Cuts the haloed queries into blocks. Calls pack(run) for all runs of a block, finish(its rows), then visit(i) for
+  /// all tiles.
+  template <class Pack, class Finish, class Visit>
+  void WalkHalo(const Pack& pack, const Finish& finish, const Visit& visit) {
     int64_t used = 0;
     const auto flush = [&] {
+      finish(used);
       for (int64_t i = 0; i < cut_.count(); ++i) visit(i);
       used = 0;
       runs_ = 0;
+      misfit_numbers_.clear();
       Base::values_finite_ = true;
     };
     const geometry::Box queries = geometry::queries_of_any(mask_, super_.tokens);
@@ -109,24 +120,45 @@ class InverseTile : private Tile<T, Lanes> {
     flush();
   }
 
+  /// Numbers of a run that do not fit.
+  void NoteMisfits(const T* row, int64_t step, int64_t dim, const QueryRun& run) {
+    for (int64_t n = 0; n < run.x3.size(); ++n, row += step) {
+      for (int64_t c = 0; c < dim; ++c) {
+        if (!Operators::fits(row + c, 1)) misfit_numbers_.push_back({run.first + n, c});
+      }
+    }
+  }
+
+  /// Leaves out their columns in the sums of all keys of a tile that their queries attend to.
+  void LeaveOutColumns(const products::KeyList& list, int64_t tile) {
+    for (const auto& [row, column] : misfit_numbers_) {
+      const int64_t place = RowList<Operators>::place(list, row);
+      if (place >= 0) misfits_->of(tile, column) |= mine_.lanes[place];
+    }
+  }
+
   /// The queries of the block that attend to a key of a tile, with their weights of its keys in mine_.tile: 0
   /// where a query does not attend.
   products::KeyList HWY_ATTR GatherWeights(const ConstWeightRows& weights, const KeyTile& tile, int64_t head) {
     const int64_t step = axes_[2].dilation * weights.strides.layout[2];
-    int64_t n = 0;
+    RowList<Operators> list(mine_.index);
     for (int64_t r = 0; r < runs_; ++r) {
       const QueryRun& run = mine_.query_runs[r];
       if (!tile.queries[0].contains(run.x1) || !tile.queries[1].contains(run.x2)) continue;
       const geometry::Range x3 = geometry::intersect(run.x3, tile.queries[2]);
       if (x3.empty()) continue;
       const float* row = weights.row(super_.batch, Base::coordinates({run.x1, run.x2, x3.begin}), head);
-      for (int64_t x = x3.begin; x < x3.end; ++x, ++n, row += step) {
-        const int64_t index = run.first + x - run.x3.begin;
-        mine_.index[n] = static_cast<int32_t>(index);
+      for (int64_t x = x3.begin; x < x3.end; ++x, row += step) {
+        const int64_t index = run.first + x - run.x3.begin, before = list.count();
+        const int64_t n = list.add({index, index + 1});
+        if (Operators::kGroup > 1 && list.count() > before) {
+          std::fill_n(mine_.tile + before * Operators::kGroup * Lanes, Operators::kGroup * Lanes, 0.0f);
+          std::fill_n(mine_.lanes + before * Operators::kGroup, Operators::kGroup, 0u);
+        }
         mine_.lanes[n] = GatherRow(run, mine_.windows[index], tile.keys, row, step, mine_.tile + n * Lanes);
       }
     }
-    return {mine_.index, mine_.lanes, n, false};
+    return list.list(mine_.lanes);
   }
 
   /// Moves one query's weights of the keys of a tile to lanes. Returns which lanes it attends to, as bits.
@@ -164,6 +196,7 @@ class InverseTile : private Tile<T, Lanes> {
   }
 
   int64_t runs_ = 0;
+  std::vector<std::pair<int64_t, int64_t>> misfit_numbers_;  ///< rows of the block, and columns
 };
 
 }  // namespace nalab::gemm::HWY_NAMESPACE

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
+#include <optional>
+#include <tuple>
 
 #include "core/kernels/gemm/tile-inl.h"
 #include "hwy/cache_control.h"
@@ -76,24 +78,26 @@ HWY_INLINE void CopyAndZeros(const float* source, int64_t n, float* target) {
 
 /// One super tile of queries of one kv head in PN or in NN. Its haloed keys are packed in blocks, and each block is
 /// multiplied with all its query tiles.
-template <class T, int Lanes>
-class SuperTile : private Tile<T, Lanes> {
-  using Base = Tile<T, Lanes>;
-  using Arithmetic = typename Base::Arithmetic;
+template <class T, class Operators>
+class SuperTile : private Tile<T, Operators> {
+  using Base = Tile<T, Operators>;
   using Base::axes_;
   using Base::block_;
   using Base::cut_;
+  using Base::Lanes;
   using Base::mask_;
   using Base::mine_;
+  using Base::misfits_;
   using Base::problem_;
   using Base::row_of;
+  using Base::scope_;
   using Base::super_;
   using Base::tiling_;
 
  public:
   SuperTile(const Problem& problem, const Tiling& tiling, const tile::LaneShape& shape, const Workspace& workspace,
-            int worker, const tile::SuperTile& super)
-      : Base(problem, tiling, workspace, worker, super) {
+            int worker, const tile::SuperTile& super, Misfits* misfits)
+      : Base(problem, tiling, workspace, worker, super, misfits) {
     for (int64_t i = 0; i < cut_.count(); ++i) {
       std::construct_at(mine_.query_tiles + i, axes_, super.group, cut_.box(i), shape);
     }
@@ -107,17 +111,12 @@ class SuperTile : private Tile<T, Lanes> {
     const int64_t dim = queries.shape.dim;
     // Every score is computed, whether attended or not; the scatter leaves out what is not.
     std::fill_n(mine_.lanes, tiling_.block_keys + kMaxRows, products::kAllLanes<Lanes>);
-    ForEachTile([&](const QueryTile& tile, int64_t head, float* packed)
-                    HWY_ATTR { PackQueries(queries, tile, head, packed); });
+    ForEachTile([&](const Visit& visit) HWY_ATTR { PackQueries(queries, visit); });
     for (tile::KeyCursor cursor = halo(); NextBlock(cursor);) {
-      for (int64_t s = 0; s < block_segments_; ++s) {
-        const tile::Segment& segment = mine_.block_segments[s];
-        const auto [first, step] = rows_of(keys, extra, segment);
-        Arithmetic::PackKeys(first, step, dim, first, step, 0, segment.x3.size(), segment.first, block_, mine_.rows);
-      }
-      ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* packed) HWY_ATTR {
-        Arithmetic::Scores(packed, block_, dim, list, {}, mine_.tile, mine_.maxima);
-        ScatterScores(tile, head, factor, biases.of(head), weights);
+      PackBlock(keys, extra, dim, 0);
+      ForEachVisit([&](const Visit& visit, const products::KeyList& list) HWY_ATTR {
+        Operators::MultiplyRows(scope_, visit.memory, block_, dim, list, mine_.tile, mine_.product);
+        ScatterScores(visit, factor, biases.of(visit.head), weights);
       });
     }
   }
@@ -126,47 +125,82 @@ class SuperTile : private Tile<T, Lanes> {
   void HWY_ATTR NeighborhoodNeighborhood(const ConstWeightRows& weights, const TokenView<const T>& values,
                                          const TokenView<const T>& extra, const TensorView& out) {
     const int64_t dim = values.shape.dim;
-    ForEachTile([&](const QueryTile&, int64_t, float* sums)
-                    HWY_ATTR { std::fill(sums, sums + tile_floats(problem_, tiling_), 0.0f); });
+    ForEachTile([&](const Visit& visit)
+                    HWY_ATTR { std::fill(visit.memory, visit.memory + mine_.operand_floats, 0.0f); });
     for (tile::KeyCursor cursor = halo(); NextBlock(cursor);) {
-      for (int64_t s = 0; s < block_segments_; ++s) {
-        const tile::Segment& segment = mine_.block_segments[s];
-        const auto [first, step] = rows_of(values, extra, segment);
-        Base::PackValues(first, step, dim, segment.x3.size(), segment.first);
-      }
-      ForEachVisit([&](const QueryTile& tile, const products::KeyList& list, int64_t head, float* sums) HWY_ATTR {
-        GatherWeights(tile, head, weights);
-        Base::AddValues(
-            list, dim, [&] { ListLanes(tile); }, sums);
+      PackBlock(values, extra, 0, dim);
+      ForEachVisit([&](const Visit& visit, const products::KeyList& list) HWY_ATTR {
+        GatherWeights(visit, list, weights);
+        if (!Base::values_finite_) ListLanes(visit.queries);
+        Base::AddValues(list, dim, visit.tile, visit.memory);
       });
     }
-    ForEachTile([&](const QueryTile& tile, int64_t head, float* sums) HWY_ATTR {
-      Base::StoreSums(sums, dim, [&](int lane, const float* row) {
-        if (tile.inside(lane)) store_row(out, super_.batch, tile.token(lane), head, row);
+    ForEachTile([&](const Visit& visit) HWY_ATTR {
+      Base::StoreSums(visit.memory, dim, visit.tile, visit.head, out, [&](int lane) -> std::optional<Token> {
+        if (!visit.queries.inside(lane)) return std::nullopt;
+        return visit.queries.token(lane);
       });
     });
   }
 
  private:
-  float* memory_of(int64_t i, int64_t head) const {
-    return mine_.tiles + (i * tiling_.heads + head) * tile_floats(problem_, tiling_);
-  }
+  /// A query tile of one head.
+  struct Visit {
+    const QueryTile& queries;
+    int64_t head;
+    int64_t tile;   ///< its number
+    float* memory;  ///< of its operand
+  };
 
-  /// Calls body(queries, head, memory of the query tile and head).
+  /// The heads of a query tile.
+  template <class Body>
+  void ForEachHead(int64_t i, const Body& body) {
+    for (int64_t h = 0; h < tiling_.heads; ++h) {
+      const int64_t tile = i * tiling_.heads + h;
+      body(Visit{mine_.query_tiles[i], super_.head + h, tile, mine_.tiles + tile * mine_.operand_floats});
+    }
+  }
   template <class Body>
   void ForEachTile(const Body& body) {
-    for (int64_t i = 0; i < cut_.count(); ++i) {
-      for (int64_t h = 0; h < tiling_.heads; ++h) body(mine_.query_tiles[i], super_.head + h, memory_of(i, h));
+    for (int64_t i = 0; i < cut_.count(); ++i) ForEachHead(i, body);
+  }
+
+  /// Packs the block as rows of `dim` numbers, and in panels of `panel_dim` columns.
+  void HWY_ATTR PackBlock(const TokenView<const T>& tensor, const TokenView<const T>& extra, int64_t dim,
+                          int64_t panel_dim) {
+    for (int64_t s = 0; s < block_segments_; ++s) {
+      const tile::Segment& segment = mine_.block_segments[s];
+      const auto [first, step] = rows_of(tensor, extra, segment);
+      if (Base::Pack(first, step, dim, panel_dim, segment.x3.size(), segment.first)) continue;
+      if constexpr (!Operators::kTakesAll) NoteMisfits(first, step, dim, panel_dim, segment);
+    }
+    Operators::FinishBlock(used_, dim, panel_dim, block_, mine_.packing);
+  }
+
+  /// Keys of a segment whose numbers do not fit: all their scores are left out. Values: the columns of all queries that
+  /// attend to them.
+  void NoteMisfits(const T* row, int64_t step, int64_t dim, int64_t panel_dim, const tile::Segment& segment) {
+    tile::Segment key = segment;
+    for (int64_t x = segment.x3.begin; x < segment.x3.end; ++x, row += step) {
+      key.x3 = {x, x + 1};
+      if (!Operators::fits(row, dim)) misfits_->keys.push_back(key);
+      for (int64_t c = 0; c < panel_dim; ++c) {
+        if (Operators::fits(row + c, 1)) continue;
+        ForEachTile([&](const Visit& visit) {
+          uint32_t lanes = 0;
+          if (!visit.queries.attended(key).empty()) visit.queries.attending_each(key, &lanes);
+          misfits_->of(visit.tile, c) |= lanes;
+        });
+      }
     }
   }
 
-  /// Calls visit(queries, list, head, memory) for the query tiles that attend to keys of the block.
-  template <class Visit>
-  void ForEachVisit(const Visit& visit) {
+  /// Calls body(visit, list) for the query tiles that attend to keys of the block.
+  template <class Body>
+  void ForEachVisit(const Body& body) {
     for (int64_t i = 0; i < cut_.count(); ++i) {
       const products::KeyList list = ListKeys(mine_.query_tiles[i]);
-      if (list.count == 0) continue;
-      for (int64_t h = 0; h < tiling_.heads; ++h) visit(mine_.query_tiles[i], list, super_.head + h, memory_of(i, h));
+      if (list.count > 0) ForEachHead(i, [&](const Visit& visit) { body(visit, list); });
     }
   }
 
@@ -175,34 +209,32 @@ class SuperTile : private Tile<T, Lanes> {
 
   /// Takes the next block of keys; false after the last.
   bool NextBlock(tile::KeyCursor& cursor) {
-    int64_t used = 0;
+    used_ = 0;
     block_segments_ = 0;
     Base::values_finite_ = true;
-    while (used < tiling_.block_keys && !cursor.done()) {
+    while (used_ < tiling_.block_keys && !cursor.done()) {
       tile::Segment& segment = mine_.block_segments[block_segments_++];
-      segment = cursor.take(tiling_.block_keys - used);
-      segment.first = used;
-      used += segment.x3.size();
+      segment = cursor.take(tiling_.block_keys - used_);
+      segment.first = used_;
+      used_ += segment.x3.size();
     }
     return block_segments_ > 0;
   }
 
-  /// The keys of the block that some query of a query tile attends to; tile_segments says where they come from.
+  /// The keys of the block that some query of a query tile attends to; tile_segments says where they come from, and
+  /// their place in mine_.tile.
   products::KeyList ListKeys(const QueryTile& queries) {
-    int64_t n = 0;
+    RowList<Operators> list(mine_.index);
     tile_segments_ = 0;
     for (int64_t s = 0; s < block_segments_; ++s) {
       tile::Segment segment = mine_.block_segments[s];
       const int64_t offset = segment.first - segment.x3.begin;
       segment.x3 = queries.attended(segment);
       if (segment.x3.empty()) continue;
-      segment.first = n;
+      segment.first = list.add({offset + segment.x3.begin, offset + segment.x3.end});
       mine_.tile_segments[tile_segments_++] = segment;
-      for (int64_t x = segment.x3.begin; x < segment.x3.end; ++x) mine_.index[n++] = static_cast<int32_t>(offset + x);
     }
-    const int64_t count = n;
-    for (; n % Arithmetic::kRows != 0; ++n) mine_.index[n] = mine_.index[count - 1];
-    return {mine_.index, mine_.lanes, count, false};
+    return list.list(mine_.lanes);
   }
 
   /// Calls body(piece) for the segments of the query tile in pieces of at most kRunKeys.
@@ -220,15 +252,15 @@ class SuperTile : private Tile<T, Lanes> {
     }
   }
 
-  void HWY_ATTR PackQueries(const TokenView<const T>& queries, const QueryTile& tile, int64_t head, float* packed) {
+  void HWY_ATTR PackQueries(const TokenView<const T>& queries, const Visit& visit) {
     const int64_t dim = queries.shape.dim;
     const float* row[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
-      const Token token = tile.token(lane);
       row[lane] =
-          products::AsFloats(queries.row(super_.batch, token[0], token[1], token[2], head), dim, row_of(lane, dim));
+          products::AsFloats(queries.row(super_.batch, visit.queries.token(lane), visit.head), dim, row_of(lane, dim));
     }
-    products::RowsToLanes<Lanes>(row, dim, packed);
+    const uint32_t lanes = Operators::PackQueries(row, dim, 1.0f, visit.memory, mine_.packing);
+    if constexpr (!Operators::kTakesAll) misfits_->of(visit.tile) |= lanes;
   }
 
   /// First row of a segment and the distance to the next one.
@@ -241,8 +273,9 @@ class SuperTile : private Tile<T, Lanes> {
   }
 
   /// biases: the table of the head, or null.
-  void HWY_ATTR ScatterScores(const QueryTile& queries, int64_t head, float factor, const float* biases,
-                              const WeightRows& rows) {
+  void HWY_ATTR ScatterScores(const Visit& visit, float factor, const float* biases, const WeightRows& rows) {
+    const QueryTile& queries = visit.queries;
+    const uint32_t whole = Base::fills_in() ? misfits_->of(visit.tile) : products::kAllLanes<Lanes>;
     HWY_ALIGN float factors[Lanes];
     float* row[Lanes];
     float* weights[Lanes];
@@ -250,7 +283,7 @@ class SuperTile : private Tile<T, Lanes> {
     for (int lane = 0; lane < Lanes; ++lane) {
       factors[lane] = factor;
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.row(super_.batch, queries.token(lane), head);
+      weights[lane] = rows.row(super_.batch, queries.token(lane), visit.head);
       entry[lane] = table_.entry(position(queries.token(lane)), {0, 0, 0});
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
@@ -259,27 +292,52 @@ class SuperTile : private Tile<T, Lanes> {
       for (uint32_t bits = queries.attending(piece); bits != 0; bits &= bits - 1) {
         const int lane = std::countr_zero(bits);
         const RowPart part = queries.part(lane, piece);
-        float* const target = weights[lane] + part.column;
-        hwy::Prefetch(target + kPrefetch);
-        const float* const source = row[lane] + part.x3.begin - piece.x3.begin;
-        if (biases == nullptr || piece.is_extra()) {
-          CopyRun(source, part.x3.size(), target);
+        const auto store = [&](const geometry::Range& x3) HWY_ATTR {
+          float* const target = weights[lane] + part.column + x3.begin - part.x3.begin;
+          hwy::Prefetch(target + kPrefetch);
+          const float* const source = row[lane] + x3.begin - piece.x3.begin;
+          if (biases == nullptr || piece.is_extra()) {
+            CopyRun(source, x3.size(), target);
+          } else {
+            const int64_t first = entry[lane] + table_.place({piece.x1, piece.x2, x3.begin});
+            AddBiases(source, biases + first, x3.size(), target);
+          }
+        };
+        if ((whole >> lane & 1) != 0) {
+          store(part.x3);
         } else {
-          const int64_t first = entry[lane] + table_.place({piece.x1, piece.x2, part.x3.begin});
-          AddBiases(source, biases + first, part.x3.size(), target);
+          ForEachMisfit(piece, part.x3, store);
         }
       }
     });
   }
 
-  void HWY_ATTR GatherWeights(const QueryTile& queries, int64_t head, const ConstWeightRows& rows) {
+  /// Calls body for the keys in a part of a piece whose scores are left out.
+  template <class Body>
+  void ForEachMisfit(const tile::Segment& piece, const geometry::Range& x3, const Body& body) {
+    // Noted in the order of the walk.
+    const auto place = [](const tile::Segment& key) {
+      return std::tuple(key.is_extra(), key.x1, key.x2, key.x3.begin);
+    };
+    const auto& keys = misfits_->keys;
+    const std::tuple first(piece.is_extra(), piece.x1, piece.x2, x3.begin);
+    const std::tuple end(piece.is_extra(), piece.x1, piece.x2, x3.end);
+    auto key = std::lower_bound(keys.begin(), keys.end(), first,
+                                [&](const tile::Segment& a, const auto& b) { return place(a) < b; });
+    for (; key != keys.end() && place(*key) < end; ++key) body(key->x3);
+  }
+
+  void HWY_ATTR GatherWeights(const Visit& visit, const products::KeyList& list, const ConstWeightRows& rows) {
+    const QueryTile& queries = visit.queries;
     const Floats d;
+    // Rows of groups that are not among the pieces.
+    if (Operators::kGroup > 1) std::fill_n(mine_.tile, list.count * Operators::kGroup * Lanes, 0.0f);
     constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
     float* row[Lanes];
     const float* weights[Lanes];
     for (int lane = 0; lane < Lanes; ++lane) {
       row[lane] = row_of(lane, kRunStride);
-      weights[lane] = rows.row(super_.batch, queries.token(lane), head);
+      weights[lane] = rows.row(super_.batch, queries.token(lane), visit.head);
     }
     ForEachPiece([&](const tile::Segment& piece) HWY_ATTR {
       for (int lane = 0; lane < Lanes; ++lane) {
@@ -308,6 +366,7 @@ class SuperTile : private Tile<T, Lanes> {
   }
 
   const geometry::BiasTable table_{axes_};
+  int64_t used_ = 0;  ///< rows of the block
   int64_t block_segments_ = 0, tile_segments_ = 0;
 };
 

@@ -100,8 +100,8 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
         Base::FillKey(memory + lane * kUnitCells, dim, 1);
       }
     }
-    NoWork none;
-    RowProducts(unit, memory, lanes, dim, nullptr, -1, none, {0, 0, 0, 0});
+    typename Base::NoWork none;
+    Base::RowProducts(unit, memory, lanes, dim, nullptr, -1, none, {0, 0, 0, 0});
     Base::StoreTiles(unit, scores);
     for (int lane = 0; lane < kLanes; ++lane) {
       sums[lane] = scores[lane * kLanes + lane];
@@ -202,11 +202,6 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
  private:
   static constexpr int64_t kPartPairs = kUnitRows * kUnitStep;
   static constexpr int64_t kPanelPairs = Parts * kPartPairs;
-
-  struct NoWork {
-    void Some(int) {}
-    void Begin(int64_t) {}
-  };
 
   /// What is left of numbers without the part of 16 bits that a row of one part holds.
   static HWY_INLINE void DropUpperHalves(float* row, int64_t dim) {
@@ -322,39 +317,6 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
     }
   };
 
-  /// Products of a group of rows with the lanes, x: a register tile of sums, begun when the one before is stored, which
-  /// is work for the group `begun`, if there is one. turn: pairs of that to be taken after each product.
-  template <class Work>
-  static HWY_INLINE void RowProducts(MatrixUnit& unit, const float* rows, const float* x, int64_t dim, float* before,
-                                     int64_t begun, Work& work, const int (&turn)[4]) {
-    const int64_t cells = row_cells(dim);
-    bool first = true;
-    for (int64_t c = 0; c < cells; c += kUnitCells) {
-      for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
-        const float* const a = rows + (part_a * cells + c) * kGroup;
-        const float* const b = x + (part_b * cells + c) * kLanes;
-        unit.template LoadOnce<4>(a, kUnitCells);
-        unit.template Load<6>(b, kLanes);
-        if (first) Base::template BeginTile<0>(unit, before, nullptr);
-        unit.template MultiplyAdd<0, 4, 6>();
-        work.Some(turn[0]);
-        unit.template Load<7>(b + kUnitCells, kLanes);
-        if (first) Base::template BeginTile<1>(unit, before, nullptr);
-        unit.template MultiplyAdd<1, 4, 7>();
-        work.Some(turn[1]);
-        unit.template LoadOnce<5>(a + Base::kTileCells, kUnitCells);
-        if (first) Base::template BeginTile<2>(unit, before, nullptr);
-        unit.template MultiplyAdd<2, 5, 6>();
-        work.Some(turn[2]);
-        if (first) Base::template BeginTile<3>(unit, before, nullptr);
-        unit.template MultiplyAdd<3, 5, 7>();
-        work.Some(turn[3]);
-        if (first && begun >= 0) work.Begin(begun);
-        first = false;
-      }
-    }
-  }
-
   template <bool kBiased>
   static HWY_NOINLINE void VisitWith(MatrixUnit& unit, const MatrixGradientVisit& visit, float* memory) {
     const KeyList& list = visit.list;
@@ -372,10 +334,10 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
       float* const scores = memory + (group & 1) * 2 * Base::kGroupScores;
       float* const before =
           group == 0 ? nullptr : memory + ((group - 1) & 1) * 2 * Base::kGroupScores + Base::kGroupScores;
-      RowProducts(unit, block.keys + row * Base::key_floats(visit.dim), visit.queries, visit.dim, before, group - 1,
-                  work, turn);
-      RowProducts(unit, block.values + row * Base::key_floats(visit.dim_v), visit.dout, visit.dim_v, scores, -1, work,
-                  turn);
+      Base::RowProducts(unit, block.keys + row * Base::key_floats(visit.dim), visit.queries, visit.dim, before,
+                        group - 1, work, turn);
+      Base::RowProducts(unit, block.values + row * Base::key_floats(visit.dim_v), visit.dout, visit.dim_v, scores, -1,
+                        work, turn);
       while (work.left > 0) work.Next();
     }
     Base::StoreTiles(unit, memory + ((list.count - 1) & 1) * 2 * Base::kGroupScores + Base::kGroupScores);

@@ -543,6 +543,45 @@ struct MatrixArithmetic {
     }
   }
 
+  /// No work among products.
+  struct NoWork {
+    void Some(int) {}
+    void Begin(int64_t) {}
+  };
+
+  /// Products of a group of rows with the lanes, x: a register tile of sums, begun when the one before is stored, which
+  /// is work for the group `begun`, if there is one. turn: pairs of that to be taken after each product.
+  template <class Work>
+  static HWY_INLINE void RowProducts(MatrixUnit& unit, const float* rows, const float* x, int64_t dim, float* before,
+                                     int64_t begun, Work& work, const int (&turn)[4]) {
+    const int64_t cells = row_cells(dim);
+    bool first = true;
+    for (int64_t c = 0; c < cells; c += kUnitCells) {
+      for (const auto& [part_a, part_b] : kPartProducts<Parts>) {
+        const float* const a = rows + (part_a * cells + c) * kGroup;
+        const float* const b = x + (part_b * cells + c) * kLanes;
+        unit.template LoadOnce<4>(a, kUnitCells);
+        unit.template Load<6>(b, kLanes);
+        if (first) BeginTile<0>(unit, before, nullptr);
+        unit.template MultiplyAdd<0, 4, 6>();
+        work.Some(turn[0]);
+        unit.template Load<7>(b + kUnitCells, kLanes);
+        if (first) BeginTile<1>(unit, before, nullptr);
+        unit.template MultiplyAdd<1, 4, 7>();
+        work.Some(turn[1]);
+        unit.template LoadOnce<5>(a + kTileCells, kUnitCells);
+        if (first) BeginTile<2>(unit, before, nullptr);
+        unit.template MultiplyAdd<2, 5, 6>();
+        work.Some(turn[2]);
+        if (first) BeginTile<3>(unit, before, nullptr);
+        unit.template MultiplyAdd<3, 5, 7>();
+        work.Some(turn[3]);
+        if (first && begun >= 0) work.Begin(begun);
+        first = false;
+      }
+    }
+  }
+
   /// out[c][lane] += sum over the listed keys of panels[c][key] * weights[key][lane], for `dim` columns c of the
   /// block's panels and weights in pairs of keys, [groups][parts][pairs][lanes]. Those from steps.group on are not
   /// there yet: about `behind` pairs, which are taken among the products of the first panel. memory: two groups of

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "core/geometry/tiles.h"
@@ -9,6 +10,10 @@
 #include "core/tiling.h"
 
 namespace nalab::tile {
+
+/// Tasks of this process with numbers that a matrix unit cannot take, which were computed in float32 too: it takes
+/// subnormal numbers as zero, and forward weights of fused are not held against the greatest score.
+inline std::atomic<int64_t> careful_tasks = 0;
 
 /// The tokens of one task: a super tile of one dilation group, for some heads.
 struct SuperTile {

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/fused/fused.h"
 #include "core/kernels/reference.h"
+#include "core/kernels/tile/super_tiles.h"
 #include "core/simd/arithmetic.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/backward.h"
@@ -63,41 +63,52 @@ Problem problem_of_type(ElementType type) {
           .type = type};
 }
 
+/// One query tile that sees many keys.
+Problem row_of_keys(ElementType type) {
+  return {.axes = {{.extent = 200, .window = 200}}, .head_dim = 32, .type = type};
+}
+
 TEST_F(Matrix, TheEmulationComputesWhatTheUnitDoes) {
   if (!cpu_supports(Isa::amx)) GTEST_SKIP() << "this CPU has no matrix unit";
-  const Variant& fused = find_variant("fused");
-  for (const Kind& kind : kKinds) {
-    for (const auto& [name, awkward] : test::awkward_problems()) {
-      Problem problem = awkward;
-      problem.type = kind.type;
-      if (fused.supports(problem, Pass::forward)) continue;
-      const test::Data data(problem, 5);
-      auto native = test::run_forward(fused, problem, data.inputs(), setting_of(kind.native));
-      auto emulated = test::run_forward(fused, problem, data.inputs(), setting_of(kind.emulated));
-      EXPECT_EQ(native.out.values(), emulated.out.values()) << problem.id();
-      EXPECT_EQ(native.lse.values(), emulated.lse.values()) << problem.id();
+  for (const char* name : {"fused", "gemm"}) {
+    const Variant& variant = find_variant(name);
+    for (const Kind& kind : kKinds) {
+      for (const auto& [_, awkward] : test::awkward_problems()) {
+        Problem problem = awkward;
+        problem.type = kind.type;
+        if (variant.supports(problem, Pass::forward)) continue;
+        SCOPED_TRACE(std::string(name) + " " + problem.id());
+        const test::Data data(problem, 5);
+        auto native = test::run_forward(variant, problem, data.inputs(), setting_of(kind.native));
+        auto emulated = test::run_forward(variant, problem, data.inputs(), setting_of(kind.emulated));
+        EXPECT_EQ(native.out.values(), emulated.out.values());
+        EXPECT_EQ(native.lse.values(), emulated.lse.values());
 
-      const auto forward = reference::forward(problem, data.inputs());
-      auto native_gradients = test::run_backward(fused, problem, data, forward, setting_of(kind.native));
-      auto emulated_gradients = test::run_backward(fused, problem, data, forward, setting_of(kind.emulated));
-      for (std::size_t i = 0; i < native_gradients.size(); ++i) {
-        EXPECT_EQ(native_gradients[i].values(), emulated_gradients[i].values()) << problem.id() << " gradient " << i;
+        const auto forward = reference::forward(problem, data.inputs());
+        auto native_gradients = test::run_backward(variant, problem, data, forward, setting_of(kind.native));
+        auto emulated_gradients = test::run_backward(variant, problem, data, forward, setting_of(kind.emulated));
+        for (std::size_t i = 0; i < native_gradients.size(); ++i) {
+          EXPECT_EQ(native_gradients[i].values(), emulated_gradients[i].values()) << "gradient " << i;
+        }
       }
     }
   }
 }
 
 /// Runs a problem whose inputs were changed, and compares it with the oracle. Returns the tasks that went to float32.
-int64_t careful_tasks_of(const Problem& problem, const Kind& kind, const std::function<void(test::Data&)>& change) {
+int64_t careful_tasks_of(const Problem& problem, const Kind& kind, const std::function<void(test::Data&)>& change,
+                         std::string_view variant = "fused", std::string_view tiling = {}) {
   test::Data data(problem, 17);
   change(data);
   const auto reference = reference::forward(problem, data.inputs());
   std::vector<int64_t> careful;
   for (const std::string_view arithmetic : {kind.emulated, kind.native}) {
     if (!available(find_arithmetic(arithmetic), best_isa())) continue;
-    const int64_t before = fused::careful_tasks;
-    auto result = test::run_forward(find_variant("fused"), problem, data.inputs(), setting_of(arithmetic));
-    careful.push_back(fused::careful_tasks - before);
+    const int64_t before = tile::careful_tasks;
+    Setting setting = setting_of(arithmetic);
+    setting.tiling = tiling;
+    auto result = test::run_forward(find_variant(variant), problem, data.inputs(), setting);
+    careful.push_back(tile::careful_tasks - before);
     const Tolerance bound = tolerance(problem.type, TensorKind::output, reference.max_abs_score);
     const auto out = result.out.values(), lse = result.lse.values();
     const Comparison out_errors = compare(std::span(out), std::span(reference.out), bound, 1);
@@ -150,7 +161,8 @@ TEST_F(Matrix, AValueThatDoesNotFitMayConcernEveryLane) {
 /// Runs the backward pass of changed inputs, and compares it with the oracle. Returns the tasks with pairs that went to
 /// float32.
 int64_t careful_backward_tasks_of(const Problem& problem, const Kind& kind,
-                                  const std::function<void(test::Data&)>& change, std::string_view tiling = {}) {
+                                  const std::function<void(test::Data&)>& change, std::string_view tiling = {},
+                                  std::string_view variant = "fused") {
   test::Data data(problem, 19);
   change(data);
   const auto reference = reference::forward(problem, data.inputs());
@@ -159,11 +171,11 @@ int64_t careful_backward_tasks_of(const Problem& problem, const Kind& kind,
   std::vector<int64_t> careful;
   for (const std::string_view arithmetic : {kind.emulated, kind.native}) {
     if (!available(find_arithmetic(arithmetic), best_isa())) continue;
-    const int64_t before = fused::careful_tasks;
+    const int64_t before = tile::careful_tasks;
     Setting setting = setting_of(arithmetic);
     setting.tiling = tiling;
-    auto results = test::run_backward(find_variant("fused"), problem, data, reference, setting);
-    careful.push_back(fused::careful_tasks - before);
+    auto results = test::run_backward(find_variant(variant), problem, data, reference, setting);
+    careful.push_back(tile::careful_tasks - before);
     for (std::size_t i = 0; i < results.size(); ++i) {
       const auto values = results[i].values();
       const Comparison errors = compare(std::span(values), std::span(expected[i]), bound, test::max_abs(expected[2]));
@@ -281,9 +293,46 @@ TEST_F(Matrix, BackwardKeepsTheBitsOfPairsBesideABadNumber) {
   }
 }
 
-/// One query tile that sees many keys.
-Problem row_of_keys(ElementType type) {
-  return {.axes = {{.extent = 200, .window = 200}}, .head_dim = 32, .type = type};
+TEST_F(Matrix, GemmComputesTasksWithNumbersThatDoNotFitInFloat32) {
+  const auto nothing = [](test::Data&) {};
+  for (const Kind& kind : kKinds) {
+    Problem problem = problem_of_type(kind.type);
+    for (const char* tiling : {"", "q2x4x4_s2x1x1_kv1x1x1_l32_h2_b40", "q1x4x8_s1x1x1_kv1x1x1_l32_h1_b8"}) {
+      SCOPED_TRACE(tiling);
+      EXPECT_EQ(careful_tasks_of(problem, kind, nothing, "gemm", tiling), 0);
+      EXPECT_EQ(careful_backward_tasks_of(problem, kind, nothing, tiling, "gemm"), 0);
+      for (const char* name : {"q", "k", "v", "extra_k", "extra_v"}) {
+        for (const double bad : {0x1p-130, -0x1p58, kNan}) {
+          SCOPED_TRACE(std::string(name) + " " + std::to_string(bad));
+          const auto change = [&](test::Data& data) { test::set(data[name], 9, bad); };
+          EXPECT_GT(careful_tasks_of(problem, kind, change, "gemm", tiling), 0);
+        }
+      }
+      for (const char* name : {"q", "k", "v", "dout", "extra_k", "extra_v"}) {
+        SCOPED_TRACE(name);
+        const auto change = [&](test::Data& data) { test::set(data[name], 9, 0x1p-130); };
+        EXPECT_GT(careful_backward_tasks_of(problem, kind, change, tiling, "gemm"), 0);
+      }
+    }
+    // Scores and weights in float32 take any scale; gradients of scores do not fit into bf16 then.
+    for (const double scale : {1e-20, 0.0, -0.3, 1e9}) {
+      problem.scale = scale;
+      EXPECT_EQ(careful_tasks_of(problem, kind, nothing, "gemm"), 0) << scale;
+      careful_backward_tasks_of(problem, kind, nothing, {}, "gemm");
+    }
+  }
+}
+
+TEST_F(Matrix, GemmKeepsNanWeightsWhateverTheirPayload) {
+  // bf16 rounding of a NaN whose bits are all set would give zero.
+  for (const Kind& kind : kKinds) {
+    const Problem problem = row_of_keys(kind.type);
+    test::Data data(problem, 3);
+    test::set(data["q"], 5 * 32, std::bit_cast<double>(uint64_t{0x7FFFFFFFFFFFFFFF}));
+    const auto forward = reference::forward(problem, data.inputs());
+    auto results = test::run_backward(find_variant("gemm"), problem, data, forward, setting_of(kind.emulated));
+    for (const double dv : results[2].values()) EXPECT_TRUE(std::isnan(dv));
+  }
 }
 
 TEST_F(Matrix, SumsOutOfRangeAreTakenAgain) {
