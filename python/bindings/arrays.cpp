@@ -81,6 +81,21 @@ bool overlaps_itself(const TensorView& view) {
 }  // namespace
 
 Array::Array(std::string_view name, nb::handle object, Access access) : name_(name) {
+  if (PyTuple_Check(object.ptr())) {
+    describe(nb::borrow<nb::tuple>(object));
+  } else {
+    import_from(object, access);
+  }
+}
+
+void Array::describe(const nb::tuple& description) {
+  data_ = reinterpret_cast<void*>(nb::cast<uintptr_t>(description[0]));
+  for (const nb::handle extent : nb::borrow<nb::object>(description[1])) shape_.push_back(nb::cast<int64_t>(extent));
+  for (const nb::handle stride : nb::borrow<nb::object>(description[2])) strides_.push_back(nb::cast<int64_t>(stride));
+  type_ = parse_element_type(nb::cast<const char*>(description[3]));
+}
+
+void Array::import_from(nb::handle object, Access access) {
   nb::object source = nb::borrow<nb::object>(object);
   bool found = import_array(source, access, array_);
   if (!found && is_numpy_bf16(object)) {
@@ -100,28 +115,26 @@ Array::Array(std::string_view name, nb::handle object, Access access) : name_(na
   if (array_.device_type() != nb::device::cpu::value) {
     throw Error("tensor " + name_ + " is not on the CPU: copy it there first");
   }
+  data_ = const_cast<void*>(static_cast<const void*>(array_.data()));
+  for (std::size_t axis = 0; axis < array_.ndim(); ++axis) {
+    shape_.push_back(static_cast<int64_t>(array_.shape(axis)));
+    strides_.push_back(array_.stride(axis));
+  }
 }
 
 int64_t Array::extent(int axis) const {
   if (axis < 0) axis += ndim();
-  return axis < 0 || axis >= ndim() ? 1 : static_cast<int64_t>(array_.shape(static_cast<std::size_t>(axis)));
-}
-
-std::vector<int64_t> Array::shape() const {
-  std::vector<int64_t> shape;
-  for (int axis = 0; axis < ndim(); ++axis) shape.push_back(extent(axis));
-  return shape;
+  return axis < 0 || axis >= ndim() ? 1 : shape_[static_cast<std::size_t>(axis)];
 }
 
 TensorView Array::view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const {
-  TensorView view{const_cast<void*>(static_cast<const void*>(array_.data())), type_, shape,
-                  TokenStrides::contiguous(shape)};
-  int axis = 0;
-  view.strides.batch = array_.stride(axis++);
-  for (int i = 3 - layout_axes; i < 3; ++i) view.strides.layout[i] = array_.stride(axis++);
-  if (has_heads) view.strides.heads = array_.stride(axis++);
-  if (has_dim && shape.dim > 1 && array_.stride(axis) != 1) {
-    throw Error("tensor " + name_ + ": its last axis has stride " + std::to_string(array_.stride(axis)) +
+  TensorView view{data_, type_, shape, TokenStrides::contiguous(shape)};
+  auto stride = strides_.begin();
+  view.strides.batch = *stride++;
+  for (int i = 3 - layout_axes; i < 3; ++i) view.strides.layout[i] = *stride++;
+  if (has_heads) view.strides.heads = *stride++;
+  if (has_dim && shape.dim > 1 && *stride != 1) {
+    throw Error("tensor " + name_ + ": its last axis has stride " + std::to_string(*stride) +
                 ", must be 1: the elements of a head lie next to each other");
   }
   return view;
@@ -129,8 +142,8 @@ TensorView Array::view(const TokenShape& shape, int layout_axes, bool has_heads,
 
 TensorView Array::view(const TensorInfo& info, const Problem& problem) const {
   const std::vector<int64_t> wanted = info.extents(problem);
-  if (const std::vector<int64_t> own = shape(); own != wanted) {
-    throw Error("tensor " + name_ + " has shape " + shape_text(own) + ", must be " + shape_text(wanted));
+  if (shape_ != wanted) {
+    throw Error("tensor " + name_ + " has shape " + shape_text(shape_) + ", must be " + shape_text(wanted));
   }
   const int layout_axes = info.over == Over::extra_tokens ? 1 : problem.rank();
   return view(info.shape, layout_axes, info.over != Over::offsets, info.has_dim);

@@ -23,16 +23,18 @@ enum class Access : uint8_t { read, write };
 /// An array of the caller's; keeps its memory alive.
 class Array {
  public:
-  /// name: in messages. Throws Error that names the array if the object is no array, is not on the CPU, has another
-  /// element type than float32, bfloat16 and float16, or is read-only and to be written.
+  /// name: in messages. object: an array, or a tuple (address, shape, strides in elements, "f32", "bf16" or "f16") of
+  /// one that the caller keeps alive, for libraries whose export takes longer than a small call. Throws Error that
+  /// names the array if the object is no array, is not on the CPU, has another element type than float32, bfloat16 and
+  /// float16, or is read-only and to be written.
   Array(std::string_view name, nb::handle object, Access access);
 
   std::string_view name() const { return name_; }
   ElementType type() const { return type_; }
-  int ndim() const { return static_cast<int>(array_.ndim()); }
+  int ndim() const { return static_cast<int>(shape_.size()); }
   /// Extent of an axis, from the end if negative; 1 if the array lacks it.
   int64_t extent(int axis) const;
-  std::vector<int64_t> shape() const;
+  const std::vector<int64_t>& shape() const { return shape_; }
 
   /// A view of it as a tensor of a problem. Throws Error if shape, or element type of one that is read, is not the
   /// tensor's, or if the elements along the last extent do not lie next to each other.
@@ -41,10 +43,14 @@ class Array {
   TensorView tokens(int rank) const;
 
  private:
+  void import_from(nb::handle object, Access access);
+  void describe(const nb::tuple& description);
   TensorView view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const;
 
   std::string name_;
-  nb::ndarray<nb::ro> array_;
+  nb::ndarray<nb::ro> array_;  ///< keeps the memory alive; empty for one that is described
+  void* data_ = nullptr;
+  std::vector<int64_t> shape_, strides_;
   ElementType type_ = ElementType::f32;
 };
 

@@ -56,7 +56,7 @@ int rank_of(const Array& tokens) {
 }
 
 std::vector<int64_t> layout_of(const Array& tokens, int rank) {
-  const std::vector<int64_t> shape = tokens.shape();
+  const std::vector<int64_t>& shape = tokens.shape();
   return {shape.begin() + 1, shape.begin() + 1 + rank};
 }
 

@@ -6,8 +6,6 @@ Absent gradients are empty tensors. heads_first: tokens and weights are [batch, 
 
 from __future__ import annotations
 
-import functools
-
 import torch
 
 from .. import _core
@@ -41,41 +39,53 @@ def _fake(name):
 
 
 def _rows(tensor):
-    """A tensor as the library can read it: without a gradient, elements of a head next to each other."""
-    if tensor is None:
-        return None
-    if tensor.requires_grad:
-        tensor = tensor.detach()
+    """A tensor whose elements of a head lie next to each other."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
-@functools.lru_cache(maxsize=None)
-def _maker(dtype, heads_first):
-    empty, single = torch.empty, torch.float32
-    if not heads_first:
-        return lambda name, shape, is_single: empty(shape, dtype=single if is_single else dtype)
+_TYPES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
-    def make(name, shape, is_single):
-        if name == "drpb":
-            return empty(shape, dtype=single)
-        first = (shape[0], shape[-2], *shape[1:-2], shape[-1])
-        return empty(first, dtype=single if is_single else dtype).movedim(1, -2)
 
-    return make
+def _describe(name, tensor):
+    """A tensor as the library takes it, without the time that an export by DLPack needs."""
+    if tensor.dtype not in _TYPES:
+        raise _core.Error(
+            f"tensor {name} is {str(tensor.dtype)[6:]}, must be float32, bfloat16 or float16: convert it first"
+        )
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), _TYPES[tensor.dtype]
+
+
+def _heads_last(name, tensor):
+    return tensor if name in ("rpb", "drpb") else tensor.movedim(1, -2)
+
+
+class _Maker:
+    """Makes results and keeps them; the library gets their descriptions."""
+
+    def __init__(self, dtype, heads_first):
+        self.made = {}
+        self._dtype, self._heads_first = dtype, heads_first
+
+    def __call__(self, name, shape, is_single):
+        dtype = torch.float32 if is_single else self._dtype
+        if self._heads_first and name != "drpb":
+            made = torch.empty((shape[0], shape[-2], *shape[1:-2], shape[-1]), dtype=dtype)
+            self.made[name] = made
+            return _describe(name, made.movedim(1, -2))
+        made = self.made[name] = torch.empty(shape, dtype=dtype)
+        return _describe(name, made)
 
 
 def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=False):
-    tensors = {name: _rows(tensor) for name, tensor in tensors.items()}
+    rows = {name: _rows(tensor) for name, tensor in tensors.items() if tensor is not None}
     if heads_first:
-        for name, tensor in tensors.items():
-            if tensor is not None and name != "rpb":
-                tensors[name] = tensor.movedim(1, -2)
-    threads = requested_beside_torch(torch.get_num_threads)
-    make = _maker(like.dtype, heads_first)
-    results = _core.compute(pass_, tensors, *neighborhood, scale, variant, threads, make)
-    if heads_first:
-        return {name: tensor if name == "drpb" else tensor.movedim(-2, 1) for name, tensor in results.items()}
-    return results
+        rows = {name: _heads_last(name, tensor) for name, tensor in rows.items()}
+    described = {name: _describe(name, tensor) for name, tensor in rows.items()}
+    make = _Maker(like.dtype, heads_first)
+    _core.compute(
+        pass_, described, *neighborhood, scale, variant, requested_beside_torch(torch.get_num_threads), make
+    )
+    return make.made
 
 
 def _given(results, like, *names):
@@ -175,9 +185,11 @@ def _(dout, attn, v, extra_v, window, stride, dilation, causal, variant, heads_f
 
 @_operator("merge(Tensor[] outs, Tensor[] lses) -> (Tensor out, Tensor lse)")
 def _merge(outs, lses):
-    threads = requested_beside_torch(torch.get_num_threads)
-    lses = [lse.detach() for lse in lses]
-    return _core.merge([_rows(out) for out in outs], lses, threads, _maker(outs[0].dtype, False))
+    outs = [_rows(out) for out in outs]
+    make = _Maker(outs[0].dtype, False)
+    described = [[_describe(name, tensor) for tensor in tensors] for name, tensors in (("out", outs), ("lse", lses))]
+    _core.merge(*described, requested_beside_torch(torch.get_num_threads), make)
+    return make.made["out"], make.made["lse"]
 
 
 @_fake("merge")
