@@ -76,11 +76,11 @@ Problem with_type(Problem problem, ElementType type) {
 
 TypedCase::TypedCase(const store::Case& c, ElementType type, Pass pass)
     : problem_(with_type(c.problem, type)), tensors_(problem_, pass, is_given) {
-  for (auto& [info, tensor] : tensors_.entries()) {
-    const std::vector<float>& values = c.tensors.find(info.name)->second;
-    with_element_type(tensor.type(), [&](auto element) {
+  for (auto& entry : tensors_.entries()) {
+    const std::vector<float>& values = c.tensors.find(entry.info.name)->second;
+    with_element_type(entry.tensor.type(), [&](auto element) {
       using T = decltype(element);
-      std::transform(values.begin(), values.end(), tensor.data<T>(), from_float<T>);
+      std::transform(values.begin(), values.end(), entry.tensor.data<T>(), from_float<T>);
     });
   }
 }

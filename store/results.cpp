@@ -214,8 +214,8 @@ hdf5::Handle compose(const std::string& path, const Environment& environment, co
 std::vector<Peak> read_earlier_peaks(hid_t environment) {
   std::vector<Peak> peaks;
   for (const auto& [name, attribute] : {std::pair{"f32_fma", "fma_f32"}, std::pair{"bf16_dot", "dot_bf16"}}) {
-    const auto rate = [&](const char* threads) {
-      return hdf5::read_attribute<double>(environment, std::string(attribute) + threads);
+    const auto rate = [&, prefix = std::string(attribute)](const char* threads) {
+      return hdf5::read_attribute<double>(environment, prefix + threads);
     };
     const Peak peak{name, rate("_one_thread"), rate("_all_threads")};
     if (peak.all_threads > 0) peaks.push_back(peak);

@@ -184,7 +184,8 @@ class Strip {
     run_[runs_++] = {lanes_, 1, false, first_key, keys};
   }
 
-  int width_, lanes_ = 0, runs_ = 0;
+  [[maybe_unused]] int width_;  ///< for the assertion
+  int lanes_ = 0, runs_ = 0;
   int64_t keys_ = 0;
   bool in_order_ = true, full_ = true;
   alignas(64) std::array<int32_t, kMaxLanes> index_{}, count_{};

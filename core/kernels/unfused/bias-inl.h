@@ -63,12 +63,12 @@ HWY_INLINE void ForEachRun(const geometry::BiasTable& table, const std::array<ge
 /// Copies the tables of a call.
 inline void CopyTables(const ConstTensorView& rpb, const BiasTables& tables, Workers& workers) {
   const TokenView<const float> view = rpb.as<float>();
-  const auto& [n1, n2, n3] = view.shape.layout;
+  const auto& extents = view.shape.layout;
   workers.for_each(view.shape.batch, [&](int64_t head, int) {
     float* target = tables.data + head * tables.step;
-    for (int64_t i = 0; i < n1; ++i) {
-      for (int64_t j = 0; j < n2; ++j) {
-        for (int64_t k = 0; k < n3; ++k) *target++ = *view.row(head, i, j, k, 0);
+    for (int64_t i = 0; i < extents[0]; ++i) {
+      for (int64_t j = 0; j < extents[1]; ++j) {
+        for (int64_t k = 0; k < extents[2]; ++k) *target++ = *view.row(head, i, j, k, 0);
       }
     }
     std::fill(target, tables.data + (head + 1) * tables.step, 0.0f);
