@@ -1,9 +1,12 @@
 #include "experiments/config/reader.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/plan.h"
@@ -57,6 +60,32 @@ bool parse_double(const std::string& text, double& value) {
   return parse_number(text, value) && std::isfinite(value);
 }
 
+/// Where the last document of a text begins; ignores what is in it.
+class LastDocument : public YAML::EventHandler {
+ public:
+  YAML::Mark mark = YAML::Mark::null_mark();
+
+  void OnDocumentStart(const YAML::Mark& at) override { mark = at; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+/// Refuses a text of several documents. YAML::LoadAll would find documents for ever in some bad texts, such as
+/// "--- a\n--- ,".
+void check_documents(const std::string& file, const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  LastDocument last;
+  if (!parser.HandleNextDocument(last) || !parser.HandleNextDocument(last)) return;
+  throw Error(place(file, last.mark) + ": expected one YAML document, got a second one");
+}
+
 std::string number(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%.9g", x);
@@ -76,10 +105,8 @@ Field::Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark
 
 Field Field::parse(const std::string& file, const std::string& text) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1)
-      throw Error(file + ": expected one YAML document, got " + std::to_string(documents.size()));
-    const YAML::Node root = documents.empty() ? YAML::Node() : documents.front();
+    check_documents(file, text);
+    const YAML::Node root = YAML::Load(text);
     const YAML::Mark mark = root.IsNull() ? YAML::Mark::null_mark() : root.Mark();
     return {file, "", root, mark};
   } catch (const YAML::Exception& error) {

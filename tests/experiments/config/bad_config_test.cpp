@@ -61,7 +61,9 @@ const Bad kBad[] = {
     {"unclosed quote", "name: \"a\n",
      "x.yaml:1:7: name: expected a name of letters, digits, '_', '-' and '.', got 'a '"},
     {"a tab for indentation", "timing:\n\tmin_samples: 1\n", "x.yaml:2:13: expected YAML, got: illegal map value"},
-    {"two documents", "name: x\n---\nname: y\n", "x.yaml: expected one YAML document, got 2"},
+    {"two documents", "name: x\n---\nname: y\n", "x.yaml:2:1: expected one YAML document, got a second one"},
+    {"a document that does not end", "--- a\n--- ,\n", "x.yaml:2:1: expected one YAML document, got a second one"},
+    {"a stray comma", ",\n", "x.yaml:1:1: expected one YAML document, got a second one"},
     {"unknown alias", "name: *a\n", "x.yaml:1:7: expected YAML, got: the referenced anchor is not defined"},
     // The top level.
     {"unknown key", top("varients: [naive]"),
