@@ -22,4 +22,7 @@ void add_list(CLI::App& app, int& exit_code);
 /// Prints the models with their parameters and what they cost.
 void list_models();
 
+/// All of them, in the order in which --help lists them.
+void add_commands(CLI::App& app, int& exit_code);
+
 }  // namespace nalab::cli

@@ -39,17 +39,7 @@ int run(int argc, char** argv) {
   CLI::App app{"nalab: neighborhood attention on CPUs, computed, verified, timed and reported.", "nalab"};
   app.require_subcommand(1);
   int exit_code = 0;
-  nalab::cli::add_run(app, exit_code);
-  nalab::cli::add_merge(app, exit_code);
-  nalab::cli::add_attend(app, exit_code);
-  nalab::cli::add_verify(app, exit_code);
-  nalab::cli::add_report(app, exit_code);
-  nalab::cli::add_compare(app, exit_code);
-  nalab::cli::add_selftest(app, exit_code);
-  nalab::cli::add_sim(app, exit_code);
-  nalab::cli::add_infer(app, exit_code);
-  nalab::cli::add_info(app, exit_code);
-  nalab::cli::add_list(app, exit_code);
+  nalab::cli::add_commands(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
