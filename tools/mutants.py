@@ -1,0 +1,272 @@
+"""tools/mutants.sh [OPTIONS]: puts each mistake of tools/mutants.txt, alone, into a scratch copy, builds it and runs the
+tests. Those nearest to the file are run first, and the first failure ends a run. Prints a verdict for each mistake:
+
+  caught          a test fails, hangs, or cannot be started
+  survived        all tests pass
+  does not build  counts neither way
+
+Scratch copies and their builds are kept in build/mutants/, so that another run builds only what has changed. Needs what
+the tests need (tools/install_dependencies.sh) and Python 3, but no network.
+
+An entry of the list is three lines: "FILE: what is wrong", "- TEXT" and "+ TEXT that takes its place". The text is part
+of one line of the file and stands there only once. Empty lines and lines that begin with # are ignored.
+"""
+
+import argparse
+import filecmp
+import os
+import pathlib
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCRATCH = ROOT / "build" / "mutants"
+VERDICTS = SCRATCH / "verdicts.txt"
+NOT_COPIED = {".git", "build", "results", "report_out", "__pycache__"}
+BUILD_SECONDS = 3600
+ALL_TESTS_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    about: str
+    old: str
+    new: str
+
+    @property
+    def name(self):
+        return f"{self.file}: {self.about}"
+
+    def apply(self, root):
+        """The text of the file with the mistake. Throws ValueError unless the text to replace stands there once."""
+        path = root / self.file
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: is there {text.count(self.old)} times, must be once: {self.old}")
+        return text.replace(self.old, self.new)
+
+
+def read_list(path):
+    lines = [line.rstrip("\n") for line in open(path, encoding="utf-8")]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    mutants = []
+    for i in range(0, len(lines), 3):
+        entry = lines[i : i + 3]
+        head = re.fullmatch(r"(\S+): (.+)", entry[0])
+        if len(entry) < 3 or not head or entry[1][:2] != "- " or entry[2][:1] != "+":
+            sys.exit(f"{path}: must be 'FILE: what is wrong', '- TEXT', '+ TEXT': {entry}")
+        mutants.append(Mutant(head[1], head[2], entry[1][2:], entry[2][2:]))
+    names = [m.name for m in mutants]
+    if repeated := {n for n in names if names.count(n) > 1}:
+        sys.exit(f"{path}: more than once: {', '.join(sorted(repeated))}")
+    return mutants
+
+
+def require_that_all_apply(mutants):
+    errors = []
+    for mutant in mutants:
+        try:
+            mutant.apply(ROOT)
+        except ValueError as error:
+            errors.append(str(error))
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+def suites_by_distance(file):
+    """Groups of test suites, nearest first: those of the tests that share most of the file's path. A test whose name
+    has the file's name in it counts as sharing that too."""
+    path = pathlib.PurePath(file)
+    stem = path.name.split(".")[0].removesuffix("-inl")
+    groups = {}
+    for test in (ROOT / "tests").rglob("*_test.cpp"):
+        near = test.relative_to(ROOT / "tests")
+        shared = len(os.path.commonprefix([path.parent.parts, near.parent.parts]))
+        if shared == 0:
+            continue
+        names_it = stem in near.name
+        suites = re.findall(r"^(?:TYPED_)?TEST(?:_[FP])?\((\w+),", test.read_text(encoding="utf-8"), re.M)
+        groups.setdefault((shared, names_it), set()).update(suites)
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+class Copy:
+    """A copy of the tree with a build of its own."""
+
+    def __init__(self, number, options):
+        self.root = SCRATCH / f"copy-{number}"
+        self.build = self.root / "build" / "tests"
+        self.cores = str(max(1, options.cores // options.jobs))
+        self.options = options
+
+    def run(self, command, seconds):
+        """Exit code and output; the code is None if it took too long."""
+        process = subprocess.Popen(command, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   errors="replace", start_new_session=True)
+        try:
+            output, _ = process.communicate(timeout=seconds)
+            return process.returncode, output
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, process.communicate()[0]
+
+    def refresh(self):
+        """Makes the copy's sources those of the tree; files that are the same keep their time."""
+        for folder, folders, files in os.walk(ROOT):
+            folders[:] = [f for f in folders if f not in NOT_COPIED]
+            target = self.root / pathlib.Path(folder).relative_to(ROOT)
+            target.mkdir(parents=True, exist_ok=True)
+            for gone in {p.name for p in target.iterdir()} - {*folders, *files, *NOT_COPIED}:
+                shutil.rmtree(target / gone) if (target / gone).is_dir() else (target / gone).unlink()
+            for file in files:
+                source = pathlib.Path(folder) / file
+                if not (target / file).exists() or not filecmp.cmp(source, target / file, shallow=False):
+                    shutil.copyfile(source, target / file)
+                    shutil.copymode(source, target / file)
+
+    def configure(self):
+        code, output = self.run(["cmake", "-G", "Ninja", "-S", ".", "-B", self.build, "-DNALAB_BUILD_BENCH=OFF",
+                                 "-DCMAKE_BUILD_TYPE=None", *self.options.cmake], BUILD_SECONDS)
+        if code != 0:
+            sys.exit(f"{self.root}: cannot be configured:\n{output}")
+
+    def make(self):
+        """Whether it builds, and the output."""
+        code, output = self.run(["ninja", "-C", self.build, "-j", self.cores], BUILD_SECONDS)
+        return code == 0, output
+
+    def failure(self, choice):
+        """The first failure among the tests that a choice of ctest names; empty if all pass."""
+        code, output = self.run(["ctest", "--test-dir", self.build, "-j", self.cores, "--stop-on-failure", "--timeout",
+                                 str(self.options.timeout), *choice], ALL_TESTS_SECONDS)
+        failed = re.search(r"Test +#\d+: (\S+) \.*(?:\*\*\*| +)(\w+)", output[: output.find("\nThe following")])
+        failures = re.findall(r"Test +#\d+: (\S+) \.+\*\*\*(\S+)", output)
+        if failures:
+            return " ".join(failures[0])
+        return "" if code == 0 else "ctest: " + (output.strip().splitlines() or ["no output"])[-1]
+
+    def judge(self, mutant):
+        (self.root / mutant.file).write_text(mutant.apply(ROOT), encoding="utf-8")
+        builds, output = self.make()
+        if not builds:
+            # The build starts each test program for the names of its tests.
+            starts = "Error running test executable" not in output
+            return ("does not build", "") if starts else ("caught", "a test program does not start")
+        for suites in suites_by_distance(mutant.file):
+            if failure := self.failure(["-R", rf"(^|/)({'|'.join(sorted(suites))})(/\w+)?\."]):
+                return "caught", failure
+        failure = self.failure([])
+        return ("caught", failure) if failure else ("survived", "")
+
+    def restore(self, file):
+        shutil.copyfile(ROOT / file, self.root / file)
+
+
+class Verdicts:
+    """What is known so far; kept in a file, a line for each mistake."""
+
+    def __init__(self, mutants, options):
+        self.lock = threading.Lock()
+        self.known = {}
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        if options.go_on and VERDICTS.exists():
+            lines = [line.rstrip("\n").split("\t") for line in open(VERDICTS, encoding="utf-8")]
+            names = {m.name for m in mutants}
+            self.known = {name: verdict for name, verdict, _ in lines if name in names}
+        self.total = len(mutants)
+        self.file = open(VERDICTS, "a" if options.go_on else "w", encoding="utf-8")
+
+    def add(self, mutant, verdict, by, seconds):
+        with self.lock:
+            self.known[mutant.name] = verdict
+            print(f"{mutant.name}\t{verdict}\t{by}", file=self.file, flush=True)
+            by = f" by {by}" if by else ""
+            print(f"[{len(self.known)}/{self.total}] {verdict}: {mutant.name}{by}, {seconds:.0f} s", flush=True)
+
+    def summary(self):
+        count = {v: list(self.known.values()).count(v) for v in ("caught", "survived", "does not build")}
+        lines = [f"{v}: {name}" for name, v in sorted(self.known.items()) if v != "caught"]
+        judged = count["caught"] + count["survived"]
+        lines.append(", ".join(f"{n} {v}" for v, n in count.items()))
+        lines.append(f"score: {100 * count['caught'] / max(judged, 1):.1f} % of {judged}")
+        return "\n".join(lines)
+
+
+def work(number, options, files, verdicts, errors):
+    """Judges file after file on one copy, as long as there are any."""
+    try:
+        copy = Copy(number, options)
+        copy.refresh()
+        copy.configure()
+        builds, output = copy.make()
+        if not builds:
+            sys.exit(f"{copy.root}: does not build without a mistake:\n{output}")
+        if number == 0 and not options.go_on:
+            if failure := copy.failure([]):
+                sys.exit(f"{copy.root}: without a mistake, the tests fail: {failure}")
+        while True:
+            file, mutants = files.get_nowait()
+            for mutant in mutants:
+                start = time.monotonic()
+                verdict, by = copy.judge(mutant)
+                verdicts.add(mutant, verdict, by, time.monotonic() - start)
+            copy.restore(file)
+    except queue.Empty:
+        pass
+    except (Exception, SystemExit) as error:
+        errors.append(f"copy {number}: {error}")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/mutants.sh", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", default=ROOT / "tools" / "mutants.txt", help="the list (default: tools/mutants.txt)")
+    parser.add_argument("--check", action="store_true", help="only check that every mistake can be put in its place")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="mistakes whose file or text matches")
+    parser.add_argument("--jobs", type=int, default=1, help="scratch copies side by side (default: 1)")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="cores that the copies share (default: all)")
+    parser.add_argument("--timeout", type=int, default=200, help="seconds that a test may take (default: 200)")
+    parser.add_argument("--continue", dest="go_on", action="store_true",
+                        help="keep the verdicts of an earlier run, and do not test the tree without mistakes first")
+    parser.add_argument("cmake", nargs="*", help="options for CMake (default: -DCMAKE_CXX_FLAGS=-O1)")
+    options = parser.parse_args()
+    options.cmake = options.cmake or ["-DCMAKE_CXX_FLAGS=-O1"]
+
+    everything = read_list(options.list)
+    require_that_all_apply(everything)
+    chosen = [m for m in everything if re.search(options.only, m.name)]
+    print(f"{len(chosen)} of {len(everything)} mistakes, all in their places", flush=True)
+    if options.check:
+        return 0
+
+    verdicts = Verdicts(chosen, options)
+    by_file = {}
+    for mutant in chosen:
+        if mutant.name not in verdicts.known:
+            by_file.setdefault(mutant.file, []).append(mutant)
+    files = queue.SimpleQueue()
+    # Kernels take longest to build.
+    for file in sorted(by_file, key=lambda f: (not f.startswith("core/"), f)):
+        files.put((file, by_file[file]))
+    errors = []
+    workers = [threading.Thread(target=work, args=(n, options, files, verdicts, errors)) for n in range(options.jobs)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print(verdicts.summary())
+    if errors:
+        sys.exit("\n".join(errors))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
