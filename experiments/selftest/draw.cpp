@@ -22,7 +22,7 @@ int64_t log_uniform(Random& random, int64_t low, int64_t high) {
 }
 
 Axis draw_axis(Random& random, int rank) {
-  constexpr std::array<int64_t, 3> kLongest{150, 24, 12};
+  constexpr std::array<int64_t, 3> kLongest{300, 32, 14};
   Axis axis{.extent = log_uniform(random, 1, kLongest[static_cast<std::size_t>(rank - 1)])};
   axis.dilation = random.chance(0.6) ? 1 : log_uniform(random, 1, axis.extent);
   const int64_t widest = axis.extent / axis.dilation;
@@ -95,7 +95,7 @@ Problem draw_problem(Random& random, Pass pass) {
   if (random.chance(0.5)) problem.scale = draw_scale(random);
   problem.relative_bias = random.chance(0.35);
   problem.type = random.one_of(std::array{ElementType::f32, ElementType::bf16, ElementType::f16});
-  shrink_to(problem, pass, log_uniform(random, 10'000, 50'000'000), random);
+  shrink_to(problem, pass, log_uniform(random, 10'000, 200'000'000), random);
   if (random.chance(0.1)) {
     problem.relative_bias = false;
     see_all(problem);

@@ -153,9 +153,9 @@ bool Subject::agrees_for_its_terms(const TensorInfo& info, const std::vector<flo
       greatest_size = std::max(greatest_size, sizes[i]);
     }
     if ((std::isnan(x) && std::isnan(r)) || x == r) continue;
-    // Near the end of a type's range either side may be infinite.
-    const bool at_the_end = std::abs(r) + bound.max_abs * sizes[i] >= greatest(stored);
-    if (at_the_end && (std::isinf(x) || std::abs(x) >= greatest(stored) / 2) && (x > 0) == (r > 0)) continue;
+    // What is near the end of a type's range, or cancels to less than its terms' errors, may be infinite there.
+    const double most = (x > 0 ? r : -r) + bound.max_abs * sizes[i];
+    if (std::isinf(x) && std::isfinite(r) && most >= greatest(stored)) continue;
     if (!std::isfinite(x) || !std::isfinite(r) || !std::isfinite(sizes[i])) return false;
     const double error = std::max(0.0, std::abs(x - r) - lost);
     sum_errors += error * error;

@@ -149,7 +149,9 @@ inline float HWY_ATTR Softmax(float* scores, int64_t n) {
   const VF inverses = hn::Set(d, inverse);
   for (i = 0; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, scores + i), inverses), d, scores + i);
   for (; i < n; ++i) scores[i] *= inverse;
-  return max + std::log(sum);
+  // No weight at all: every score was -infinity, and the definition gives NaN. Said outright, rather than left to the
+  // NaN that -infinity less -infinity is: with g++ 13 such a query came out as something else.
+  return sum > 0.0f ? max + std::log(sum) : std::numeric_limits<float>::quiet_NaN();
 }
 
 /// The derivative of the softmax of one row: gradients of the loss with respect to the weights become
