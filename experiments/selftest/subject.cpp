@@ -74,13 +74,17 @@ void spoil_hidden_slots(const Problem& given, TensorSet& tensors) {
   }
 }
 
+/// The most terms of a sum over keys or over queries.
+double most_terms(const Problem& problem) {
+  const int64_t queries = problem.batch * problem.tokens() * problem.heads / problem.heads_kv;
+  return static_cast<double>(std::max(problem.keys_per_query(), queries));
+}
+
 /// Sums of n equal terms are off by up to n 2^-24 of their size, since their rounding errors do not cancel: in float32,
 /// of weights times values over keys, of gradients over queries, and of scores over channels, which pass on their
 /// absolute error.
 double errors_that_add_up(const Problem& problem, double score) {
-  const int64_t queries = problem.batch * problem.tokens() * problem.heads / problem.heads_kv;
-  const double terms = static_cast<double>(std::max(problem.keys_per_query(), queries));
-  return 0x1p-24 * (terms + score * static_cast<double>(std::max(problem.head_dim, problem.head_dim_v)));
+  return 0x1p-24 * (most_terms(problem) + score * static_cast<double>(std::max(problem.head_dim, problem.head_dim_v)));
 }
 
 }  // namespace
@@ -144,7 +148,7 @@ bool Subject::agrees_for_its_terms(const TensorInfo& info, const std::vector<flo
   // Numbers below the smallest of a type become 0, in the result and in each term.
   const double smallest_term = 10 * std::max(1.0, std::abs(trial_.problem.effective_scale())) *
                                (sums_are_normal ? 0x1p-126 : smallest(ElementType::f32));
-  const double lost = smallest(stored) + static_cast<double>(trial_.problem.keys_per_query()) * smallest_term;
+  const double lost = smallest(stored) + most_terms(trial_.problem) * smallest_term;
   double sum_errors = 0, sum_sizes = 0, greatest_error = 0, greatest_size = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double x = values[i], r = expected[i];

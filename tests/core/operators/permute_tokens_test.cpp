@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 #include "tests/core/kernels/support.h"
@@ -88,6 +89,27 @@ TEST(Permute, StridedViewsKeepTheirGaps) {
     EXPECT_EQ(test::to_double(back.view()), test::to_double(tokens.view()));
     EXPECT_TRUE(permuted.gaps_intact());
     EXPECT_TRUE(back.gaps_intact());
+  });
+}
+
+// Rows that are adjacent in one tensor alone must not be copied as one.
+TEST(Permute, OneTensorMayHaveGapsAndTheOtherNone) {
+  Context context(2);
+  for_every_tensor([&](const TokenPermutation& permutation, const Tensor& tokens) {
+    for (const unsigned gaps : {test::kHeadsGap, test::kDimGap, test::kX3Gap, test::kBatchGap}) {
+      for (const bool of_tokens : {true, false}) {
+        SCOPED_TRACE("gaps " + std::to_string(gaps) + (of_tokens ? " of tokens" : " of permuted ones"));
+        test::StridedTensor source(tokens.view(), of_tokens ? gaps : 0);
+        test::StridedTensor permuted(tokens.type(), permuted_shape(tokens.shape()), of_tokens ? 0 : gaps);
+        permute_tokens(permutation, source.view(), permuted.view(), context);
+        expect_permuted(permutation, tokens.view(), permuted.view());
+        test::StridedTensor back(tokens.type(), tokens.shape(), of_tokens ? gaps : 0);
+        unpermute_tokens(permutation, permuted.view(), back.view(), context);
+        EXPECT_EQ(test::to_double(back.view()), test::to_double(tokens.view()));
+        EXPECT_TRUE(permuted.gaps_intact());
+        EXPECT_TRUE(back.gaps_intact());
+      }
+    }
   });
 }
 
