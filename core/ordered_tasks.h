@@ -24,6 +24,10 @@ class OrderedTasks {
   static constexpr int64_t kStart = std::numeric_limits<int64_t>::min();  ///< of a task that has just been claimed
   static constexpr int64_t kEnd = std::numeric_limits<int64_t>::max();    ///< of a task that has ended
 
+  /// Called after every announcement of a position, unless null: tests pause there, so that tasks whose wait it ends go
+  /// on first, and a task that announces a place before it is done with it is overtaken for certain.
+  static inline std::atomic<void (*)()> after_pass = nullptr;
+
   /// A running task.
   class Task {
    public:
@@ -108,6 +112,7 @@ class OrderedTasks {
     runner(worker).position = position;
     ++news_;
     news_.notify_all();
+    if (const auto pause = after_pass.load(std::memory_order_relaxed); pause != nullptr) pause();
   }
 
   /// Returns once passed(runner) holds for every runner.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/kernels/registry.h"
@@ -47,6 +48,20 @@ TEST(Plan, ChoosesTheBestOfEverything) {
   isa.set("baseline");
   EXPECT_EQ(make_plan(kWindowed, Pass::forward).isa(), Isa::baseline);
   EXPECT_EQ(make_plan(kWindowed, Pass::forward, {.isa = best_isa()}).isa(), best_isa());
+}
+
+// They read the same keys, which are packed once for all of them.
+TEST(Plan, QueryHeadsOfAKvHeadShareASuperTile) {
+  for (const Pass pass : {Pass::forward, Pass::backward}) {
+    for (const auto& [heads, heads_kv] : {std::pair<int64_t, int64_t>{8, 2}, {8, 8}, {6, 2}, {8, 1}}) {
+      Problem problem = kWindowed;
+      problem.heads = heads;
+      problem.heads_kv = heads_kv;
+      for (const char* variant : {"fused", "gemm"}) {
+        EXPECT_EQ(make_plan(problem, pass, {.variant = variant}).tiling().heads, heads / heads_kv) << problem.id();
+      }
+    }
+  }
 }
 
 TEST(Plan, PrintsItsChoices) {

@@ -2,11 +2,15 @@
 // common tests do not reach.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "core/compare.h"
+#include "core/ordered_tasks.h"
 #include "tests/core/kernels/backward.h"
 
 namespace nalab {
@@ -144,6 +148,35 @@ TEST(FusedBackward, SameBitsForEveryThreadCount) {
       }
     }
   });
+}
+
+// A task that said too early that it is done with a block would be overtaken while it pauses, and the sums of three
+// and more tasks would be added up in another order.
+TEST(FusedBackward, NoTaskAnnouncesABlockBeforeItHasAddedIt) {
+  struct Pauses {
+    Pauses() {
+      static std::atomic<int> left;
+      left = 24;  // the first few tasks' first blocks
+      OrderedTasks::after_pass = [] {
+        if (--left >= 0) std::this_thread::sleep_for(std::chrono::milliseconds(30));
+      };
+    }
+    ~Pauses() { OrderedTasks::after_pass = nullptr; }
+  };
+  const Problem problem{.axes = {{.extent = 192, .window = 192}}, .head_dim = 16, .head_dim_v = 24, .extra_tokens = 20};
+  const Variant& variant = find_variant("fused");
+  const test::Data data(problem, 23);
+  const Saved saved(variant, problem, data, problem.type);
+  // Six tasks, each of which adds to every block.
+  Setting setting{.isa = best_isa(), .arithmetic = kF32Fma, .tiling = "q1x1x32_s1x1x1_kv1x1x1_l32_h1_b64"};
+  auto one = run(variant, problem, data, saved, setting.with_threads(1));
+  for (const int threads : {3, 6}) {
+    const Pauses pauses;
+    auto several = run(variant, problem, data, saved, setting.with_threads(threads));
+    for (std::size_t t = 0; t < one.size(); ++t) {
+      EXPECT_EQ(one[t].bits(), several[t].bits()) << threads << " threads: " << name_of(problem, t);
+    }
+  }
 }
 
 // Sums are float: rounded once, at the end.
