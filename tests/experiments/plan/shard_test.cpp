@@ -104,6 +104,29 @@ TEST(Shards, TheCostliestGroupsAreSpread) {
   }
 }
 
+TEST(Shards, ACostlyGroupIsAloneInItsShard) {
+  // All gradients by the oracle take three times as long as all outputs: the backward group weighs more than the three
+  // others together, which by themselves weigh as much as its outputs each.
+  const config::Config config = load_text(
+      "name: x\nvariants: naive\ntiming: {min_samples: 1, min_seconds: 0, max_seconds: 1}\n"
+      "verify: {budget_seconds: 1000}\n"
+      "runs: [{passes: forward, labels: forward}, {passes: forward_backward, labels: backward}]\n"
+      "problems:\n- {label: forward, layout: 997, window: 31, head_dim: 8}\n"
+      "- {label: backward, layout: 998, window: 31, head_dim: 8}\n"
+      "- {label: forward, layout: 999, window: 31, head_dim: 8}\n"
+      "- {label: forward, layout: 1000, window: 31, head_dim: 8}\n");
+  std::vector<std::size_t> sizes;
+  for (int64_t index = 1; index <= 2; ++index) {
+    RunPlan plan = plan::make_run_plan({config}, "", kLarge);
+    plan::take_shard(plan, {.index = index, .count = 2});
+    sizes.push_back(plan.groups.size());
+    if (plan.groups.size() == 1) {
+      EXPECT_EQ(plan.groups[0].rows.at(0).label, "backward");
+    }
+  }
+  EXPECT_THAT(sizes, testing::ElementsAre(1, 3));
+}
+
 TEST(Shards, PositionsCountWhatIsAskedForWhateverTheFilter) {
   const RunPlan all = whole();
   int64_t last = -1;

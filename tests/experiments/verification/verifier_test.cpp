@@ -6,6 +6,8 @@
 
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/attention.h"
 #include "experiments/plan/plan.h"
@@ -99,6 +101,42 @@ TEST(Verification, AWrongRowAtACornerFails) {
         EXPECT_EQ(c.verify().failure(), "");
       }
     }
+  }
+}
+
+TEST(Verification, AWrongLseOrOutputFailsByItself) {
+  for (const double budget : {1000.0, 0.001}) {
+    Computed c(small_problem(), "naive", budget);
+    for (const auto& [name, view] : {std::pair{"out", c.tensors().outputs().out}, {"lse", c.tensors().outputs().lse}}) {
+      for (const int64_t corner : {int64_t{0}, view.shape.elements() - 1}) {
+        float& element = static_cast<float*>(view.data)[corner];
+        const float right = element;
+        element += 0.01f;
+        EXPECT_THAT(c.verify().failure(), StartsWith(std::string(name) + ": frobenius ")) << budget;
+        EXPECT_EQ(c.verify().worst_max().tensor, name);
+        element = right;
+      }
+    }
+    EXPECT_EQ(c.verify().failure(), "");
+  }
+}
+
+TEST(Verification, TheWorstErrorIsTheGreatestRelativeToItsBound) {
+  using verification::TensorComparison;
+  const auto compared = [](const char* name, double error, double bound) {
+    Comparison comparison;
+    comparison.frobenius = comparison.max_abs = error;
+    comparison.bound = {bound, bound};
+    return TensorComparison{name, comparison};
+  };
+  for (const bool dq_first : {true, false}) {
+    std::vector<TensorComparison> tensors{compared("dq", 1.1e-6, 1e-6), compared("dv", 9e-6, 1e-5)};
+    if (!dq_first) std::swap(tensors[0], tensors[1]);
+    const verification::VerificationResult result{tensors, {}, 1};
+    EXPECT_EQ(result.worst_frobenius().tensor, "dq");
+    EXPECT_EQ(result.worst_frobenius().error, 1.1e-6);
+    EXPECT_EQ(result.worst_max().tensor, "dq");
+    EXPECT_EQ(result.worst_max().bound, 1e-6);
   }
 }
 
