@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/simd/isa.h"
 #include "experiments/environment/environment.h"
+#include "experiments/environment/limits.h"
 
 namespace nalab::cli {
 namespace {
@@ -34,6 +35,7 @@ std::string readable(int64_t value, std::string_view unit) {
 
 std::string readable(double value, std::string_view unit) {
   if (value == 0) return "none";
+  if (unit == "CPUs") return fmt::format("{:.3g}", value);
   return fmt::format("{:.1f} G{}", value / 1e9, unit);
 }
 
@@ -85,6 +87,9 @@ void add_info(CLI::App& app, int&) {
     const Isa isa = options->isa.empty() ? choose_isa() : parse_isa(options->isa);
     Workers workers(choose_threads(options->threads));
     const store::Environment environment = environment::measure(isa, workers);
+    const std::string warning =
+        environment::crowding(workers.threads(), environment.hardware_threads, environment.cpu_quota);
+    if (!warning.empty()) fmt::print(stderr, "nalab: {}\n", warning);
     options->json ? print_json(environment) : print_lines(environment);
   });
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/interruption.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/plan.h"
@@ -17,12 +18,15 @@
 #include "core/simd/isa.h"
 #include "experiments/config/config.h"
 #include "experiments/environment/environment.h"
+#include "experiments/environment/limits.h"
 #include "experiments/plan/announce.h"
 #include "experiments/plan/plan.h"
 #include "experiments/plan/shard.h"
 #include "experiments/plan/units.h"
 #include "experiments/runner/progress.h"
 #include "experiments/runner/runner.h"
+#include "experiments/runner/this_host.h"
+#include "store/doubts.h"
 #include "store/results.h"
 
 namespace nalab::cli {
@@ -106,6 +110,23 @@ void announce(const plan::RunPlan& plan, const RunOptions& options, double peak_
   std::fflush(stdout);
 }
 
+/// What is known of the machine before the run that makes its times doubtful.
+void warn_of_crowding(const store::Environment& machine) {
+  const std::string warning =
+      environment::crowding(static_cast<int>(machine.threads), machine.hardware_threads, machine.cpu_quota);
+  if (!warning.empty()) fmt::print(stderr, "nalab: {}\n", warning);
+}
+
+/// The load is that of the last minute: what ran then may have ended.
+void announce_load(const store::Environment& machine) {
+  constexpr double kBusyShare = 0.25;
+  const auto cpus = static_cast<double>(machine.hardware_threads);
+  if (machine.load_average <= kBusyShare * cpus) return;
+  fmt::print("  load    {:.2f} on {} CPUs over the last minute: other programs may disturb the times\n",
+             machine.load_average, machine.hardware_threads);
+  std::fflush(stdout);
+}
+
 /// A path that ends in a slash or a dot names a directory, even if it does not exist.
 void refuse_directory(const std::string& path) {
   const fs::path name = fs::path(path).filename();
@@ -139,10 +160,26 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
   return sink;
 }
 
-/// Number of rows with a wrong result, those of earlier runs included.
-int64_t failed_rows(const std::string& path) {
-  const std::vector<store::Row> rows = store::read_results(path).rows;
-  return std::count_if(rows.begin(), rows.end(), [](const store::Row& row) { return row.status == "failed"; });
+/// What speaks against the times of a file, a line for each reason.
+void print_doubts(const store::Results& results) {
+  std::vector<const store::Row*> timed;
+  for (const store::Row& row : results.rows) {
+    if (!row.samples.empty()) timed.push_back(&row);
+  }
+  for (const store::Doubt& doubt : store::doubts(results.environment, timed)) {
+    fmt::print("{}\n", store::sentence(doubt, timed.size(), [](const store::Row& row) { return row.id; }));
+  }
+}
+
+/// Whether the file has rows with a wrong result, those of earlier runs included.
+bool has_failed_rows(const store::Results& results) {
+  return std::ranges::any_of(results.rows, [](const store::Row& row) { return row.status == "failed"; });
+}
+
+/// Says what a run that was asked to end leaves.
+int interrupted(const std::string& path, int64_t kept, int64_t all) {
+  fmt::print("{}: interrupted; {} of {} rows and simulations are kept, --resume goes on from there\n", path, kept, all);
+  return kInterrupted;
 }
 
 int run(const RunOptions& options) {
@@ -152,8 +189,10 @@ int run(const RunOptions& options) {
   const std::vector<config::Config> configs = load(options);
   const store::Environment machine = environment::describe(isa, threads);
   if (!options.arithmetic.empty()) find_arithmetic(options.arithmetic);
+  const environment::Limits limits = environment::read_limits();
   plan::RunPlan plan =
-      plan::make_run_plan(configs, options.filter, {machine.memory_bytes, threads, isa, options.arithmetic});
+      plan::make_run_plan(configs, options.filter,
+                          {limits.memory_bytes, threads, isa, options.arithmetic, environment::clause(limits.limiter)});
   const std::optional<store::Shard> shard = choose_shard(options, plan);
   const std::string path = options.output.empty() ? default_output(configs, shard) : options.output;
   refuse_directory(path);
@@ -162,21 +201,34 @@ int run(const RunOptions& options) {
   std::error_code error;
   const bool needs_peaks = !plan.groups.empty() && !fs::exists(path, error);
   announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
+  warn_of_crowding(machine);
   if (options.dry_run) return 0;
+  announce_load(machine);
 
+  const int64_t planned = plan.rows() + std::ssize(plan.simulations);
+  const Interruption interruption;
   Workers workers(threads);
   runner::SteadyClock clock;
   const double start = clock.seconds();
   make_folder_of(path);
   const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
+  if (Interruption::requested()) return interrupted(path, 0, planned);
   const auto sink = open_output(path, options, configs, environment, shard, plan);
+  const int64_t to_go = plan.rows() + std::ssize(plan.simulations);
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
-  const runner::Totals totals = runner::run(plan, workers, clock, *sink, progress);
+  runner::ThisHost host(isa, workers, clock, Interruption::requested);
+  const runner::Totals totals = runner::run(plan, workers, clock, host, *sink, progress);
 
+  if (totals.stopped) {
+    const int64_t finished = totals.done + totals.failed + totals.refused + totals.simulated;
+    return interrupted(path, planned - to_go + finished, planned);
+  }
   const std::string simulated = totals.simulated > 0 ? fmt::format("{} simulated, ", totals.simulated) : "";
   fmt::print("{}: {}{} done, {} failed, {} refused in {}\n", path, simulated, totals.done, totals.failed,
              totals.refused, plan::seconds_text(clock.seconds() - start));
-  return failed_rows(path) > 0 ? 1 : 0;
+  const store::Results results = store::read_results(path);
+  print_doubts(results);
+  return has_failed_rows(results) ? 1 : 0;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "report/figures.h"
 #include "report/format.h"
+#include "store/doubts.h"
 
 namespace nalab::report {
 namespace {
@@ -33,6 +34,11 @@ std::string operations_of(const std::string& arithmetic) {
   return arithmetic;
 }
 
+/// "naive of NAT-T level 1"
+std::string name_of(const store::Row& row) {
+  return row.variant + " of " + (row.label.empty() ? row.layout : row.label);
+}
+
 std::string peaks_text(const store::Environment& environment) {
   if (environment.peaks.empty()) return "Peaks were not measured.";
   std::string text;
@@ -55,13 +61,19 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
     threads.insert(std::to_string(row->threads));
     types.insert(row->type);
   }
-  return {
+  std::vector<std::string> caption{
       fmt::format("{}, {}, {} thread{}; git revision {}; {}.", environment.cpu, enumerate(isas), enumerate(threads),
                   threads == std::set<std::string>{"1"} ? "" : "s", environment.revision, environment.started),
       fmt::format("Type{} {}; {}; times are medians, the spread is the interquartile range in % of the median.",
                   types.size() == 1 ? "" : "s", enumerate(types), samples_text(rows)),
       peaks_text(environment),
   };
+  const auto times =
+      static_cast<std::size_t>(std::ranges::count_if(rows, [](const store::Row* row) { return is_measured(*row); }));
+  for (const store::Doubt& doubt : store::doubts(environment, rows)) {
+    caption.push_back(store::sentence(doubt, times, name_of) + ".");
+  }
+  return caption;
 }
 
 }  // namespace nalab::report

@@ -8,7 +8,8 @@
 
 namespace nalab::report {
 
-/// Two sentences on the rows shown: CPU, ISA, threads, revision, date; types, samples, statistics, peaks.
+/// Sentences on the rows shown: CPU, ISA, threads, revision, date; types, samples, statistics; peaks; what speaks
+/// against some of the times.
 std::vector<std::string> machine_caption(const store::Environment& environment,
                                          const std::vector<const store::Row*>& rows);
 

@@ -17,9 +17,15 @@ namespace nalab::store {
 
 inline constexpr int64_t kRowsPerChunk = 64;
 
-/// Fields that files of earlier builds lack; they are read as 0 or "".
-inline constexpr std::array<std::string_view, 7> kLaterFields{
-    "position", "packing_seconds", "arithmetic", "tiling", "backward_arithmetic", "backward_tiling", "relative_bias"};
+/// Fields and attributes that files of earlier builds lack; they are read as 0 or "".
+inline constexpr std::array<std::string_view, 18> kLaterFields{
+    "position",         "packing_seconds", "arithmetic",  "tiling",       "backward_arithmetic",
+    "backward_tiling",  "relative_bias",   "stopped_by",  "cpus_others",  "cpus_stolen",
+    "cpus_throttled",   "peak_before",     "peak_after",  "not_measured", "memory_limit_bytes",
+    "hardware_threads", "cpu_quota",       "load_average"};
+inline bool is_later_field(std::string_view name) {
+  return std::ranges::find(kLaterFields, name) != kLaterFields.end();
+}
 
 /// A field of a struct in memory: each one takes eight bytes.
 union Slot {
@@ -85,8 +91,7 @@ std::vector<R> read_compounds(hid_t file, const char* name) {
   if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
   const R none;
   R::visit_fields(none, [&](const char* field, const auto&, const char*) {
-    if (H5Tget_member_index(file_type, field) >= 0 || std::ranges::find(kLaterFields, field) != kLaterFields.end())
-      return;
+    if (H5Tget_member_index(file_type, field) >= 0 || is_later_field(field)) return;
     throw Error(what + " has no field " + field);
   });
 

@@ -35,6 +35,7 @@ void write_attributes(hid_t group, const T& object) {
 template <class T>
 void read_attributes(hid_t group, T& object) {
   T::visit_fields(object, [&](const char* name, auto& field, const char*) {
+    if (is_later_field(name) && !hdf5::has_attribute(group, name)) return;
     field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
   });
 }

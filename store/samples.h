@@ -15,4 +15,8 @@ double median(std::span<const double> samples);
 /// The interquartile range as a fraction of the median: how much samples scatter, whatever single ones do.
 double spread(std::span<const double> samples);
 
+/// An estimate of the standard error of the median, as a fraction of it: that of normal samples with the same
+/// interquartile range. 1 for a single one: nothing is known of it.
+double median_error(std::span<const double> samples);
+
 }  // namespace nalab::store

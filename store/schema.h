@@ -39,9 +39,14 @@ struct Environment {
   int64_t threads = 0;
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
   int64_t memory_bytes = 0;
+  int64_t memory_limit_bytes = 0;  ///< the least of memory_bytes and the limits of container and process
+  int64_t hardware_threads = 0;    ///< that the process may run on
+  double cpu_quota = 0;            ///< CPUs' worth of time that the container may use; 0: no limit
+  double load_average = 0;         ///< of the machine over a minute, before the run
   std::string os, compiler, flags, libraries;
   std::string revision;       ///< git revision of the build, with "-dirty" if the tree had changes
-  double copy_bandwidth = 0;  ///< bytes read plus written per second, all threads
+  double copy_bandwidth = 0;  ///< bytes read plus written per second, all threads; 0: not measured
+  std::string not_measured;   ///< what was not, and why; else empty
   std::string started;        ///< UTC, ISO 8601
   std::vector<Peak> peaks;    ///< those measured, one for each arithmetic; no attribute
 
@@ -57,12 +62,17 @@ struct Environment {
     visitor("l2_bytes", self.l2_bytes, "B");
     visitor("l3_bytes", self.l3_bytes, "B");
     visitor("memory_bytes", self.memory_bytes, "B");
+    visitor("memory_limit_bytes", self.memory_limit_bytes, "B");
+    visitor("hardware_threads", self.hardware_threads, "");
+    visitor("cpu_quota", self.cpu_quota, "CPUs");
+    visitor("load_average", self.load_average, "CPUs");
     visitor("os", self.os, "");
     visitor("compiler", self.compiler, "");
     visitor("flags", self.flags, "");
     visitor("libraries", self.libraries, "");
     visitor("revision", self.revision, "");
     visitor("copy_bandwidth", self.copy_bandwidth, "B/s");
+    visitor("not_measured", self.not_measured, "");
     visitor("started", self.started, "");
   }
 };
@@ -105,6 +115,13 @@ struct Row {
   double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 if none was timed
   int64_t first_sample = 0;    ///< the row's samples are /samples[first_sample : first_sample + sample_count]
   int64_t sample_count = 0;
+  /// What ended the sampling: noise (the samples are enough and scatter little), count or time (the most that was
+  /// allowed). Empty if there are none.
+  std::string stopped_by;
+  /// What was seen of the machine around the samples, in CPUs on average: kept busy by other processes, given to others
+  /// by a hypervisor, kept from the process by its container's quota.
+  double cpus_others = 0, cpus_stolen = 0, cpus_throttled = 0;
+  double peak_before = 0, peak_after = 0;  ///< of f32_fma on all threads, from a few milliseconds; 0: not measured
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
 
@@ -156,6 +173,12 @@ struct Row {
     visitor("packing_seconds", self.packing_seconds, "s");
     visitor("first_sample", self.first_sample, "");
     visitor("sample_count", self.sample_count, "");
+    visitor("stopped_by", self.stopped_by, "");
+    visitor("cpus_others", self.cpus_others, "CPUs");
+    visitor("cpus_stolen", self.cpus_stolen, "CPUs");
+    visitor("cpus_throttled", self.cpus_throttled, "CPUs");
+    visitor("peak_before", self.peak_before, "FLOP/s");
+    visitor("peak_after", self.peak_after, "FLOP/s");
   }
 };
 

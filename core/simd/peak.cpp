@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "core/simd/probe.h"
 #include "core/tensor/buffer.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -114,8 +115,9 @@ namespace nalab {
 namespace {
 
 constexpr int kRuns = 10;
-constexpr int64_t kRounds = 50'000;       // 0.1 to 0.3 ms: a task
-constexpr int64_t kTasksPerThread = 100;  // of a run
+constexpr int64_t kRounds = 50'000;           // 0.1 to 0.3 ms: a task
+constexpr int64_t kTasksPerThread = 100;      // of a run
+constexpr int64_t kChunk = int64_t{1} << 20;  // bytes that a task copies
 
 using Kernel = int64_t (*)(int64_t rounds, float* sink);
 
@@ -160,11 +162,12 @@ double best_rate_of_one_thread(Kernel kernel) {
   return best;
 }
 
-double best_rate_of_all_threads(Kernel kernel, Workers& workers) {
-  const int64_t tasks = kTasksPerThread * workers.threads();
+double best_rate_of_all_threads(Kernel kernel, Workers& workers, int runs = kRuns,
+                                int64_t tasks_per_thread = kTasksPerThread) {
+  const int64_t tasks = tasks_per_thread * std::min(workers.threads(), hardware_threads());
   AlignedBuffer<int64_t> flops(tasks);
   double best = 0;
-  for (int run = 0; run < kRuns; ++run) {
+  for (int run = 0; run < runs; ++run) {
     const double elapsed = seconds([&] {
       workers.for_each(tasks, [&](int64_t task, int) {
         float value = 0.5f;
@@ -178,11 +181,20 @@ double best_rate_of_all_threads(Kernel kernel, Workers& workers) {
   return best;
 }
 
+/// Of an array that is copied, where there is enough memory.
+int64_t wanted_bytes(int64_t cache_bytes) { return std::clamp<int64_t>(4 * cache_bytes / kChunk, 64, 512) * kChunk; }
+
 }  // namespace
 
 PeakRate measure_fma_f32(Isa isa, Workers& workers) {
   const Kernel kernel = NALAB_SELECT(isa, multiply_add);
   return {best_rate_of_one_thread(kernel), best_rate_of_all_threads(kernel, workers)};
+}
+
+double probe_fma_f32(Isa isa, Workers& workers) {
+  constexpr int kShortRuns = 3;
+  constexpr int64_t kFewTasks = 10;
+  return best_rate_of_all_threads(NALAB_SELECT(isa, multiply_add), workers, kShortRuns, kFewTasks);
 }
 
 PeakRate measure_amx_bf16(Workers& workers) {
@@ -214,9 +226,15 @@ double ratio_of_dot_bf16_to_fma_f32() { return 0; }
 
 #endif
 
+int64_t copied_bytes(int64_t cache_bytes, int64_t free_bytes) {
+  const int64_t wanted = wanted_bytes(cache_bytes);
+  const int64_t least = std::min(wanted, std::max(cache_bytes, 64 * kChunk));
+  const int64_t share = free_bytes / 8 / kChunk * kChunk;
+  return share < least ? 0 : std::min(share, wanted);
+}
+
 double measure_copy_bandwidth(Workers& workers, int64_t cache_bytes) {
-  constexpr int64_t kChunk = int64_t{1} << 20;
-  const int64_t chunks = std::clamp<int64_t>(4 * cache_bytes / kChunk, 64, 512);
+  const int64_t chunks = wanted_bytes(cache_bytes) / kChunk;
   AlignedBuffer<std::byte> from(chunks * kChunk), to(chunks * kChunk);
   // Memory that was never written is one page of zeros, which a cache holds.
   workers.for_each(chunks, [&](int64_t chunk, int) {

@@ -68,8 +68,10 @@ struct Timing {
   int64_t warmups = 1;      ///< calls before the first sample; the verified call is one of them
   int64_t min_samples = 6;  ///< at least this many, unless max_seconds is reached first; nalab compare needs 6
   int64_t max_samples = 200;
-  double min_seconds = 0.2;  ///< continue until the samples add up to this
-  double max_seconds = 10;   ///< no further sample after this
+  double min_seconds = 0.2;                   ///< continue until the samples add up to this,
+  double max_noise = 0.02;                    ///< and until the relative standard error of their median is at most this
+  double max_seconds = 10;                    ///< no further sample after this
+  std::optional<double> budget_seconds = {};  ///< of a run: rows that would end later are left out; unset: none
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
@@ -77,7 +79,9 @@ struct Timing {
     visitor("min_samples", self.min_samples, AtLeast{1});
     visitor("max_samples", self.max_samples, AtLeast{1});
     visitor("min_seconds", self.min_seconds, AtLeast{0});
+    visitor("max_noise", self.max_noise, AtLeast{0});
     visitor("max_seconds", self.max_seconds, AtLeast{0});
+    visitor("budget_seconds", self.budget_seconds, AtLeast{0});
   }
 };
 

@@ -15,6 +15,9 @@
 #include "core/machine.h"
 #include "core/simd/arithmetic.h"
 #include "core/simd/peak.h"
+#include "core/simd/probe.h"
+#include "experiments/environment/activity.h"
+#include "experiments/environment/limits.h"
 #include "revision.h"
 
 namespace nalab::environment {
@@ -41,16 +44,6 @@ Cpu describe_cpu() {
   }
   cpu.cores = cores.empty() ? sysconf(_SC_NPROCESSORS_ONLN) : static_cast<int64_t>(cores.size());
   return cpu;
-}
-
-/// Physical memory, or the limit that a container puts on it.
-int64_t memory_bytes() {
-  int64_t bytes = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    int64_t limit = 0;
-    if (std::ifstream(path) >> limit && limit > 0) bytes = std::min(bytes, limit);
-  }
-  return bytes;
 }
 
 std::string operating_system() {
@@ -80,7 +73,12 @@ store::Environment describe(Isa isa, int threads) {
   e.l1d_bytes = host_machine().l1d_bytes;
   e.l2_bytes = host_machine().l2_bytes;
   e.l3_bytes = host_machine().l3_bytes;
-  e.memory_bytes = memory_bytes();
+  const Limits limits = read_limits();
+  e.hardware_threads = static_cast<int64_t>(limits.cpus.size());
+  e.cpu_quota = limits.cpu_quota;
+  e.load_average = load_average();
+  e.memory_bytes = limits.physical_bytes;
+  e.memory_limit_bytes = limits.memory_bytes;
   e.os = operating_system();
   e.compiler = kCompiler;
   e.flags = kFlags;
@@ -98,7 +96,12 @@ store::Environment measure(Isa isa, Workers& workers) {
     const PeakRate rate = arithmetic.measure_peak(isa, workers);
     e.peaks.push_back({std::string(arithmetic.name), rate.one_thread, rate.all_threads});
   }
-  e.copy_bandwidth = measure_copy_bandwidth(workers, std::max(e.l2_bytes, e.l3_bytes));
+  const int64_t free = read_limits().free_bytes;
+  if (const int64_t bytes = copied_bytes(std::max(e.l2_bytes, e.l3_bytes), free); bytes > 0) {
+    e.copy_bandwidth = measure_copy_bandwidth(workers, bytes / 4);
+  } else {
+    e.not_measured = fmt::format("copy bandwidth: a quarter of the free memory, {} MiB, is too little", free >> 22);
+  }
   return e;
 }
 

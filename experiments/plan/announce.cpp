@@ -6,6 +6,7 @@
 #include <iterator>
 #include <map>
 
+#include "experiments/plan/budget.h"
 #include "experiments/plan/units.h"
 
 namespace nalab::plan {
@@ -40,7 +41,15 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
   int64_t run = 0, sampled = 0, refused = 0, flops = 0, held = 0, workspace = 0, memory = 0;
   double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
+  Budget budget;
+  int64_t left_out = 0;
   for (const Group& group : plan.groups) {
+    if (budget.left_out(group)) {
+      left_out += std::ranges::count_if(group.rows, [](const PlannedRow& row) { return !row.refusal; });
+    } else {
+      budget.spent(group, expected_seconds(group));
+      seconds += expected_seconds(group);
+    }
     for (const PlannedRow& row : group.rows) {
       if (row.refusal) {
         ++refused;
@@ -53,7 +62,6 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
       held = std::max(held, row.memory_bytes - row.workspace_bytes);
       workspace = std::max(workspace, row.workspace_bytes);
       memory = std::max(memory, row.memory_bytes);
-      seconds += row.seconds;
     }
   }
   std::string text;
@@ -69,6 +77,10 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
                  bytes_text(memory), bytes_text(held), bytes_text(workspace));
   fmt::format_to(out, "  verify  {} rows on all queries, {} on a sample\n", run - sampled, sampled);
   fmt::format_to(out, "  time    very roughly {}\n", seconds_text(seconds));
+  if (left_out > 0) {
+    fmt::format_to(out, "  budget  leaves out about {} {}, by what the plan expects\n", left_out,
+                   left_out == 1 ? "row" : "rows");
+  }
   for (const auto& [reason, ids] : refusals) {
     fmt::format_to(out, "  refused {} {}: {} ({}{})\n", ids.size(), ids.size() == 1 ? "row" : "rows", reason,
                    ids.front(), ids.size() > 1 ? ", ..." : "");

@@ -72,11 +72,7 @@ std::optional<std::string> unsupported(const PlannedRow& row) {
 }
 
 std::optional<std::string> too_much_memory(const PlannedRow& row, const Resources& resources) {
-  if (row.memory_bytes <= resources.memory_bytes) return std::nullopt;
-  const std::string workspace =
-      row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
-  return fmt::format("needs {} of memory ({}), the machine has {}", bytes_text(row.memory_bytes), workspace,
-                     bytes_text(resources.memory_bytes));
+  return lacks_memory(row, resources.memory_bytes, resources.memory_clause);
 }
 
 /// Whether the row computes gradients.
@@ -198,6 +194,14 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
     }
   }
   return id;
+}
+
+std::optional<std::string> lacks_memory(const PlannedRow& row, int64_t bytes, std::string_view clause) {
+  if (row.memory_bytes <= bytes) return std::nullopt;
+  const std::string workspace =
+      row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
+  return fmt::format("needs {} of memory ({}), {} {}", bytes_text(row.memory_bytes), workspace, clause,
+                     bytes_text(bytes));
 }
 
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,

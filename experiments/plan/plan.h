@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/kernels/registry.h"
@@ -67,7 +68,8 @@ struct Resources {
   int64_t memory_bytes = 0;
   int threads = 1;
   Isa isa = choose_isa();
-  std::string arithmetic = {};  ///< where it computes the row; empty: by preference
+  std::string arithmetic = {};                         ///< where it computes the row; empty: by preference
+  std::string_view memory_clause = "the machine has";  ///< who limits the memory, for refusals
 };
 
 inline constexpr const char* kSelfAttention = "self attention";
@@ -81,6 +83,10 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
 /// problem's counterpart, which may break rules of its own: then the row is refused for them.
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
                     const config::Settings& settings, const Resources& resources);
+
+/// Why a row is refused that needs more memory than so many bytes: "needs 2.00 GB of memory (1.00 GB of it workspace),
+/// CLAUSE 1.50 GB"; nullopt if it does not.
+std::optional<std::string> lacks_memory(const PlannedRow& row, int64_t bytes, std::string_view clause);
 
 /// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
 /// problem's label, contains a match of the regular expression `filter`. Throws Error if the filter is not a valid

@@ -2,18 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "experiments/plan/budget.h"
 #include "experiments/plan/units.h"
 #include "store/samples.h"
 
 namespace nalab::runner {
 
 namespace {
-
-double expected_seconds(const plan::Group& group) {
-  double seconds = 0;
-  for (const plan::PlannedRow& row : group.rows) seconds += row.seconds;
-  return seconds;
-}
 
 /// "naive 1.20 ms"
 std::string outcome(const store::Row& row) {
@@ -25,11 +20,11 @@ std::string outcome(const store::Row& row) {
 
 ProgressLines::ProgressLines(const plan::RunPlan& plan, Clock& clock, std::FILE* out, bool terminal)
     : clock_(clock), out_(out), terminal_(terminal), groups_(plan.groups.size()), start_(clock.seconds()) {
-  for (const plan::Group& group : plan.groups) expected_ += expected_seconds(group);
+  for (const plan::Group& group : plan.groups) expected_ += plan::expected_seconds(group);
 }
 
 void ProgressLines::started(const plan::Group& group) {
-  expected_current_ = expected_seconds(group);
+  current_ = &group;
   if (!terminal_) return;
   // What the plan expects, corrected by the pace so far.
   const double elapsed = clock_.seconds() - start_;
@@ -41,16 +36,17 @@ void ProgressLines::started(const plan::Group& group) {
 
 void ProgressLines::finished(std::span<const store::FinishedRow> rows) {
   ++finished_groups_;
-  expected_finished_ += expected_current_;
+  expected_finished_ += plan::expected_seconds(*current_);
   if (terminal_) fmt::print(out_, "\r\033[K");
   const store::Row& last = rows.back().row;
   std::string outcomes;
   for (const store::FinishedRow& finished : rows) outcomes += (outcomes.empty() ? "" : ", ") + outcome(finished.row);
   fmt::print(out_, "[{}/{}] {} {}: {}\n", finished_groups_, groups_, last.problem, last.pass, outcomes);
-  for (const store::FinishedRow& finished : rows) {
-    if (finished.row.status == "failed") {
-      fmt::print(out_, "  failed: {}: {}\n", finished.row.id, finished.row.reason);
-    }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const store::Row& row = rows[i].row;
+    // What the plan refuses has been announced.
+    if (row.status == "done" || current_->rows[i].refusal) continue;
+    fmt::print(out_, "  {}: {}: {}\n", row.status, row.id, row.reason);
   }
   std::fflush(out_);
 }

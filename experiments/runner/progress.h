@@ -26,7 +26,7 @@ class ProgressLines : public Progress {
   std::size_t groups_ = 0, finished_groups_ = 0;
   double start_ = 0;
   double expected_ = 0, expected_finished_ = 0;  ///< seconds expected by the plan: all groups, finished ones
-  double expected_current_ = 0;
+  const plan::Group* current_ = nullptr;
 };
 
 }  // namespace nalab::runner

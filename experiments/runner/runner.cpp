@@ -1,14 +1,17 @@
 #include "experiments/runner/runner.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "core/tensor/buffer.h"
+#include "experiments/plan/budget.h"
 #include "experiments/runner/simulation.h"
+#include "experiments/runner/stopping.h"
 #include "experiments/runner/tensors.h"
 #include "experiments/verification/verifier.h"
 #include "store/rows.h"
@@ -22,6 +25,8 @@ constexpr const char* kDone = "done";
 constexpr const char* kFailed = "failed";
 constexpr const char* kRefused = "refused";
 constexpr int64_t kPackingSamples = 5;
+/// So often in a row may the clock fail to advance during a call.
+constexpr int64_t kLostSamples = 100;
 /// Tensors of rows up to this size are stored under `store: {tensors: sample}`.
 constexpr int64_t kSampleBytes = 1 << 20;
 
@@ -54,26 +59,39 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   return {r, {}};
 }
 
+/// Ends a group that the host asked to stop.
+struct Stopped {};
+
 /// One group while it runs.
 class GroupRun {
  public:
-  GroupRun(const plan::Group& group, Workers& workers, Clock& clock)
-      : group_(group), workers_(workers), clock_(clock), execution_{workers, {}} {
+  GroupRun(const plan::Group& group, Workers& workers, Clock& clock, Host& host)
+      : group_(group), workers_(workers), clock_(clock), host_(host), execution_{workers, {}} {
     for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, workers.threads()));
   }
 
+  /// Throws Stopped.
   std::vector<store::FinishedRow> run() {
+    refuse_what_does_not_fit();
     if (!still_good().empty()) {
       try {
         allocate();
+        host_.watch();
         for (const std::size_t i : still_good()) verify(i);
         for (const std::size_t i : still_good()) warm_up(i);
         time();
+        note(host_.observe());
         for (const std::size_t i : still_good()) time_packing(i);
       } catch (const std::bad_alloc&) {
-        for (const std::size_t i : still_good()) end(i, kRefused, "not enough memory");
+        refuse_all("not enough memory");
       }
     }
+    return std::move(finished_);
+  }
+
+  /// The rows without running any of them.
+  std::vector<store::FinishedRow> leave_out(const std::string& reason) {
+    refuse_all(reason);
     return std::move(finished_);
   }
 
@@ -91,6 +109,30 @@ class GroupRun {
     finished_[i].row.status = status;
     finished_[i].row.reason = reason;
     finished_[i].row.samples.clear();
+    finished_[i].row.stopped_by.clear();
+  }
+
+  void refuse_all(const std::string& reason) {
+    for (const std::size_t i : still_good()) end(i, kRefused, reason);
+  }
+
+  /// The plan held the rows against the limits of the machine; others may use it too.
+  void refuse_what_does_not_fit() {
+    const int64_t free = host_.free_memory_bytes();
+    for (const std::size_t i : still_good()) {
+      if (const auto reason = plan::lacks_memory(group_.rows[i], free, "the free memory is")) end(i, kRefused, *reason);
+    }
+  }
+
+  void note(const Observation& seen) {
+    for (const std::size_t i : still_good()) {
+      store::Row& row = finished_[i].row;
+      row.cpus_others = seen.cpus_others;
+      row.cpus_stolen = seen.cpus_stolen;
+      row.cpus_throttled = seen.cpus_throttled;
+      row.peak_before = seen.peak_before;
+      row.peak_after = seen.peak_after;
+    }
   }
 
   /// A problem whose tensors serve all rows that are to run: they differ at most in the bias, which self attention
@@ -141,6 +183,7 @@ class GroupRun {
 
   /// Makes the row's call, or a part of it. Returns false if it threw; the row then has its final status.
   bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
+    if (host_.asked_to_stop()) throw Stopped();
     try {
       (this->*does)(group_.rows[i]);
       return true;
@@ -181,25 +224,33 @@ class GroupRun {
     }
   }
 
-  /// Requires at least one sample.
-  bool wants_more(const std::vector<double>& samples) const {
-    const config::Timing& timing = group_.settings.timing;
-    const auto count = static_cast<int64_t>(samples.size());
-    const double total = std::accumulate(samples.begin(), samples.end(), 0.0);
-    if (count >= timing.max_samples || total >= timing.max_seconds) return false;
-    return count < timing.min_samples || total < timing.min_seconds;
+  /// Takes a sample of a row's call, or of a part of it. A time that is not positive is none: it is taken again, and
+  /// the row is refused if that does not help. Returns false if the row has its final status.
+  bool sample(std::size_t i, std::vector<double>& samples,
+              void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
+    for (int64_t lost = 0; lost < kLostSamples; ++lost) {
+      const double start = clock_.seconds();
+      if (!call(i, does)) return false;
+      const double elapsed = clock_.seconds() - start;
+      if (!(elapsed > 0)) continue;
+      samples.push_back(elapsed);
+      return true;
+    }
+    end(i, kRefused, fmt::format("the clock did not advance during {} calls", kLostSamples));
+    return false;
   }
 
   /// One sample of each row in turn, and back again: changes on the machine then affect all rows alike.
   void time() {
+    const config::Timing& timing = group_.settings.timing;
     std::vector<std::size_t> order = still_good();
     while (!order.empty()) {
       for (const std::size_t i : order) {
-        const double start = clock_.seconds();
-        if (call(i)) finished_[i].row.samples.push_back(clock_.seconds() - start);
+        store::Row& row = finished_[i].row;
+        if (sample(i, row.samples)) row.stopped_by = stopped_by(row.samples, timing);
       }
       std::erase_if(order, [this](std::size_t i) {
-        return finished_[i].row.status != kDone || !wants_more(finished_[i].row.samples);
+        return finished_[i].row.status != kDone || !finished_[i].row.stopped_by.empty();
       });
       std::reverse(order.begin(), order.end());
     }
@@ -209,18 +260,19 @@ class GroupRun {
   void time_packing(std::size_t i) {
     const plan::PlannedRow& row = group_.rows[i];
     if (row.variant->pack == nullptr || row.pass != config::RowPass::forward) return;
+    const config::Timing& timing = group_.settings.timing;
     std::vector<double> samples;
     do {
-      const double start = clock_.seconds();
-      if (!call(i, &GroupRun::pack)) return;
-      samples.push_back(clock_.seconds() - start);
-    } while (std::ssize(samples) < kPackingSamples && wants_more(samples));
+      if (!sample(i, samples, &GroupRun::pack)) return;
+    } while (std::ssize(samples) < kPackingSamples && !are_enough(samples, timing) &&
+             limit_reached(samples, timing).empty());
     finished_[i].row.packing_seconds = store::median(samples);
   }
 
   const plan::Group& group_;
   Workers& workers_;
   Clock& clock_;
+  Host& host_;
   Execution execution_;
   AlignedBuffer<std::byte> workspace_;
   std::unique_ptr<GroupTensors> tensors_;
@@ -237,7 +289,8 @@ void count(std::span<const store::FinishedRow> rows, Totals& totals) {
 
 }  // namespace
 
-Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, store::ResultsSink& sink, Progress& progress) {
+Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink,
+           Progress& progress) {
   Totals totals;
   if (!plan.simulations.empty()) {
     std::vector<store::SimulationRow> rows;
@@ -245,12 +298,22 @@ Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, store::Res
     sink.append_simulations(rows);
     totals.simulated = static_cast<int64_t>(rows.size());
   }
-  for (const plan::Group& group : plan.groups) {
-    progress.started(group);
-    const std::vector<store::FinishedRow> rows = GroupRun(group, workers, clock).run();
-    sink.append(rows);
-    count(rows, totals);
-    progress.finished(rows);
+  plan::Budget budget;
+  try {
+    for (const plan::Group& group : plan.groups) {
+      if (host.asked_to_stop()) throw Stopped();
+      progress.started(group);
+      const auto reason = budget.left_out(group);
+      const double start = clock.seconds();
+      const std::vector<store::FinishedRow> rows = reason ? GroupRun(group, workers, clock, host).leave_out(*reason)
+                                                          : GroupRun(group, workers, clock, host).run();
+      if (!reason) budget.spent(group, clock.seconds() - start);
+      sink.append(rows);
+      count(rows, totals);
+      progress.finished(rows);
+    }
+  } catch (const Stopped&) {
+    totals.stopped = true;
   }
   return totals;
 }

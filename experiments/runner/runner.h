@@ -9,6 +9,7 @@
 #include "core/simd/isa.h"
 #include "experiments/plan/plan.h"
 #include "experiments/runner/clock.h"
+#include "experiments/runner/host.h"
 #include "store/results.h"
 
 namespace nalab::runner {
@@ -25,11 +26,14 @@ class Progress {
 /// Rows by status, and simulations.
 struct Totals {
   int64_t done = 0, failed = 0, refused = 0, simulated = 0;
+  bool stopped = false;  ///< before the end of the plan, because the host asked for it
 };
 
 /// Runs a plan: its simulations, which take hardly any time, then all groups in order. A row whose result is
-/// wrong, or that throws, gets the status failed and no samples; if allocation fails, the row is refused.
+/// wrong, or that throws, gets the status failed and no samples; if it needs more memory than is free, or allocation
+/// fails, the row is refused. If the host asks to stop, the group at hand is dropped after its call at hand.
 /// Throws what the sink throws.
-Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, store::ResultsSink& sink, Progress& progress);
+Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink,
+           Progress& progress);
 
 }  // namespace nalab::runner

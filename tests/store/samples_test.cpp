@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 
 namespace nalab::store {
 namespace {
@@ -25,6 +26,14 @@ TEST(Samples, QuantilesAreLinearBetweenSamples) {
 TEST(Samples, SpreadIsRelativeAndIgnoresAnOutlier) {
   EXPECT_DOUBLE_EQ(spread(std::array{10.0, 20.0, 30.0, 40.0}), 15.0 / 25.0);
   EXPECT_DOUBLE_EQ(spread(std::array{1.0, 1.0, 1.0, 1.0, 1000.0}), 0.0);
+}
+
+TEST(Samples, ErrorOfTheMedianFallsWithTheirNumber) {
+  EXPECT_DOUBLE_EQ(median_error(std::array{2.0, 2.0, 2.0}), 0);
+  // sqrt(pi / 2) / 1.349 = 0.929: of the interquartile range over the median and the root of the number.
+  EXPECT_NEAR(median_error(std::array{8.0, 9.0, 10.0, 11.0, 12.0}), 0.929 * 0.2 / std::sqrt(5), 1e-4);
+  EXPECT_NEAR(median_error(std::array{9.0, 11.0}), 0.929 * 0.1 / std::sqrt(2), 1e-4);
+  EXPECT_EQ(median_error(std::array{5.0}), 1) << "nothing is known";
 }
 
 }  // namespace

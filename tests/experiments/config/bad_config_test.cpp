@@ -115,9 +115,8 @@ const Bad kBad[] = {
      "x.yaml:3:7: seed: expected an integer of at least 0, got '99999999999999999999'"},
     {"timing that is a number", top("timing: 3"), "x.yaml:3:9: timing: expected a mapping of keys to values, got '3'"},
     {"unknown key of timing", top("timing: {samples: 3}"),
-     "x.yaml:3:19: samples: expected one of the keys warmups, min_samples, max_samples, min_seconds, max_seconds, got "
-     "an "
-     "unknown key"},
+     "x.yaml:3:19: samples: expected one of the keys warmups, min_samples, max_samples, min_seconds, max_noise, "
+     "max_seconds, budget_seconds, got an unknown key"},
     {"no samples", top("timing: {min_samples: 0}"),
      "x.yaml:3:23: min_samples: expected an integer of at least 1, got '0'"},
     {"seconds that are no number", top("timing: {min_seconds: .nan}"),

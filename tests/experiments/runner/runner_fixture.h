@@ -22,23 +22,42 @@ namespace nalab::runner_test {
 
 using config::RowPass;
 
-/// A clock that stands still unless a fake variant lets time pass.
+/// A clock that stands still unless a fake variant lets time pass, or it ticks whenever it is read.
 class FakeClock : public runner::Clock {
  public:
-  double seconds() override { return now; }
-  double now = 100;
+  double seconds() override { return now += tick; }
+  double now = 100, tick = 0;
+};
+
+/// A machine on which nothing happens but what a test writes here.
+class FakeHost : public runner::Host {
+ public:
+  int64_t free_memory_bytes() override { return free; }
+  bool asked_to_stop() override { return asked; }
+  void watch() override { ++watched; }
+  runner::Observation observe() override { return seen; }
+
+  int64_t free = int64_t{1} << 40;
+  bool asked = false;
+  int watched = 0;
+  runner::Observation seen;
 };
 
 /// What the fake variants do and what was done to them. They are plain functions, hence a global.
 struct Script {
   FakeClock clock;
+  FakeHost host;
   std::string calls;  ///< one letter per call: a, b, g (backward of a), p (packing of a)
   double seconds_of_a = 1, seconds_of_b = 1;
+  std::vector<double> times_of_a;  ///< of its calls one after the other, instead of seconds_of_a
+  std::vector<double> jumps;       ///< of the clock during the calls of a, besides the time that they take
+  std::size_t calls_of_a = 0;
   float error_of_b = 0;  ///< added to the first element of out
   bool b_writes = true;
   int b_throws = 0;  ///< 1: no memory, 2: an error
   int b_throws_at_call = 1;
   int calls_of_b = 0;
+  int asked_at_call_of_b = 0;     ///< the host asks to stop during this call; 0: it never does
   double seconds_of_packing = 0;  ///< of the call before; each takes longer
   bool packing_throws = false;
   std::vector<float> first_q;
@@ -52,7 +71,9 @@ inline void compute(const Plan& plan, const Inputs& inputs, const Outputs& outpu
 
 inline void forward_a(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
   script.calls += 'a';
-  script.clock.now += script.seconds_of_a;
+  const std::size_t call = script.calls_of_a++;
+  script.clock.now += call < script.times_of_a.size() ? script.times_of_a[call] : script.seconds_of_a;
+  if (call < script.jumps.size()) script.clock.now += script.jumps[call];
   EXPECT_GE(execution.workspace.size(), 64u);
   const float* q = static_cast<const float*>(inputs.q.data);
   script.first_q.assign(q, q + 4);
@@ -78,6 +99,7 @@ inline void forward_b(const Plan& plan, const Inputs& inputs, const Outputs& out
   script.calls += 'b';
   script.clock.now += script.seconds_of_b;
   ++script.calls_of_b;
+  if (script.calls_of_b == script.asked_at_call_of_b) script.host.asked = true;
   if (script.b_throws == 1 && script.calls_of_b == script.b_throws_at_call) throw std::bad_alloc();
   if (script.b_throws == 2 && script.calls_of_b == script.b_throws_at_call) throw std::runtime_error("broken pipe");
   if (script.b_writes) {
@@ -137,7 +159,7 @@ class RunnerTest : public testing::Test {
     EXPECT_CALL(progress_, started);
     EXPECT_CALL(progress_, finished);
     Workers workers(1);
-    totals_ = runner::run(plan, workers, script.clock, sink_, progress_);
+    totals_ = runner::run(plan, workers, script.clock, script.host, sink_, progress_);
     return got;
   }
 

@@ -35,6 +35,7 @@ TEST_F(RunnerTest, VerifiesThenTimesInterleavedInAlternatingOrder) {
 TEST_F(RunnerTest, TheVerifiedCallIsTheFirstWarmUp) {
   settings_.timing.warmups = 3;
   settings_.timing.min_samples = 1;
+  settings_.timing.max_noise = 1;
   const auto got = run({row(kA), row(kB)});
   EXPECT_EQ(script.calls,
             "ab"

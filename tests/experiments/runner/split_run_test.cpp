@@ -32,6 +32,7 @@ const std::vector<float>& tensor_of(const store::FinishedRow& row, const std::st
 class SplitRun : public RunnerTest {
  protected:
   SplitRun() {
+    script.clock.tick = 1;
     settings_.store.tensors = config::TensorStorage::all;
     settings_.timing = {.warmups = 1, .min_samples = 1, .max_samples = 1, .min_seconds = 0, .max_seconds = 100};
     problem_.relative_bias = true;

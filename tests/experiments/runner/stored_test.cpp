@@ -42,6 +42,7 @@ TEST_F(RunnerTest, DescribesTheRow) {
 }
 
 TEST_F(RunnerTest, RowsStoreTheTilingsThatTheyRanWith) {
+  script.clock.tick = 1;
   problem_.axes = {{.extent = 70, .window = 30}};
   settings_.backward_tiling = kStaticTiling;
   const plan::PlannedRow planned = row(find_variant("fused"), RowPass::forward_backward);
@@ -73,6 +74,17 @@ TEST_F(RunnerTest, KeptTensorsHaveTheirShapes) {
   EXPECT_EQ(shapes.size(), 13u);
 }
 
+TEST_F(RunnerTest, ASampleKeepsTensorsUpToOneMebibyte) {
+  settings_.store.tensors = config::TensorStorage::sample;
+  for (const auto& [bytes, kept] : {std::pair{int64_t{1} << 20, 3 + 2}, {(int64_t{1} << 20) + 1, 0}}) {
+    plan::PlannedRow planned = row(kA);
+    planned.tensor_bytes = bytes;
+    EXPECT_EQ(std::ssize(run({planned}).at("a").tensors), kept) << bytes;
+    testing::Mock::VerifyAndClearExpectations(&sink_);
+    testing::Mock::VerifyAndClearExpectations(&progress_);
+  }
+}
+
 TEST_F(RunnerTest, AFullDiskEndsTheRun) {
   plan::RunPlan plan;
   plan.groups.push_back({{row(kA)}, settings_});
@@ -80,7 +92,7 @@ TEST_F(RunnerTest, AFullDiskEndsTheRun) {
   EXPECT_CALL(sink_, append).WillOnce(testing::Throw(Error("x.h5: no space")));
   EXPECT_CALL(progress_, started);
   Workers workers(1);
-  EXPECT_THROW(runner::run(plan, workers, script.clock, sink_, progress_), Error);
+  EXPECT_THROW(runner::run(plan, workers, script.clock, script.host, sink_, progress_), Error);
   EXPECT_EQ(script.calls.find('b'), std::string::npos);
 }
 
@@ -97,7 +109,7 @@ TEST_F(RunnerTest, SimulationsAreStoredInOneBatchBesideTheirPublishedFigures) {
     rows.assign(simulations.begin(), simulations.end());
   });
   Workers workers(1);
-  EXPECT_EQ(runner::run(plan, workers, script.clock, sink_, progress_).simulated, 2);
+  EXPECT_EQ(runner::run(plan, workers, script.clock, script.host, sink_, progress_).simulated, 2);
   ASSERT_EQ(rows.size(), 2u);
   const store::SimulationRow& row = rows[0];
   EXPECT_EQ(row.id, plan.simulations[0].id);
@@ -166,6 +178,31 @@ TEST_F(RunnerTest, ProgressHasALinePerGroupAndNoneOverwrittenOffATerminal) {
   text.resize(std::fread(text.data(), 1, text.size(), file));
   std::fclose(file);
   EXPECT_EQ(text, "[1/1] p forward: a 2.00 ms, b failed\n  failed: p.b.forward: why\n");
+}
+
+TEST_F(RunnerTest, ProgressSaysWhyARowIsRefusedUnlessThePlanHasSaid) {
+  plan::RunPlan plan;
+  plan.groups.push_back({{row(kA), row(kB)}, settings_});
+  plan.groups[0].rows[0].refusal = "of another world";
+  std::FILE* file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  runner::ProgressLines lines(plan, script.clock, file, false);
+  store::FinishedRow planned, late;
+  planned.row.variant = "a";
+  late.row.variant = "b";
+  late.row.problem = "p";
+  late.row.pass = "forward";
+  planned.row.status = late.row.status = "refused";
+  planned.row.id = "p.a.forward";
+  late.row.id = "p.b.forward";
+  late.row.reason = "too large";
+  lines.started(plan.groups[0]);
+  lines.finished(std::vector<store::FinishedRow>{planned, late});
+  std::rewind(file);
+  std::string text(200, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  EXPECT_EQ(text, "[1/1] p forward: a refused, b refused\n  refused: p.b.forward: too large\n");
 }
 
 }  // namespace
