@@ -1,9 +1,38 @@
 #!/usr/bin/env bash
 # From a clean clone to a report: builds, verifies the small cases, runs the quick form of every configuration, writes
 # results/quick/report/. Finished rows of an interrupted run of the same build are kept; results of another build or
-# machine are moved aside, to NAME.h5.old, and made anew.
+# machine are moved aside, to NAME.h5.old, and made anew. Ctrl-C and SIGTERM let nalab end in order.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# leave: the end of an interrupted run.
+leave() {
+  echo "Interrupted. What was finished is kept in results/quick; tools/reproduce.sh goes on from there." >&2
+  exit 130
+}
+
+child=
+stopped=
+on_signal() {
+  stopped=1
+  if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; else leave; fi
+}
+trap on_signal INT TERM
+
+# gently COMMAND...: in the background, since bash would hear of a signal only after a command in the foreground.
+gently() {
+  local code=0
+  "$@" &
+  child=$!
+  while true; do
+    code=0
+    wait "$child" || code=$?
+    kill -0 "$child" 2>/dev/null || break
+  done
+  child=
+  [[ -z $stopped ]] || leave
+  return "$code"
+}
 
 tools/build.sh nalab
 nalab=build/release/nalab
@@ -27,14 +56,14 @@ estimate() {
 # run_quick CONFIG RESULT: keeps what an interrupted run left, unless nalab says that it cannot.
 run_quick() {
   local config=$1 result=$2 errors code=0
-  { errors=$("$nalab" run "$config" --quick --resume -o "$result" 2>&1 >&3) || code=$?; } 3>&1
-  if [[ $code -eq 2 && $errors == "nalab: $result: cannot be resumed: "* ]]; then
-    echo "$result is of another build, machine or configuration: moved to $result.old"
-    mv --backup=numbered "$result" "$result.old" || return
-    "$nalab" run "$config" --quick -o "$result"
-    return
-  fi
-  [[ -z $errors ]] || echo "$errors" >&2
+  gently "$nalab" run "$config" --quick --resume -o "$result" || code=$?
+  [[ $code -eq 2 ]] || return "$code"
+  errors=$("$nalab" run "$config" --quick --resume -o "$result" 2>&1 >/dev/null) || code=$?
+  [[ $errors == "nalab: $result: cannot be resumed: "* ]] || return "$code"
+  echo "$result is of another build, machine or configuration: moved to $result.old"
+  mv --backup=numbered "$result" "$result.old" || return
+  code=0
+  gently "$nalab" run "$config" --quick -o "$result" || code=$?
   return "$code"
 }
 

@@ -24,9 +24,8 @@ inline constexpr const char* kFasterNa = "faster_na";
 inline constexpr const char* kImprovements = "faster_na_improvement";
 /// configs/fna_1d.yaml, fna_2d.yaml and fna_3d.yaml say how these shares come about.
 inline constexpr const char* kQuickForm =
-    "The quick form (120 problems per rank) is a sample of the cheaper 32 % of the 1-D, 31 % of the 2-D and 21 % of "
-    "the "
-    "3-D problems: if a group has no more than 120, its figures say nothing about larger ones.";
+    "The quick form (60 problems per rank) is a sample of the cheaper 21 % of the 1-D, 16 % of the 2-D and 12 % of the "
+    "3-D problems: if a group has no more than 60, its figures say nothing about larger ones.";
 
 /// The variants of neighborhood attention that are compared. Of those that take the same time the first is the fastest.
 inline constexpr const char* kKernels[] = {"naive", "gemm", "fused", "banded"};
