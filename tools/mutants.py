@@ -29,7 +29,7 @@ from dataclasses import dataclass
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRATCH = ROOT / "build" / "mutants"
 VERDICTS = SCRATCH / "verdicts.txt"
-NOT_COPIED = {".git", "build", "results", "report_out", "__pycache__"}
+NOT_COPIED = {ROOT / name for name in (".git", "build", "results", "report_out")}
 BUILD_SECONDS = 3600
 ALL_TESTS_SECONDS = 3600
 
@@ -121,20 +121,25 @@ class Copy:
     def refresh(self):
         """Makes the copy's sources those of the tree; files that are the same keep their time."""
         for folder, folders, files in os.walk(ROOT):
-            folders[:] = [f for f in folders if f not in NOT_COPIED]
-            target = self.root / pathlib.Path(folder).relative_to(ROOT)
+            folder = pathlib.Path(folder)
+            folders[:] = [f for f in folders if folder / f not in NOT_COPIED]
+            files = [f for f in files if folder / f not in NOT_COPIED]
+            target = self.root / folder.relative_to(ROOT)
             target.mkdir(parents=True, exist_ok=True)
-            for gone in {p.name for p in target.iterdir()} - {*folders, *files, *NOT_COPIED}:
+            for gone in {p.name for p in target.iterdir()} - {*folders, *files}:
+                if folder / gone in NOT_COPIED:
+                    continue
                 shutil.rmtree(target / gone) if (target / gone).is_dir() else (target / gone).unlink()
             for file in files:
-                source = pathlib.Path(folder) / file
+                source = folder / file
                 if not (target / file).exists() or not filecmp.cmp(source, target / file, shallow=False):
                     shutil.copyfile(source, target / file)
                     shutil.copymode(source, target / file)
 
     def configure(self):
         code, output = self.run(["cmake", "-G", "Ninja", "-S", ".", "-B", self.build, "-DNALAB_BUILD_BENCH=OFF",
-                                 "-DCMAKE_BUILD_TYPE=None", *self.options.cmake], BUILD_SECONDS)
+                                 "-DCMAKE_BUILD_TYPE=None", f"-DNALAB_TEST_SECONDS={self.options.timeout}",
+                                 *self.options.cmake], BUILD_SECONDS)
         if code != 0:
             sys.exit(f"{self.root}: cannot be configured:\n{output}")
 
@@ -145,9 +150,8 @@ class Copy:
 
     def failure(self, choice):
         """The first failure among the tests that a choice of ctest names; empty if all pass."""
-        code, output = self.run(["ctest", "--test-dir", self.build, "-j", self.cores, "--stop-on-failure", "--timeout",
-                                 str(self.options.timeout), *choice], ALL_TESTS_SECONDS)
-        failed = re.search(r"Test +#\d+: (\S+) \.*(?:\*\*\*| +)(\w+)", output[: output.find("\nThe following")])
+        code, output = self.run(["ctest", "--test-dir", self.build, "-j", self.cores, "--stop-on-failure", *choice],
+                                ALL_TESTS_SECONDS)
         failures = re.findall(r"Test +#\d+: (\S+) \.+\*\*\*(\S+)", output)
         if failures:
             return " ".join(failures[0])

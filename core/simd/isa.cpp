@@ -45,7 +45,7 @@ namespace {
 CpuFeatures ask_cpu() {
   CpuFeatures found;
 #if HWY_ARCH_X86
-  const int64_t targets = hwy::SupportedTargets();
+  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;  // that the CPU has and this build compiles
   if ((targets & HWY_AVX2) != 0) found = found | CpuFeatures::avx2();
   if ((targets & HWY_AVX3) != 0) {
     found = found | CpuFeatures::avx512();

@@ -183,8 +183,8 @@ std::vector<Trial> draw(uint64_t seed, uint64_t number) {
   if (random.chance(0.15)) {
     subject.values = random.one_of(std::array{Values::equal, Values::tiny, Values::non_finite});
     if (subject.values == Values::non_finite) {
-      // What is not finite goes astray in gradients in ways that the contract leaves open, and so does an infinite value
-      // whose weight is too small for a float.
+      // What is not finite goes astray in gradients in ways that the contract leaves open, and so does an infinite
+      // value whose weight is too small for a float.
       if (is_backward(subject.pass)) subject.values = Values::normal;
       subject.problem.scale.reset();
     }

@@ -83,7 +83,8 @@ std::vector<Trial> simpler(const Trial& trial) {
   add([](Trial& t) { t.arithmetic.clear(); });
   add([](Trial& t) { t.isa = Isa::baseline; });
   add([](Trial& t) { t.placements.clear(); });
-  for (const auto& [tensor, placement] : trial.placements) {
+  for (const auto& placed : trial.placements) {
+    const auto& tensor = placed.first;
     add([&](Trial& t) { t.placements.erase(tensor); });
     add([&](Trial& t) { t.placements[tensor].order = 0; });
     for (unsigned gap = 1; gap <= kAllGaps; gap *= 2) add([&](Trial& t) { t.placements[tensor].gaps &= ~gap; });

@@ -105,8 +105,9 @@ inline Simulation simulate(const Problem& problem, const TileShapes& tiles) {
         const std::vector<Coordinates> queries(members.begin() + a, members.begin() + std::min(a + tq, n));
         std::vector<std::vector<Coordinates>> visited;
         for (int64_t key = 0, covered = 0; key < n; ++key) {
-          const bool needed = std::any_of(queries.begin(), queries.end(),
-                                          [&](const Coordinates& q) { return attends(axes, q, members[key]); });
+          const bool needed = std::any_of(queries.begin(), queries.end(), [&, &tokens = members](const Coordinates& q) {
+            return attends(axes, q, tokens[key]);
+          });
           if (!needed || key < covered) continue;
           const int64_t begin = dynamic ? key : key - key % tk;
           covered = std::min(begin + tk, n);

@@ -45,12 +45,12 @@ bool is_sorted_by_speedup(const std::vector<SweepPoint>& points) {
 template <class AsWanted>
 std::map<Value, Simulation> pareto(const std::map<Value, Simulation>& all, const AsWanted& as_wanted) {
   std::map<Value, Simulation> kept;
-  for (const auto& [value, simulation] : all) {
+  for (const auto& one : all) {
     const bool dominated = std::any_of(all.begin(), all.end(), [&](const auto& other) {
-      return other.first != value && as_wanted(other.first, value) &&
-             other.second.speedup_worst() >= simulation.speedup_worst();
+      return other.first != one.first && as_wanted(other.first, one.first) &&
+             other.second.speedup_worst() >= one.second.speedup_worst();
     });
-    if (!dominated) kept[value] = simulation;
+    if (!dominated) kept.insert(one);
   }
   return kept;
 }
