@@ -43,12 +43,14 @@ class Array {
   TensorView tokens(int rank) const;
 
  private:
+  bool read_array_struct(nb::handle object, Access access);
   void import_from(nb::handle object, Access access);
   void describe(const nb::tuple& description);
   TensorView view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const;
 
   std::string name_;
-  nb::ndarray<nb::ro> array_;  ///< keeps the memory alive; empty for one that is described
+  nb::ndarray<nb::ro> array_;  ///< keeps the memory alive, as keeps_ does; empty for one that is described
+  nb::object keeps_;
   void* data_ = nullptr;
   std::vector<int64_t> shape_, strides_;
   ElementType type_ = ElementType::f32;

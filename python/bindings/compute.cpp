@@ -1,6 +1,7 @@
 #include "python/bindings/compute.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 
 #include <algorithm>
 #include <map>
@@ -21,19 +22,28 @@ namespace {
 /// The arrays of a call by the library's names.
 class Arguments {
  public:
-  explicit Arguments(const nb::dict& tensors) : tensors_(tensors) {}
+  explicit Arguments(const nb::dict& tensors) {
+    objects_.reserve(tensors.size());
+    arrays_.reserve(tensors.size());
+    for (const auto& [key, value] : tensors) {
+      if (!value.is_none()) objects_.emplace_back(nb::cast<std::string_view>(key), value);
+    }
+  }
 
-  /// None if there is no array of this name.
-  nb::object object(std::string_view name) const {
-    const nb::str key(name.data(), name.size());
-    return tensors_.contains(key) ? nb::object(tensors_[key]) : nb::none();
+  /// Null if there is no array of this name.
+  nb::handle object(std::string_view name) const {
+    for (const auto& [own, value] : objects_) {
+      if (own == name) return value;
+    }
+    return {};
   }
   /// Null if there is no array of this name. Throws Error if it is none that the library can use.
   const Array* find(std::string_view name, Access access = Access::read) {
-    if (const auto found = arrays_.find(name); found != arrays_.end()) return &found->second;
-    const nb::object given = object(name);
-    if (given.is_none()) return nullptr;
-    return &arrays_.emplace(name, Array(name, given, access)).first->second;
+    for (const Array& array : arrays_) {
+      if (array.name() == name) return &array;
+    }
+    const nb::handle given = object(name);
+    return given.is_valid() ? &arrays_.emplace_back(name, given, access) : nullptr;
   }
   const Array& get(std::string_view name, Access access = Access::read) {
     if (const Array* array = find(name, access)) return *array;
@@ -41,8 +51,8 @@ class Arguments {
   }
 
  private:
-  const nb::dict& tensors_;
-  std::map<std::string_view, Array> arrays_;
+  std::vector<std::pair<std::string_view, nb::handle>> objects_;
+  std::vector<Array> arrays_;  ///< never grows beyond what is reserved
 };
 
 /// Axes of a token tensor besides its layout: batch, heads, dim.
@@ -76,7 +86,7 @@ Problem problem_of(Pass pass, Arguments& arguments, const Neighborhood& neighbor
   for (const char* const extra : {"extra_k", "extra_v"}) {
     if (const Array* array = arguments.find(extra)) problem.extra_tokens = array->extent(1);
   }
-  problem.relative_bias = !arguments.object("rpb").is_none() || !arguments.object("drpb").is_none();
+  problem.relative_bias = arguments.object("rpb").is_valid() || arguments.object("drpb").is_valid();
   if (!scale.is_none()) {
     double value = 0;
     if (!nb::try_cast(scale, value)) {
@@ -130,8 +140,8 @@ Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::
   for (const TensorInfo& info : tensors) {
     if (!is_written(info, pass)) continue;
     const nb::str name(info.name.data(), info.name.size());
-    nb::object object = arguments.object(info.name);
-    if (object.is_none()) {
+    nb::object object = nb::borrow<nb::object>(arguments.object(info.name));
+    if (!object.is_valid()) {
       object = make_result(info.name, info.extents(problem), info.type == ElementType::f32, empty);
       call.made.emplace_back(info.name, object, Access::write);
       add(info, call.made.back().view(info, problem));

@@ -40,17 +40,24 @@ def _check(name, rank, **tensors):
     if not _is_compiling() and _transform() is not None:
         raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
     for tensor_name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise Error(f"{name}: {tensor_name} must be a torch.Tensor, not {type(tensor).__name__}")
-        if tensor.is_nested:
-            raise NotImplementedError(f"{name} does not take nested tensors: pad them, or call it for each")
-        if tensor.device.type not in ("cpu", "meta"):
-            raise Error(f"{name}: {tensor_name} is on {tensor.device}, must be on the CPU")
-        if tensor.dim() != rank + 3:
-            raise Error(
-                f"{name}: {tensor_name} has {tensor.dim()} axes, must have {rank + 3}: batch, heads, head_dim and {rank} "
-                "of the token layout"
-            )
+        if isinstance(tensor, Tensor) and tensor.is_cpu and not tensor.is_nested and tensor.dim() == rank + 3:
+            continue
+        _refuse(name, rank, tensor_name, tensor)
+
+
+def _refuse(name, rank, tensor_name, tensor):
+    """Says what is wrong with a tensor; nothing is with those on the meta device."""
+    if not isinstance(tensor, Tensor):
+        raise Error(f"{name}: {tensor_name} must be a torch.Tensor, not {type(tensor).__name__}")
+    if tensor.is_nested:
+        raise NotImplementedError(f"{name} does not take nested tensors: pad them, or call it for each")
+    if tensor.device.type not in ("cpu", "meta"):
+        raise Error(f"{name}: {tensor_name} is on {tensor.device}, must be on the CPU")
+    if tensor.dim() != rank + 3:
+        raise Error(
+            f"{name}: {tensor_name} has {tensor.dim()} axes, must have {rank + 3}: batch, heads, head_dim and {rank} "
+            "of the token layout"
+        )
 
 
 def _cast(*tensors):
