@@ -20,12 +20,16 @@ using namespace nalab;
 
 namespace {
 
+/// Ends with an exception where the commands would be called.
+class Parser : public CLI::App {
+  void pre_callback() override { throw CLI::Success(); }
+};
+
 /// Does what main() does up to the call of the commands.
 void parse(std::vector<std::string> arguments) {
-  CLI::App app;
+  Parser app;
   int exit_code = 0;
   cli::add_commands(app, exit_code);
-  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) command->callback([] {});
   std::ranges::reverse(arguments);  // as CLI11 takes them
   try {
     app.parse(std::move(arguments));
