@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build git ca-certificates
-  libhwy-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libfmt-dev nlohmann-json3-dev libdnnl-dev
+  libhwy-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libfmt-dev libre2-dev libutfcpp-dev nlohmann-json3-dev libdnnl-dev
   libgtest-dev libgmock-dev libbenchmark-dev gnuplot-nox
   "$@"
 )

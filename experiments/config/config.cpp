@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -240,18 +239,6 @@ std::string resolved(const Config& config) {
 
 store::StoredConfig stored(const Config& config) {
   return {config.title.name, config.text, resolved(config), config.title.table, config.settings.baseline};
-}
-
-std::vector<std::string> find_configs() {
-  for (const char* folder : {"configs", NALAB_INSTALLED_CONFIGS, NALAB_SOURCE_CONFIGS}) {
-    std::set<std::string> paths;
-    std::error_code code;
-    for (const auto& entry : fs::directory_iterator(folder, code)) {
-      if (entry.path().extension() == ".yaml") paths.insert(entry.path().string());
-    }
-    if (!paths.empty()) return {paths.begin(), paths.end()};
-  }
-  return {};
 }
 
 }  // namespace nalab::config

@@ -314,7 +314,11 @@ std::string resolved(const Config& config);
 /// What a results file stores of it.
 store::StoredConfig stored(const Config& config);
 
-/// The configurations (*.yaml) of ./configs, else of the folder installed with nalab, else of its source; sorted.
-std::vector<std::string> find_configs();
+/// Where configurations are looked for: ./configs, the folder installed beside the running executable, wherever that
+/// was moved to, and the source tree's.
+std::vector<std::string> config_folders();
+
+/// The configurations (*.yaml) of the first folder that has any; sorted. Throws Error if none has.
+std::vector<std::string> find_configs(const std::vector<std::string>& folders = config_folders());
 
 }  // namespace nalab::config

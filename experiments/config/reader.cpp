@@ -1,10 +1,14 @@
 #include "experiments/config/reader.h"
 
+#include <utf8.h>
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
+#include <iterator>
 #include <limits>
 #include <sstream>
 
@@ -15,10 +19,35 @@ namespace nalab::config {
 
 namespace {
 
+constexpr const char* kMergeKey = "<<";
+/// A mapping with more merges than these is merged into itself, or into others again and again.
+constexpr int kMostMerges = 1000;
+
+std::string place(const std::string& file, int64_t line, int64_t column) {
+  return file + ":" + std::to_string(line) + ":" + std::to_string(column);
+}
+
 /// YAML counts lines and columns from 0, people count from 1.
 std::string place(const std::string& file, const YAML::Mark& mark) {
   if (mark.is_null()) return file;
-  return file + ":" + std::to_string(mark.line + 1) + ":" + std::to_string(mark.column + 1);
+  return place(file, mark.line + 1, mark.column + 1);
+}
+
+/// Refuses what is not UTF-8, and control characters, which YAML does not allow: the parser would take one of them for
+/// the end of the file.
+void check_characters(const std::string& file, const std::string& text) {
+  const auto is_control = [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
+  };
+  const auto invalid = utf8::find_invalid(text.begin(), text.end());
+  const auto bad = std::find_if(text.begin(), invalid, is_control);
+  if (bad == text.end()) return;
+  const auto line = std::find(std::make_reverse_iterator(bad), text.rend(), '\n').base();
+  char byte[8];
+  std::snprintf(byte, sizeof byte, "0x%02x", static_cast<unsigned char>(*bad));
+  throw Error(place(file, 1 + std::count(text.begin(), bad, '\n'), 1 + utf8::distance(line, bad)) + ": expected " +
+              (bad == invalid ? "UTF-8, got the byte " : "text, got the control character ") + byte);
 }
 
 std::string quoted(const std::string& text) {
@@ -104,11 +133,14 @@ Field::Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark
     : file_(std::move(file)), key_(std::move(key)), node_(std::move(node)), mark_(mark) {}
 
 Field Field::parse(const std::string& file, const std::string& text) {
+  check_characters(file, text);
   try {
     check_documents(file, text);
     const YAML::Node root = YAML::Load(text);
     const YAML::Mark mark = root.IsNull() ? YAML::Mark::null_mark() : root.Mark();
     return {file, "", root, mark};
+  } catch (const YAML::DeepRecursion& error) {
+    throw Error(place(file, error.mark) + ": expected lists and mappings that nest less deeply");
   } catch (const YAML::Exception& error) {
     throw Error(place(file, error.mark) + ": expected YAML, got: " + error.msg);
   }
@@ -125,16 +157,31 @@ void Field::refuse(const std::string& expected, const std::string& got) const {
 }
 
 std::vector<Field> Field::entries() const {
+  int merges_left = kMostMerges;
+  return entries(merges_left);
+}
+
+std::vector<Field> Field::entries(int& merges_left) const {
   if (!node_.IsMap()) refuse("a mapping of keys to values");
-  std::vector<Field> fields;
+  std::vector<Field> fields, merged;  // the second holds the value of the merge key, if there is one
   for (const auto& entry : node_) {
     if (!entry.first.IsScalar()) Field(file_, key_, entry.first, entry.first.Mark()).refuse("a key");
     const bool empty = entry.second.IsNull();
     Field field(file_, entry.first.Scalar(), entry.second, empty ? entry.first.Mark() : entry.second.Mark());
-    if (find(fields, field.key()) != nullptr) {
+    const bool is_merge = entry.first.Tag() != "!" && field.key() == kMergeKey;
+    if (is_merge ? !merged.empty() : find(fields, field.key()) != nullptr) {
       Field(file_, field.key(), entry.second, entry.first.Mark()).refuse("each key once", "it a second time");
     }
-    fields.push_back(std::move(field));
+    (is_merge ? merged : fields).push_back(std::move(field));
+  }
+  // The mapping's own keys come before those that are merged into it, and earlier mappings before later ones.
+  for (const Field& merge : merged) {
+    for (const Field& mapping : merge.elements()) {
+      if (merges_left-- == 0) refuse("at most " + std::to_string(kMostMerges) + " merges", "more");
+      for (Field& field : mapping.entries(merges_left)) {
+        if (find(fields, field.key()) == nullptr) fields.push_back(std::move(field));
+      }
+    }
   }
   return fields;
 }

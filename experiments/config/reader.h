@@ -56,6 +56,7 @@ class Field {
   [[noreturn]] void complain(const std::string& sentence) const;
 
   /// The values of a mapping in the file's order; refuses anything else, a key that is not text, and a key given twice.
+  /// The key << (YAML's merge key) stands for the entries of a mapping, or of a list of them, that the mapping lacks.
   std::vector<Field> entries() const;
   /// The values of a list; refuses an empty one. Any other value stands for a list of one.
   std::vector<Field> elements() const;
@@ -63,6 +64,8 @@ class Field {
   bool is_plain_scalar() const;
 
  private:
+  std::vector<Field> entries(int& merges_left) const;
+
   std::string file_;
   std::string key_;
   YAML::Node node_;

@@ -60,6 +60,8 @@ std::string operating_system() {
 
 }  // namespace
 
+std::string version() { return fmt::format("nalab {}, revision {}", kVersion, kRevision); }
+
 store::Environment describe(Isa isa, int threads) {
   store::Environment e;
   const Cpu cpu = describe_cpu();

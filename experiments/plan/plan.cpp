@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <regex>
 #include <set>
 
 #include "core/error.h"
+#include "experiments/filter/filter.h"
 #include "experiments/plan/estimate.h"
 #include "experiments/plan/units.h"
 
@@ -99,14 +99,6 @@ std::optional<verification::GradientSample> choose_gradient_sample(const Planned
   return sample;
 }
 
-std::regex parse_filter(const std::string& filter) {
-  try {
-    return std::regex(filter, std::regex::ECMAScript);
-  } catch (const std::regex_error&) {
-    throw Error("filter '" + filter + "' must be a regular expression");
-  }
-}
-
 void require_different_names(const std::vector<config::Config>& configs) {
   std::set<std::string> names;
   for (const config::Config& config : configs) {
@@ -127,8 +119,7 @@ std::string simulation_id(const config::SimulationSettings& s) {
 /// Collects the groups and simulations that the filter lets through, each id once.
 class Planner {
  public:
-  Planner(const std::string& filter, const Resources& resources)
-      : filter_(filter), pattern_(parse_filter(filter)), resources_(resources) {}
+  Planner(const std::string& filter, const Resources& resources) : filter_("--filter", filter), resources_(resources) {}
 
   void add_group(const config::Config& config, const config::Run& run, const config::ProblemSettings& given,
                  ElementType type, config::RowPass pass, const std::vector<std::string>& variants) {
@@ -154,7 +145,7 @@ class Planner {
 
   RunPlan take() {
     if (plan_.groups.empty() && plan_.simulations.empty()) {
-      throw Error("filter '" + filter_ + "' matches none of " + std::to_string(offered_) + " rows");
+      throw Error("--filter '" + filter_.expression() + "' matches none of " + std::to_string(offered_) + " rows");
     }
     return std::move(plan_);
   }
@@ -163,14 +154,13 @@ class Planner {
   /// Whether the filter lets it through and it is not yet in the plan.
   bool is_wanted(const std::string& id, const std::string& label) {
     ++offered_;
-    if (!std::regex_search(id, pattern_) && !std::regex_search(label, pattern_)) return false;
+    if (!filter_.matches(id) && !filter_.matches(label)) return false;
     const bool is_new = ids_.insert(id).second;
     if (!is_new) ++plan_.repeated;
     return is_new;
   }
 
-  const std::string& filter_;
-  std::regex pattern_;
+  Filter filter_;
   const Resources& resources_;
   RunPlan plan_;
   std::set<std::string> ids_;

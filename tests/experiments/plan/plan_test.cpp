@@ -124,8 +124,8 @@ TEST(Plan, FilterMatchesIdsAndLabels) {
   EXPECT_THAT(ids(make_run_plan({config}, "second", kLarge)), ElementsAre(kDense, kSecond));
   EXPECT_THAT(ids(make_run_plan({config}, "_w3x3_.*naive", kLarge)), ElementsAre(kFirst));
   EXPECT_THAT(ids(make_run_plan({config}, "^9x8.*dense", kLarge)), ElementsAre(kDense));
-  EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
-  EXPECT_EQ(complaint({config}, "["), "filter '[' must be a regular expression");
+  EXPECT_EQ(complaint({config}, "third"), "--filter 'third' matches none of 4 rows");
+  EXPECT_EQ(complaint({config}, "["), "--filter '[' is not a regular expression: missing ]: [");
 }
 
 TEST(Plan, RefusesWhatDoesNotFitTheMemory) {
@@ -334,7 +334,7 @@ TEST(Plan, SimulationsAreListedFilteredAndSkippedAsRowsAre) {
 
   EXPECT_THAT(simulation_ids(make_run_plan({config}, "^u", kLarge)), ElementsAre(third));
   EXPECT_THAT(simulation_ids(make_run_plan({config}, "^one$", kLarge)), ElementsAre(first, second));
-  EXPECT_EQ(complaint({config}, "third"), "filter 'third' matches none of 4 rows");
+  EXPECT_EQ(complaint({config}, "third"), "--filter 'third' matches none of 4 rows");
   plan::skip_finished(plan, {first, third});
   EXPECT_THAT(simulation_ids(plan), ElementsAre(second));
 
