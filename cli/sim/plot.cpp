@@ -1,14 +1,11 @@
 // The plot of a sweep, after figure 3 of Generalized NA (2504.16922).
 #include <fmt/format.h>
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/sim/output.h"
-#include "core/error.h"
 #include "report/gnuplot.h"
-#include "store/new_file.h"
 
 namespace nalab::cli {
 
@@ -29,7 +26,7 @@ std::string title(const SimRequest& request) {
 
 }  // namespace
 
-void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points) {
+void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points, store::NewFile& file) {
   constexpr size_t kMostLabels = 60;  // more would not be readable
   // A line for each point: rank, FLOP-wise bound, speedup if not block-sparse, speedup if block-sparse, label.
   std::string script = "$points << END\n";
@@ -40,7 +37,8 @@ void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points
                           s.perfectly_block_sparse() ? speedup : "NaN", extents_text(points[i].value));
   }
   script += "END\n";
-  script += "set terminal svg size 960,600 font 'sans,13' background 'white'\n";
+  script += fmt::format("set terminal {} size 960,600 font 'sans,13' background 'white'\n",
+                        request.options.plot.ends_with(".png") ? "pngcairo" : "svg");
   script += fmt::format("set title '{}'\nset xlabel '{}'\n", title(request), request.options.sweep);
   script += "set ylabel 'speedup over self attention (worst query tile)'\n";
   // Windows reach from one token to all: their speedups span orders of magnitude.
@@ -53,10 +51,7 @@ void plot_sweep(const SimRequest& request, const std::vector<SweepPoint>& points
                         labelled ? ":xtic(5)" : "");
   script += "$points using 1:4 with boxes linecolor 'forest-green' title 'perfectly block-sparse', \\\n";
   script += "$points using 1:2 with lines dashtype 2 linecolor 'black' title 'FLOP-wise bound'\n";
-  store::NewFile file(request.options.plot);
-  const std::optional<std::string> image = report::run_gnuplot(script, "the plot " + request.options.plot);
-  if (!image) throw Error("a plot needs gnuplot, which is not installed");
-  file.commit(*image);
+  file.commit(report::run_gnuplot(script, "the plot " + request.options.plot));
 }
 
 }  // namespace nalab::cli

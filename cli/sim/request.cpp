@@ -82,6 +82,9 @@ SimRequest read_request(const SimOptions& options) {
   if (options.bandwidth && !(*options.bandwidth > 0 && std::isfinite(*options.bandwidth))) {
     throw Error(fmt::format("--bandwidth {} must be greater than 0 and finite", *options.bandwidth));
   }
+  if (!options.plot.empty() && !options.plot.ends_with(".svg") && !options.plot.ends_with(".png")) {
+    throw Error(fmt::format("--plot {} must end in .svg or .png", options.plot));
+  }
   if (options.rows < 0) throw Error(fmt::format("--rows {} must be at least 0", options.rows));
   return request;
 }

@@ -1,9 +1,11 @@
 // nalab sim: the simulator on the command line.
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/options.h"
 #include "cli/sim/output.h"
 #include "cli/sim/request.h"
 #include "core/simulator/sweep.h"
@@ -23,8 +25,10 @@ void run(const SimOptions& options) {
   if (options.recommend) {
     print(request, simulator::recommend(request.problem, request.tiles, *options.recommend));
   } else if (!options.sweep.empty()) {
+    std::optional<store::NewFile> plot;  // whether it can be written is known before the sweep
+    if (!options.plot.empty()) plot.emplace(options.plot);
     const auto points = simulator::sweep(request.problem, request.tiles, kSweeps.at(options.sweep));
-    if (!options.plot.empty()) plot_sweep(request, points);
+    if (plot) plot_sweep(request, points, *plot);
     print(request, points);
   } else {
     print(request, simulator::simulate(request.problem, request.tiles));
@@ -40,9 +44,8 @@ void add_problem(CLI::App& command, SimOptions& options) {
   command.add_option("--causal", options.causal, "Causal: 1 or 0 for each axis; without a value, all axes")
       ->expected(0, 1)
       ->group(group);
-  command
-      .add_option("--extra-kv", options.extra_kv,
-                  "Extra tokens that every query attends to, counted as additional KV tiles")
+  add_number(command, "--extra-kv", options.extra_kv,
+             "Extra tokens that every query attends to, counted as additional KV tiles")
       ->group(group);
   command
       .add_flag("--relative-bias", options.relative_bias,
@@ -72,13 +75,12 @@ void add_tiles(CLI::App& command, SimOptions& options) {
 
 void add_application(CLI::App& command, SimOptions& options) {
   const char* const group = "Application (end-to-end speedup by Amdahl's law)";
-  command
-      .add_option("--attention-share", options.application.attention_share,
-                  "Share of the run time spent in self attention, 0 to 1")
+  add_number(command, "--attention-share", options.application.attention_share,
+             "Share of the run time spent in self attention, 0 to 1")
       ->capture_default_str()
       ->group(group);
-  command.add_option("--steps", options.application.steps, "Steps")->capture_default_str()->group(group);
-  command.add_option("--dense-steps", options.application.dense_steps, "Steps that keep self attention")
+  add_number(command, "--steps", options.application.steps, "Steps")->capture_default_str()->group(group);
+  add_number(command, "--dense-steps", options.application.dense_steps, "Steps that keep self attention")
       ->capture_default_str()
       ->group(group);
   command
@@ -89,15 +91,15 @@ void add_application(CLI::App& command, SimOptions& options) {
 
 void add_permutation(CLI::App& command, SimOptions& options) {
   const char* const group = "Token permutation";
-  command.add_option("--batch", options.batch, "Batch")->capture_default_str()->group(group);
-  command.add_option("--heads", options.heads, "Heads")->capture_default_str()->group(group);
-  command.add_option("--head-dim", options.head_dim, "Head dim")->capture_default_str()->group(group);
+  add_number(command, "--batch", options.batch, "Batch")->capture_default_str()->group(group);
+  add_number(command, "--heads", options.heads, "Heads")->capture_default_str()->group(group);
+  add_number(command, "--head-dim", options.head_dim, "Head dim")->capture_default_str()->group(group);
   command.add_option("--dtype", options.type, "Element type")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->capture_default_str()
       ->group(group);
-  command
-      .add_option("--bandwidth", options.bandwidth, "Memory bandwidth in GB/s, to estimate the time of the permutation")
+  add_number(command, "--bandwidth", options.bandwidth,
+             "Memory bandwidth in GB/s, to estimate the time of the permutation")
       ->group(group);
 }
 
@@ -106,15 +108,15 @@ void add_search(CLI::App& command, SimOptions& options) {
   CLI::Option* sweep = command.add_option("--sweep", options.sweep, "Vary this, and list the useful values by speedup")
                            ->check(CLI::IsMember(kSweeps))
                            ->group(group);
-  command
-      .add_option("--recommend", options.recommend,
-                  "List windows and strides with this sparsity (0 to 1, within 0.01) that waste nothing, best first")
+  add_number(command, "--recommend", options.recommend,
+             "List windows and strides with this sparsity (0 to 1, within 0.01) that waste nothing, best first")
       ->excludes(sweep)
       ->group(group);
-  command.add_option("--plot", options.plot, "Draw the sweep as SVG into this file (needs gnuplot)")
+  command.add_option("--plot", options.plot, "Draw the sweep into this file, NAME.svg or NAME.png (needs gnuplot)")
+      ->check(not_empty())
       ->needs(sweep)
       ->group(group);
-  command.add_option("--rows", options.rows, "Maximum rows of a table; 0: all")->capture_default_str()->group(group);
+  add_number(command, "--rows", options.rows, "Maximum rows of a table; 0: all")->capture_default_str()->group(group);
 }
 
 }  // namespace

@@ -58,10 +58,11 @@ struct Flattened {
   }
 
   /// Ranges of tokens that at least one query of a tile attends to, ascending by their begin; they may overlap.
-  std::vector<Range> needed_keys(Range queries) const {
+  std::vector<Range> needed_keys(Range queries, Effort& effort) const {
     std::vector<Range> needed;
     for (const Box& box : boxes(queries)) {
       const Box keys = keys_of_any(mask, box);
+      effort.add(keys[0].size() * keys[1].size());
       for (int64_t x0 = keys[0].begin; x0 < keys[0].end; ++x0) {
         for (int64_t x1 = keys[1].begin; x1 < keys[1].end; ++x1) {
           needed.push_back({index(x0, x1, keys[2].begin), index(x0, x1, keys[2].end - 1) + 1});
@@ -86,7 +87,7 @@ bool contains(const Box& outer, const Box& inner) {
 
 /// Adds the query tiles of one dilation group, `groups` times.
 void count_group(const Flattened& layout, int64_t groups, int64_t query_tokens, int64_t kv_tokens, KvTiling tiling,
-                 Simulation& counts) {
+                 Effort& effort, Simulation& counts) {
   const TileAxis query_tiles{layout.tokens(), query_tokens};
   counts.query_tiles += groups * query_tiles.count();
   for (int64_t i = 0; i < query_tiles.count(); ++i) {
@@ -94,11 +95,12 @@ void count_group(const Flattened& layout, int64_t groups, int64_t query_tokens, 
     const Box all = layout.keys_of_all(queries);
     int64_t visited = 0;
     int64_t end = 0;  // of the last visited tile
-    for (const Range& needed : layout.needed_keys(queries)) {
+    for (const Range& needed : layout.needed_keys(queries, effort)) {
       while (end < needed.end) {
         const int64_t first_key = std::max(end, needed.begin);
         const int64_t begin = tiling == KvTiling::dynamic_tiles ? first_key : first_key / kv_tokens * kv_tokens;
         end = std::min(begin + kv_tokens, layout.tokens());
+        effort.add(1);
         ++visited;
         if (contains(all, layout.bounding_box({begin, end}))) counts.tiles_full += groups;
         counts.computed_pairs += groups * queries.size() * (end - begin);
@@ -112,7 +114,7 @@ void count_group(const Flattened& layout, int64_t groups, int64_t query_tokens, 
 }  // namespace
 
 Simulation count_flattened(const std::array<Axis, kAxes>& axes, int64_t query_tokens, int64_t kv_tokens,
-                           KvTiling tiling) {
+                           KvTiling tiling, Effort& effort) {
   Simulation counts{
       .query_tiles = 0, .tiles_visited_worst = 0, .tiles_visited = 0, .tiles_full = 0, .computed_pairs = 0};
   int64_t tokens = 1;
@@ -126,7 +128,7 @@ Simulation count_flattened(const std::array<Axis, kAxes>& axes, int64_t query_to
     for (const GroupKind& k1 : group_kinds(axes[1])) {
       for (const GroupKind& k2 : group_kinds(axes[2])) {
         count_group(Flattened{{k0.mask, k1.mask, k2.mask}}, k0.count * k1.count * k2.count, query_tokens, kv_tokens,
-                    tiling, counts);
+                    tiling, effort, counts);
       }
     }
   }

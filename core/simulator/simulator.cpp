@@ -70,7 +70,13 @@ std::vector<GroupKind> group_kinds(const Axis& axis) {
   return kinds;
 }
 
-Simulation count_axis(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling) {
+void Effort::require(int64_t count) const {
+  if (count <= left_) return;
+  throw Error("there are more than " + std::to_string(kMost) +
+              " query tiles to look at; larger tiles or a smaller layout have fewer");
+}
+
+Simulation count_axis(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling, Effort& effort) {
   Simulation counts{.query_tiles = 0,
                     .tiles_total = TileAxis{axis.extent, kv_tile}.count(),
                     .tiles_visited_worst = 0,
@@ -81,6 +87,7 @@ Simulation count_axis(const Axis& axis, int64_t query_tile, int64_t kv_tile, KvT
                     .all_pairs = axis.extent * axis.extent};
   for (const GroupKind& kind : group_kinds(axis)) {
     const TileAxis query_tiles{kind.mask.length, query_tile};
+    effort.add(query_tiles.count());
     counts.query_tiles += kind.count * query_tiles.count();
     for (int64_t i = 0; i < query_tiles.count(); ++i) {
       const Range queries = query_tiles.range(i);
@@ -121,11 +128,12 @@ Simulation with_extra_tokens(Simulation layout, const Problem& problem, int64_t 
 Simulation simulate(const Problem& problem, const TileShapes& tiles) {
   validate(problem, tiles);
   Simulation layout;
+  Effort effort;
   if (tiles.tile_rank == TileRank::single_dimensional) {
-    layout = count_flattened(problem.axes3(), tiles.query_tokens(), tiles.kv_tokens(), tiles.kv_tiling);
+    layout = count_flattened(problem.axes3(), tiles.query_tokens(), tiles.kv_tokens(), tiles.kv_tiling, effort);
   } else {
     for (int i = 0; i < problem.rank(); ++i) {
-      layout = layout * count_axis(problem.axes[i], tiles.query[i], tiles.kv[i], tiles.kv_tiling);
+      layout = layout * count_axis(problem.axes[i], tiles.query[i], tiles.kv[i], tiles.kv_tiling, effort);
     }
   }
   return with_extra_tokens(layout, problem, tiles.kv_tokens());

@@ -128,12 +128,13 @@ std::vector<int64_t> powers_of_two(int64_t most) {
 /// The tile shapes that no other shape of at least as many tokens beats.
 std::vector<SweepPoint> best_tiles(const Problem& problem, const TileShapes& tiles, SweepOver over) {
   const bool of_queries = over == SweepOver::query_tile;
+  Effort effort;
   const int64_t most_tokens = of_queries ? tiles.query_tokens() : tiles.kv_tokens();
   const Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {
     std::vector<Choice> shapes;
     for (const int64_t extent : powers_of_two(std::min({most_tokens, axis.extent, kMaxTileExtent}))) {
       const Simulation counts =
-          of_queries ? count_axis(axis, extent, kv, tiles.kv_tiling) : count_axis(axis, query, extent, tiles.kv_tiling);
+          count_axis(axis, of_queries ? extent : query, of_queries ? kv : extent, tiles.kv_tiling, effort);
       shapes.push_back({extent, axis, counts});
     }
     return shapes;
@@ -168,26 +169,47 @@ std::vector<SweepPoint> best_tiles(const Problem& problem, const TileShapes& til
 
 int64_t largest_window(const Axis& axis) { return axis.extent / axis.dilation; }
 
+/// All strides of an axis, the smallest first.
+std::vector<Choice> strides(Axis axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling, Effort& effort) {
+  std::vector<Choice> choices;
+  effort.require(axis.window * TileAxis{axis.extent, query_tile}.count());
+  for (axis.stride = 1; axis.stride <= axis.window; ++axis.stride) {
+    choices.push_back({axis.stride, axis, count_axis(axis, query_tile, kv_tile, tiling, effort)});
+  }
+  return choices;
+}
+
+/// Of the windows of an axis that visit as many KV tiles as each other the largest; the largest of all first. A window
+/// holds all smaller ones, so they follow one another, and where the next ones begin is found by bisection.
+std::vector<Choice> windows(Axis axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling, Effort& effort) {
+  std::vector<Choice> choices;
+  const int64_t least = axis.stride;
+  for (int64_t window = largest_window(axis); window >= least;) {
+    axis.window = window;
+    choices.push_back({window, axis, count_axis(axis, query_tile, kv_tile, tiling, effort)});
+    const int64_t visited = choices.back().counts.tiles_visited_worst;
+    window = least - 1 + first_where(window - least, [&](int64_t more) {
+               axis.window = least + more;
+               return most_visited(axis, query_tile, kv_tile, tiling, effort) == visited;
+             });
+  }
+  return choices;
+}
+
 /// The strides or windows along each axis, the most wanted first: small strides, large windows.
 Choices parameters(const Problem& problem, const TileShapes& tiles, SweepOver over) {
-  double count = 1;
-  for (const Axis& axis : problem.axes) {
-    count *= static_cast<double>(over == SweepOver::stride ? axis.window : largest_window(axis) - axis.stride + 1);
+  if (over == SweepOver::stride) {
+    double count = 1;
+    for (const Axis& axis : problem.axes) count *= static_cast<double>(axis.window);
+    require_countable(count);
   }
-  require_countable(count);
-  return make_choices(problem, tiles, [&](Axis axis, int64_t query, int64_t kv) {
-    std::vector<Choice> choices;
-    if (over == SweepOver::stride) {
-      for (axis.stride = 1; axis.stride <= axis.window; ++axis.stride) {
-        choices.push_back({axis.stride, axis, count_axis(axis, query, kv, tiles.kv_tiling)});
-      }
-    } else {
-      for (axis.window = largest_window(axis); axis.window >= axis.stride; --axis.window) {
-        choices.push_back({axis.window, axis, count_axis(axis, query, kv, tiles.kv_tiling)});
-      }
-    }
-    return choices;
+  Effort effort;
+  const Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {
+    return over == SweepOver::stride ? strides(axis, query, kv, tiles.kv_tiling, effort)
+                                     : windows(axis, query, kv, tiles.kv_tiling, effort);
   });
+  require_countable(combinations(choices));
+  return choices;
 }
 
 bool wastes_nothing(const AxisMask& mask, Range queries, int64_t kv_tile, KvTiling tiling) {
@@ -233,6 +255,7 @@ double attended_share(const Axis& axis) {
 /// each with the smallest such stride.
 std::vector<Choice> without_waste(Axis axis, int64_t query_tile, int64_t kv_tile, KvTiling tiling, double least_share) {
   std::vector<Choice> found;
+  Effort effort;
   int64_t looked_at = 0;
   for (axis.window = largest_window(axis); axis.window >= 1; --axis.window) {
     axis.stride = 1;
@@ -243,7 +266,7 @@ std::vector<Choice> without_waste(Axis axis, int64_t query_tile, int64_t kv_tile
       ++axis.stride;
     }
     if (axis.stride > axis.window) continue;
-    found.push_back({axis.window, axis, count_axis(axis, query_tile, kv_tile, tiling)});
+    found.push_back({axis.window, axis, count_axis(axis, query_tile, kv_tile, tiling, effort)});
   }
   return found;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/cli/run_nalab.h"
+#include "tests/report/has_gnuplot.h"
 
 namespace nalab {
 namespace {
@@ -127,6 +128,16 @@ TEST(Sim, SweepsTilesAndWindows) {
   }
 }
 
+TEST(Sim, SweepsTheWindowsOfALongLayout) {
+  const Json json = sim_json("--layout 1000000 --sweep window --rows 3");
+  const auto& rows = json.at("rows");
+  // Windows that visit one KV tile more each, from those of two or three tiles to the whole layout.
+  EXPECT_EQ(rows.size(), 7812u);
+  EXPECT_EQ(rows.front().at("window"), (Json{1000000}));
+  EXPECT_EQ(rows.back().at("tiles_visited_worst"), 2);
+  EXPECT_EQ(rows.back().at("window"), (Json{1}));
+}
+
 TEST(Sim, Recommends) {
   const Json json = sim_json("--layout 256x256 --recommend 0.9");
   EXPECT_EQ(json.at("rows").front().at("window"), (Json{80, 80}));
@@ -159,6 +170,14 @@ TEST(Sim, RefusesBadRequestsInOneLine) {
       {kHunyuan + " --recommend 90", "sparsity 90.000000 must be from 0 to 1"},
       {kHunyuan + " --sweep stride --tiling single", "sweeps and recommendations need multi-dimensional tiling"},
       {kHunyuan + " --plot a.svg", "--plot requires --sweep"},
+      {kHunyuan + " --sweep stride --plot a.jpg", "--plot a.jpg must end in .svg or .png"},
+      {kHunyuan + " --sweep stride --plot png", "--plot png must end in .svg or .png"},
+      {"--layout 1000000000 --window 5 --q-tile 1",
+       "there are more than 134217728 query tiles to look at; larger tiles or a smaller layout have fewer"},
+      {"--layout 1000000 --window 1000000 --sweep stride",
+       "there are more than 134217728 query tiles to look at; larger tiles or a smaller layout have fewer"},
+      {"--layout 500x500x500 --window 500 --head-dim 1 --tiling single",
+       "there are more than 134217728 query tiles to look at; larger tiles or a smaller layout have fewer"},
       {kHunyuan + " --sweep stride --plot /no/such/folder/a.svg",
        "/no/such/folder/a.svg: cannot be written: No such file or directory"},
   };
@@ -192,14 +211,24 @@ TEST(SimPlot, KeepsWhatGnuplotDraws) {
   EXPECT_THAT(bytes_of(plot), HasSubstr("set terminal svg"));
 }
 
+TEST(SimPlot, TheEndingOfItsNameIsItsFormat) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  const TemporaryFolder folder;
+  for (const auto& [name, begin] : {std::pair("plot.svg", "<?xml"), std::pair("plot.png", "\x89PNG\r\n")}) {
+    const Outcome run = sim(folder, kHunyuan + " --sweep stride --plot " + folder.file(name));
+    EXPECT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_THAT(bytes_of(folder.file(name)), StartsWith(begin));
+  }
+}
+
 TEST(SimPlot, LeavesNothingWhereGnuplotIsMissingOrFails) {
   const TemporaryFolder folder;
   const std::string plot = folder.file("plot.svg");
   const std::string options = kHunyuan + " --sweep stride --plot " + plot;
   const std::string here = "PATH=" + folder.path().string();
-  EXPECT_EQ(sim(folder, options, here).err, "nalab: a plot needs gnuplot, which is not installed\n");
-  install_gnuplot(folder, "echo half; exit 1\n");
-  EXPECT_EQ(sim(folder, options, here).err, "nalab: gnuplot cannot make the plot " + plot + "\n");
+  EXPECT_EQ(sim(folder, options, here).err, "nalab: gnuplot is not installed\n");
+  install_gnuplot(folder, "echo half; echo no font >&2; exit 1\n");
+  EXPECT_EQ(sim(folder, options, here).err, "nalab: gnuplot cannot make the plot " + plot + ": no font\n");
   std::vector<std::string> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
     if (entry.path().filename().string().starts_with("plot")) left.push_back(entry.path().filename());

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/simulator/counting.h"
 
 namespace nalab::simulator {
 namespace {
@@ -90,6 +91,38 @@ TEST(Sweep, KeepsNoSmallerWindowWithoutABetterSpeedup) {
   const auto points = sweep(problem, kSmallTiles, SweepOver::window);
   EXPECT_EQ(by_value(points), pareto(all, [](const Value& a, const Value& b) { return a[0] >= b[0] && a[1] >= b[1]; }));
   EXPECT_TRUE(is_sorted_by_speedup(points));
+}
+
+TEST(MostVisited, IsWhatTheWorstQueryTileVisits) {
+  for (const KvTiling tiling : {KvTiling::static_tiles, KvTiling::dynamic_tiles}) {
+    for (const bool causal : {false, true}) {
+      for (const auto& [extent, dilation] : {std::pair(1, 1), {7, 1}, {13, 2}, {24, 1}, {31, 1}, {60, 1}}) {
+        for (int64_t window = 1; window <= extent / dilation; ++window) {
+          for (int64_t stride = 1; stride <= window; ++stride) {
+            const geometry::Axis axis{extent, window, stride, dilation, causal};
+            for (const int64_t query : {1, 2, 3, 4, 6, 100}) {
+              for (const int64_t kv : {1, 2, 3, 5, 100}) {
+                Effort effort;
+                ASSERT_EQ(most_visited(axis, query, kv, tiling, effort),
+                          count_axis(axis, query, kv, tiling, effort).tiles_visited_worst)
+                    << extent << ' ' << window << ' ' << stride << ' ' << dilation << ' ' << causal << ", tiles of "
+                    << query << " and " << kv;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(MostVisited, LooksAtFewTilesOfALongAxis) {
+  // More than Effort allows if every tile were looked at.
+  Effort effort;
+  for (int64_t window = 1; window < 1'000'000'000; window *= 2) {
+    const geometry::Axis axis{.extent = 1'000'000'000, .window = window, .stride = std::min<int64_t>(window, 4)};
+    EXPECT_GE(most_visited(axis, 8, 16, KvTiling::static_tiles, effort), window / 16);
+  }
 }
 
 TEST(Sweep, KeepsTheFastestTilesOfASize) {
