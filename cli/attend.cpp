@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/compute_case.h"
+#include "cli/options.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "store/cases.h"
@@ -99,8 +100,7 @@ void add_attend(CLI::App& app, int&) {
   command->add_flag("--backward", options->backward,
                     "Compute the gradients too, with the same variant; every case must have dout");
   command->add_option("--cases", options->cases, "Only cases with a match of this regular expression in their name");
-  command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads);
   command->callback([options] { attend(*options); });
 }
 

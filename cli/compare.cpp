@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/options.h"
 #include "cli/terminal_table.h"
 #include "core/error.h"
 #include "experiments/comparison/comparison.h"
+#include "experiments/filter/filter.h"
 #include "experiments/plan/units.h"
 #include "report/format.h"
 #include "report/render.h"
@@ -27,6 +29,7 @@ using comparison::RatioVerdict;
 
 struct Options {
   std::string a, b;
+  std::string filter;
   std::optional<double> fail_above;
   std::string csv;
 };
@@ -111,8 +114,12 @@ int run(const Options& options) {
   if (const auto& percent = options.fail_above; percent && !(std::isfinite(*percent) && *percent >= 0)) {
     throw Error(fmt::format("--fail-above: must be a percentage of at least 0, got {}", *percent));
   }
-  const store::Results a = store::read_results(options.a);
-  const store::Results b = store::read_results(options.b);
+  const Filter filter("--filter", options.filter);
+  store::Results a = store::read_results(options.a);
+  store::Results b = store::read_results(options.b);
+  if (keep_matching(a, filter) + keep_matching(b, filter) == 0 && !options.filter.empty()) {
+    throw Error(fmt::format("--filter '{}' matches no row of {} or {}", options.filter, options.a, options.b));
+  }
   const std::vector<Pair> pairs = comparison::compare(a, b);
   if (!options.csv.empty()) write_csv(options.csv, pairs);
   fmt::print("A: {}\nB: {}\n", a.path, b.path);
@@ -142,10 +149,12 @@ void add_compare(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<Options>();
   command->add_option("A.h5", options->a, "Results before")->required();
   command->add_option("B.h5", options->b, "Results after")->required();
-  command->add_option("--fail-above", options->fail_above,
-                      "PERCENT: exit with 1 if the whole interval of a row lies above 1 + PERCENT / 100, or if B has a "
-                      "wrong result that A does not have; rows with too few samples for an interval do not count");
-  command->add_option("--csv", options->csv, "File to write the table to, numbers in full precision");
+  add_filter(*command, options->filter);
+  add_number(*command, "--fail-above", options->fail_above,
+             "PERCENT: exit with 1 if the whole interval of a row lies above 1 + PERCENT / 100, or if B has a wrong "
+             "result that A does not have; rows with too few samples for an interval do not count");
+  command->add_option("--csv", options->csv, "File to write the table to, numbers in full precision")
+      ->check(not_empty());
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }
 

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
-#include <regex>
 
 #include "core/error.h"
 #include "core/operators/split_attention.h"
 #include "core/simd/arithmetic.h"
+#include "experiments/filter/filter.h"
 
 namespace nalab::cli {
 
@@ -161,14 +161,9 @@ verification::VerificationResult compare_outputs(const Problem& problem, Pass pa
 
 std::vector<std::string> matching(const std::vector<std::string>& names, const std::string& regex,
                                   const std::string& path) {
+  const Filter filter("--cases", regex);
   std::vector<std::string> found;
-  try {
-    const std::regex expression(regex);
-    std::copy_if(names.begin(), names.end(), std::back_inserter(found),
-                 [&](const std::string& name) { return std::regex_search(name, expression); });
-  } catch (const std::regex_error&) {
-    throw Error("--cases '" + regex + "' is not a regular expression");
-  }
+  std::ranges::copy_if(names, std::back_inserter(found), [&](const std::string& name) { return filter.matches(name); });
   if (names.empty()) throw Error(path + ": contains nothing to compute");
   if (found.empty()) throw Error(path + ": --cases '" + regex + "' matches none of " + std::to_string(names.size()));
   return found;

@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/models.h"
+#include "cli/options.h"
 #include "core/error.h"
 #include "core/kernels/registry.h"
 #include "core/parallel.h"
@@ -92,13 +93,12 @@ void add_infer(CLI::App& app, int&) {
       ->required();
   command->add_option("output", options->output, "File to write: `logits` or `images`")->required();
   command->add_option("--weights", options->weights, "Weights file (schema nalab.weights/1)");
-  command->add_option("--random", options->seed, "Random weights by this seed, as before training");
+  add_number(*command, "--random", options->seed, "Random weights by this seed, as before training");
   command->add_option("--definitions", options->definitions,
                       "File with definitions of models, as those of data/models");
   command->add_option("--variant", options->variant, "Variant of attention; default: the best one of each layer");
   command->add_option("--dtype", options->type, "Element type: f32 or bf16")->capture_default_str();
-  command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads);
   command->callback([options] { infer(*options); });
 }
 

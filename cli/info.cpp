@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/commands.h"
+#include "cli/options.h"
 #include "cli/terminal_table.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
@@ -81,8 +82,7 @@ void add_info(CLI::App& app, int&) {
   auto options = std::make_shared<Options>();
   command->add_flag("--json", options->json, "Print one JSON object: bytes, FLOP/s and B/s, unrounded");
   command->add_option("--isa", options->isa, "Instruction set to measure (default: NALAB_ISA, else the best)");
-  command->add_option("--threads", options->threads, "Threads to measure (default: NALAB_THREADS, else all)")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads);
   command->callback([options] {
     const Isa isa = options->isa.empty() ? choose_isa() : parse_isa(options->isa);
     Workers workers(choose_threads(options->threads));

@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "core/error.h"
+#include "experiments/environment/environment.h"
 
 namespace {
 
@@ -38,6 +39,8 @@ std::string unknown_subcommand(const CLI::App& app) {
 int run(int argc, char** argv) {
   CLI::App app{"nalab: neighborhood attention on CPUs, computed, verified, timed and reported.", "nalab"};
   app.require_subcommand(1);
+  app.set_version_flag(
+      "--version", [] { return nalab::environment::version(); }, "Print the version and the revision");
   int exit_code = 0;
   nalab::cli::add_commands(app, exit_code);
   try {

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/options.h"
+#include "experiments/filter/filter.h"
 #include "store/results.h"
 
 namespace nalab::cli {
@@ -19,7 +21,7 @@ struct Options {
   std::string folder = "report_out";
   std::vector<std::string> formats{"html", "md", "csv", "tex"};
   bool png = false;
-  std::string baseline;
+  std::string baseline, filter;
 };
 
 bool contains(const std::vector<std::string>& list, const std::string& text) {
@@ -27,17 +29,24 @@ bool contains(const std::vector<std::string>& list, const std::string& text) {
 }
 
 void run(const Options& options) {
+  const Filter filter("--filter", options.filter);
   std::vector<store::Results> results;
-  for (const std::string& path : options.paths) results.push_back(store::read_results(path));
-  const report::Report report = report::make_report(results, {options.baseline});
+  for (const std::string& path : options.paths) {
+    results.push_back(store::read_results(path));
+    keep_matching(results.back(), filter, AlsoKept::self_attention);
+  }
+  const report::Report report = report::make_report(results, {options.baseline}, options.filter);
   for (const std::string& path : report.empty_files) {
-    fmt::print(stderr, "nalab: {}: holds no finished row and is left out\n", path);
+    fmt::print(stderr, "nalab: {}: holds {} and is left out\n", path, report::what_is_missing(report));
   }
   const report::Formats formats{contains(options.formats, "html"), contains(options.formats, "md"),
                                 contains(options.formats, "csv"), contains(options.formats, "tex"), options.png};
   const report::Written written = report::write_report(report, options.folder, formats);
   for (const std::string& path : written.paths) fmt::print("{}\n", path);
-  if (written.plots_left_out) fmt::print(stderr, "nalab: plots are left out: gnuplot is not installed\n");
+  for (const std::string& path : written.removed) {
+    fmt::print(stderr, "nalab: {}: removed, since it was of an earlier report\n", path);
+  }
+  if (!written.why_no_plots.empty()) fmt::print(stderr, "nalab: plots are left out: {}\n", written.why_no_plots);
 }
 
 }  // namespace
@@ -51,6 +60,7 @@ void add_report(CLI::App& app, int&) {
   command->add_option("--format", options->formats, "Some of html, md, csv, tex, separated by commas (default: all)")
       ->delimiter(',')
       ->check(CLI::IsMember({"html", "md", "csv", "tex"}));
+  add_filter(*command, options->filter);
   command->add_flag("--png", options->png, "Write each plot as a PNG image too (needs gnuplot)");
   command->add_option(
       "--baseline", options->baseline,

@@ -11,6 +11,7 @@
 
 #include "cli/commands.h"
 #include "cli/interruption.h"
+#include "cli/options.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/plan.h"
@@ -27,6 +28,7 @@
 #include "experiments/runner/runner.h"
 #include "experiments/runner/this_host.h"
 #include "store/doubts.h"
+#include "store/new_file.h"
 #include "store/results.h"
 
 namespace nalab::cli {
@@ -211,6 +213,7 @@ int run(const RunOptions& options) {
   runner::SteadyClock clock;
   const double start = clock.seconds();
   make_folder_of(path);
+  if (!fs::exists(path, error)) store::NewFile probe(path);  // before the peaks are measured
   const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
   if (Interruption::requested()) return interrupted(path, 0, planned);
   const auto sink = open_output(path, options, configs, environment, shard, plan);
@@ -241,8 +244,8 @@ void add_run(CLI::App& app, int& exit_code) {
   command
       ->add_option("-o,--output", options->output,
                    "Results file (default: results/<name of the configuration>.h5, with .shard-I-of-N for a shard)")
-      ->check([](const std::string& name) { return name.empty() ? "the name of the results file is empty" : ""; });
-  command->add_option("--filter", options->filter, "Only rows whose id or label matches this regular expression");
+      ->check(not_empty());
+  add_filter(*command, options->filter);
   command->add_option("--shard", options->shard,
                       "Only the I-th of N shards of the plan, I/N: the same on every machine; nalab merge combines "
                       "their files into one");
@@ -252,8 +255,7 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_flag("--full", options->full, "The full form (the default)")->excludes(quick);
   command->add_flag("--dry-run", options->dry_run, "Show the plan, row by row, and stop");
   command->add_flag("--resume", options->resume, "Continue the results file of an earlier run");
-  command->add_option("--threads", options->threads, "Threads (default: NALAB_THREADS, else all)")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads);
   command->add_option("--isa", options->isa, "Instruction set (default: NALAB_ISA, else the best of this CPU)");
   command->add_option("--arithmetic", options->arithmetic,
                       "Arithmetic to use wherever it computes a row (default: NALAB_ARITHMETIC, else by preference)");

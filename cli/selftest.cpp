@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/commands.h"
+#include "cli/options.h"
 #include "experiments/selftest/selftest.h"
 
 namespace nalab::cli {
@@ -99,21 +100,18 @@ void add_selftest(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<SelftestOptions>();
   CLI::App* command = app.add_subcommand(
       "selftest", "Draw random problems, compute each in every variant in some way, and compare with the oracle");
-  command->add_option("--count", options->count, fmt::format("Problems; default: {} without --minutes", kDefaultCount))
+  add_number(*command, "--count", options->count, fmt::format("Problems; default: {} without --minutes", kDefaultCount))
       ->check(CLI::PositiveNumber);
-  command->add_option("--minutes", options->minutes, "Begin no problem after this time")->check(CLI::PositiveNumber);
-  command->add_option("--seed", options->seed, "Seed of the problems")
+  add_number(*command, "--minutes", options->minutes, "Begin no problem after this time")->check(CLI::PositiveNumber);
+  add_number(*command, "--seed", options->seed, "Seed of the problems")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command
-      ->add_option("--first", options->first, "Number of the first problem: each is drawn from the seed and its number")
+  add_number(*command, "--first", options->first,
+             "Number of the first problem: each is drawn from the seed and its number")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command
-      ->add_option("--threads", options->threads,
-                   "Make every call with each of these numbers of threads, a,b: all must give the same bits")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads,
+              "Make every call with each of these numbers of threads, a,b: all must give the same bits");
   command->add_option("--problem", options->problem, "Check this call alone, as a failure names it");
   command->callback([options, &exit_code] {
     expect_the_worst();

@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/compute_case.h"
+#include "cli/options.h"
 #include "cli/stored_case.h"
 #include "cli/verify_table.h"
 #include "core/error.h"
@@ -230,8 +231,7 @@ void add_verify(CLI::App& app, int& exit_code) {
                       "what a case file expects in bf16 and f16");
   options->choices.add_options(*command);
   command->add_option("--cases", options->cases, "Only cases or rows that match this regular expression");
-  command->add_option("--threads", options->threads, "Threads; default: NALAB_THREADS, else the hardware's")
-      ->check(CLI::Range(1, 1024));
+  add_threads(*command, options->threads);
   command->callback([options, &exit_code] { exit_code = verify(*options); });
 }
 

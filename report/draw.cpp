@@ -284,7 +284,7 @@ class Script {
 std::string inlined(std::string svg, const Plot& plot) {
   const std::size_t body = svg.find("<g id=\"gnuplot_canvas\">"), view = svg.find("viewBox=");
   if (body == std::string::npos || view == std::string::npos)
-    throw Error("gnuplot did not give an SVG image of the plot " + plot.name);
+    throw GnuplotError("gnuplot did not give an SVG image of the plot " + plot.name);
   const std::string box = svg.substr(view, svg.find('\n', view) - view);
   svg = fmt::format("<svg role=\"img\" aria-labelledby=\"p-{}-title\" {}>\n", plot.name, box) + svg.substr(body);
   replace_all(svg, "<g id=\"gnuplot_canvas\">", "<g>");
@@ -317,12 +317,11 @@ bool has_points(const Plot& plot) {
                      [](const Series& series) { return !series.points.empty(); });
 }
 
-std::optional<std::string> draw_svg(const Plot& plot) {
-  std::optional<std::string> image = run_gnuplot(Script(plot).text("svg name 'image'", false), "the plot " + plot.name);
-  return image ? std::optional(inlined(std::move(*image), plot)) : std::nullopt;
+std::string draw_svg(const Plot& plot) {
+  return inlined(run_gnuplot(Script(plot).text("svg name 'image'", false), "the plot " + plot.name), plot);
 }
 
-std::optional<std::string> draw_png(const Plot& plot) {
+std::string draw_png(const Plot& plot) {
   return run_gnuplot(Script(plot).text("pngcairo background 'white'", true), "the plot " + plot.name);
 }
 

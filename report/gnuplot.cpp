@@ -1,35 +1,40 @@
 #include "report/gnuplot.h"
 
-#include <fcntl.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
-
-#include "core/error.h"
+#include <string_view>
+#include <vector>
 
 namespace nalab::report {
 namespace {
 
-/// A file without a name, gone when this is. gnuplot reads one and writes another: with pipes both sides could wait for
-/// each other.
-class NamelessFile {
+/// A file in memory, gone when this is: there may be no folder that can be written to. gnuplot reads one and writes
+/// others: with pipes both sides could wait for each other.
+class MemoryFile {
  public:
-  NamelessFile() : file_(std::tmpfile(), std::fclose) {
-    if (file_ == nullptr) throw Error(std::string("no temporary file for gnuplot: ") + std::strerror(errno));
+  MemoryFile() : file_(nullptr, std::fclose) {
+    const int id = ::memfd_create("nalab", MFD_CLOEXEC);
+    if (id >= 0) file_.reset(::fdopen(id, "w+"));
+    if (file_ == nullptr) throw GnuplotError(std::string("no memory for gnuplot's files: ") + std::strerror(errno));
   }
   int descriptor() const { return fileno(file_.get()); }
-  bool write(const std::string& text) {
+  void write(const std::string& text) {
     std::fwrite(text.data(), 1, text.size(), file_.get());
-    return std::fflush(file_.get()) == 0 && std::ferror(file_.get()) == 0;
+    if (std::fflush(file_.get()) != 0 || std::ferror(file_.get()) != 0) {
+      throw GnuplotError(std::string("gnuplot's script cannot be written: ") + std::strerror(errno));
+    }
+    std::rewind(file_.get());
   }
-  void rewind() { std::rewind(file_.get()); }
   std::string read() {
-    rewind();
+    std::rewind(file_.get());
     std::string text;
     char part[65536];
     while (const std::size_t size = std::fread(part, 1, sizeof(part), file_.get())) text.append(part, size);
@@ -40,30 +45,56 @@ class NamelessFile {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
 
+/// The environment without gnuplot's own variables (GNUTERM, GNUPLOT_LIB, ...).
+std::vector<char*> environment_without_settings() {
+  std::vector<char*> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (!std::string_view(*variable).starts_with("GNU")) variables.push_back(*variable);
+  }
+  variables.push_back(nullptr);
+  return variables;
+}
+
+/// The line that says what is wrong: gnuplot shows the command first, and begins the line that counts with "line N:".
+/// Without such a line, the first one that is not blank; empty if there is none.
+std::string reason_in(const std::string& errors) {
+  std::string first;
+  for (std::size_t begin = 0; begin < errors.size();) {
+    const std::size_t end = std::min(errors.find('\n', begin), errors.size());
+    std::string line = errors.substr(begin, end - begin);
+    line.erase(0, line.find_first_not_of(" \t\r"));
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (line.starts_with("line ")) return line;
+    if (first.empty()) first = line;
+    begin = end + 1;
+  }
+  return first;
+}
+
 }  // namespace
 
-std::optional<std::string> run_gnuplot(const std::string& script, const std::string& what) {
-  NamelessFile input, output;
-  if (!input.write(script)) throw Error("the script of " + what + " cannot be written: " + std::strerror(errno));
-  input.rewind();
+std::string run_gnuplot(const std::string& script, const std::string& what) {
+  MemoryFile input, output, errors;
+  input.write(script);
 
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_adddup2(&files, input.descriptor(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&files, output.descriptor(), STDOUT_FILENO);
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  char name[] = "gnuplot";
-  char* const arguments[] = {name, nullptr};
+  posix_spawn_file_actions_adddup2(&files, errors.descriptor(), STDERR_FILENO);
+  char name[] = "gnuplot", no_start_up_files[] = "-d";
+  char* const arguments[] = {name, no_start_up_files, nullptr};
   pid_t process = 0;
-  const int error = posix_spawnp(&process, name, &files, nullptr, arguments, environ);
+  const int error = posix_spawnp(&process, name, &files, nullptr, arguments, environment_without_settings().data());
   posix_spawn_file_actions_destroy(&files);
-  if (error == ENOENT) return std::nullopt;
-  if (error != 0) throw Error(std::string("gnuplot cannot be started: ") + std::strerror(error));
+  if (error == ENOENT) throw GnuplotError("gnuplot is not installed");
+  if (error != 0) throw GnuplotError(std::string("gnuplot cannot be started: ") + std::strerror(error));
   int status = 0;
   while (waitpid(process, &status, 0) < 0 && errno == EINTR) continue;
   std::string image = output.read();
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || image.empty()) throw Error("gnuplot cannot make " + what);
-  return image;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !image.empty()) return image;
+  const std::string reason = reason_in(errors.read());
+  throw GnuplotError("gnuplot cannot make " + what + (reason.empty() ? "" : ": " + reason));
 }
 
 }  // namespace nalab::report

@@ -238,17 +238,6 @@ std::string files_html(const Report& report) {
   return "<section id=\"files\">\n<h2>Files</h2>\n" + table_html(table) + "</section>\n";
 }
 
-bool has_missing_image(const Report& report, const Images& images) {
-  for (const Chapter& chapter : report.chapters) {
-    for (const Section& section : chapter.sections) {
-      for (const Plot& plot : section.plots) {
-        if (has_points(plot) && !images.contains(plot.name)) return true;
-      }
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 std::string escape_html(const std::string& text) {
@@ -277,7 +266,7 @@ std::string escape_html(const std::string& text) {
   return result;
 }
 
-std::string to_html(const Report& report, const Images& images) {
+std::string to_html(const Report& report, const Images& images, const std::string& why_no_plots) {
   std::string text = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
@@ -286,8 +275,9 @@ std::string to_html(const Report& report, const Images& images) {
       "@media (prefers-color-scheme: dark) {{ :root {{ {}{}}} }}\n{}</style>\n</head>\n<body>\n",
       kLightColours, palette_css(false), kDarkColours, palette_css(true), kStyle + 1);
   text += "<header>\n<h1>Neighborhood attention on CPUs</h1>\n" + first_screen(report) + "</header>\n";
-  if (has_missing_image(report, images)) {
-    text += "<p class=\"rule\">Plots are left out: gnuplot was not installed on the machine that made this page.</p>\n";
+  if (!why_no_plots.empty()) {
+    text += fmt::format("<p class=\"rule\">Plots are left out: where this page was made, {}.</p>\n",
+                        escape_html(why_no_plots));
   }
   text += contents(report) + "<main>\n";
   for (const Chapter& chapter : report.chapters) {

@@ -5,15 +5,15 @@
 #include <cctype>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <set>
 
 #include "core/error.h"
 #include "report/draw.h"
+#include "report/folder.h"
 #include "report/format.h"
+#include "report/gnuplot.h"
 #include "report/html.h"
 #include "report/render.h"
-#include "store/new_file.h"
 
 namespace nalab::report {
 namespace {
@@ -59,22 +59,20 @@ std::string latex_document(const Report& report, const std::vector<Table>& table
   return text + "\\end{document}\n";
 }
 
-/// The plots of a report as images; none if gnuplot is not installed.
-Images draw_all(const Report& report, std::optional<std::string> (*draw)(const Plot&), bool& left_out) {
+/// The plots of a report as images. If one of them cannot be drawn there are none, and `why_not` says why.
+Images draw_all(const Report& report, std::string (*draw)(const Plot&), std::string& why_not) {
   Images images;
-  for (const Chapter& chapter : report.chapters) {
-    for (const Section& section : chapter.sections) {
-      for (const Plot& plot : section.plots) {
-        if (!has_points(plot)) continue;
-        std::optional<std::string> image = draw(plot);
-        // If gnuplot is missing for one plot it is missing for all.
-        if (!image) {
-          left_out = true;
-          return images;
+  try {
+    for (const Chapter& chapter : report.chapters) {
+      for (const Section& section : chapter.sections) {
+        for (const Plot& plot : section.plots) {
+          if (has_points(plot)) images.emplace(plot.name, draw(plot));
         }
-        images.emplace(plot.name, std::move(*image));
       }
     }
+  } catch (const GnuplotError& error) {
+    why_not = error.what();
+    images.clear();
   }
   return images;
 }
@@ -117,8 +115,9 @@ std::string markdown_document(const Report& report, bool has_images) {
 
 }  // namespace
 
-Report make_report(const std::vector<store::Results>& files, const Options& options) {
+Report make_report(const std::vector<store::Results>& files, const Options& options, const std::string& filter) {
   Report report;
+  report.filter = filter;
   std::vector<store::Results> results;
   std::set<std::string> variants;
   for (const store::Results& file : files) {
@@ -130,8 +129,8 @@ Report make_report(const std::vector<store::Results>& files, const Options& opti
     results.push_back(file);
   }
   if (results.empty()) {
-    throw Error(fmt::format("there is nothing to report: {} {} no finished row", enumerate(report.empty_files),
-                            report.empty_files.size() == 1 ? "holds" : "hold"));
+    throw Error(fmt::format("there is nothing to report: {} {} {}", enumerate(report.empty_files),
+                            report.empty_files.size() == 1 ? "holds" : "hold", what_is_missing(report)));
   }
   if (!options.baseline.empty() && !variants.contains(options.baseline)) {
     throw Error(fmt::format("baseline '{}' is not among the variants in the results: {}", options.baseline,
@@ -153,11 +152,19 @@ Report make_report(const std::vector<store::Results>& files, const Options& opti
   return report;
 }
 
+std::string what_is_missing(const Report& report) {
+  return report.filter.empty() ? "no finished row" : "no finished row that the filter picks";
+}
+
 std::vector<std::string> notes_of(const Report& report) {
   std::vector<std::string> notes;
+  if (!report.filter.empty()) {
+    notes.push_back(fmt::format("Only rows whose id or label matches {} are shown, and what they are compared with.",
+                                report.filter));
+  }
   for (const std::string& path : report.empty_files) {
-    notes.push_back(
-        fmt::format("{} holds no finished row and is left out.", std::filesystem::path(path).filename().string()));
+    notes.push_back(fmt::format("{} holds {} and is left out.", std::filesystem::path(path).filename().string(),
+                                what_is_missing(report)));
   }
   return notes;
 }
@@ -172,29 +179,25 @@ std::vector<Table> tables_of(const Report& report) {
   return tables;
 }
 
-Written write_report(const Report& report, const std::string& folder, const Formats& formats) {
-  if (folder.empty()) throw Error("the name of the folder to write to is empty");
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (!std::filesystem::is_directory(folder, error))
-    throw Error(fmt::format("{}: cannot be created as a folder", folder));
-
+Written write_report(const Report& report, const std::string& folder_name, const Formats& formats) {
+  ReportFolder folder(folder_name);
   Written written;
-  const auto write = [&](const std::string& name, const std::string& text) {
-    written.paths.push_back((std::filesystem::path(folder) / name).string());
-    store::NewFile(written.paths.back()).commit(text);
-  };
-  if (formats.html) write("index.html", to_html(report, draw_all(report, draw_svg, written.plots_left_out)));
+  if (formats.html) {
+    const Images images = draw_all(report, draw_svg, written.why_no_plots);
+    folder.write_text("index.html", to_html(report, images, written.why_no_plots));
+  }
   Images images;
-  if (formats.png) images = draw_all(report, draw_png, written.plots_left_out);
-  if (formats.markdown) write("report.md", markdown_document(report, !images.empty()));
+  if (formats.png) images = draw_all(report, draw_png, written.why_no_plots);
+  if (formats.markdown) folder.write_text("report.md", markdown_document(report, !images.empty()));
   const std::vector<Table> tables = tables_of(report);
   for (const Table& table : tables) {
-    if (formats.csv && !table.records.fields.empty()) write(table.name + ".csv", to_csv(table));
-    if (formats.latex) write(table.name + ".tex", to_latex(table));
+    if (formats.csv && !table.records.fields.empty()) folder.write_text(table.name + ".csv", to_csv(table));
+    if (formats.latex) folder.write_text(table.name + ".tex", to_latex(table));
   }
-  if (formats.latex) write("report.tex", latex_document(report, tables));
-  for (const auto& [name, image] : images) write(name + ".png", image);
+  if (formats.latex) folder.write_text("report.tex", latex_document(report, tables));
+  for (const auto& [name, image] : images) folder.write_bytes(name + ".png", image);
+  written.removed = folder.finish();
+  written.paths = folder.paths();
   return written;
 }
 

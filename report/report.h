@@ -27,15 +27,20 @@ struct Chapter {
 struct Report {
   std::vector<Chapter> chapters;
   std::vector<std::string> empty_files = {};  ///< paths of the files that were left out: they hold no finished row
+  std::string filter = {};                    ///< expression that chose the rows; empty: all
 };
 
 /// All sections of the modules for results in memory. Rows of the same machine are taken together. The names of
 /// sections, of tables and of plots are unique, and claims name their tables by them.
 /// Files without rows and simulations, such as those of a run that was interrupted early, are left out and named.
-/// Throws Error if all are, or if no row is of the baseline that was asked for.
-Report make_report(const std::vector<store::Results>& files, const Options& options);
+/// Throws Error if all are, or if no row is of the baseline that was asked for. `filter` is named if the files hold
+/// only the rows that it picks.
+Report make_report(const std::vector<store::Results>& files, const Options& options, const std::string& filter = "");
 
-/// A sentence for each file that was left out.
+/// What files that were left out lack: "no finished row".
+std::string what_is_missing(const Report& report);
+
+/// A sentence if only some rows are shown, and one for each file that was left out.
 std::vector<std::string> notes_of(const Report& report);
 
 /// The tables in the order of the report: those of the claims first, one for each chapter that has any.
@@ -43,11 +48,13 @@ std::vector<Table> tables_of(const Report& report);
 
 struct Written {
   std::vector<std::string> paths;
-  bool plots_left_out = false;  ///< there are plots, and gnuplot is not installed
+  std::vector<std::string> removed;  ///< paths of the files of an earlier report that this one does not have
+  std::string why_no_plots;          ///< why plots were left out; empty if none were
 };
 
 /// Writes index.html; report.md with all tables; NAME.csv and NAME.tex for each table, and report.tex, which reads them
-/// and compiles; NAME.png for each plot. Creates the folder. Throws Error if something cannot be written.
-Written write_report(const Report& report, const std::string& folder, const Formats& formats);
+/// and compiles; NAME.png for each plot. Creates the folder, and removes what an earlier report left in it. Where
+/// gnuplot is missing or fails, plots are left out. Throws Error if something cannot be written.
+Written write_report(const Report& report, const std::string& folder_name, const Formats& formats);
 
 }  // namespace nalab::report

@@ -241,11 +241,11 @@ TEST(Attend, BadRequests) {
   const std::string none = folder.file("none.h5");
   expect_refusal(folder, {}, none, none + ": cannot be read: No such file or directory");
   expect_refusal(folder, {"--cases", "four"}, in, in + ": --cases 'four' matches none of 14");
-  expect_refusal(folder, {"--cases", "(1d"}, in, "--cases '(1d' is not a regular expression");
+  expect_refusal(folder, {"--cases", "(1d"}, in, "--cases '(1d' is not a regular expression: missing ): (1d");
   expect_refusal(folder, {"--dtype", "f64"}, in, "element type 'f64' is none of f32, bf16, f16");
   expect_refusal(folder, {"--isa", "neon"}, in,
                  "instruction set 'neon' is none of baseline, avx2, avx512, avx512bf16, amx");
-  expect_refusal(folder, {"--threads", "0"}, in, "--threads: Value 0 not in range 1 to 1024");
+  expect_refusal(folder, {"--threads", "0"}, in, "--threads 0 must be from 1 to 1024");
   expect_refusal(folder, {"--variant", "dense", "--cases", "1d_window_1_is_linear"}, in,
                  in + ": group 1d_window_1_is_linear: dense computes self attention only, and a window leaves tokens "
                       "out");

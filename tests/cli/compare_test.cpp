@@ -103,6 +103,14 @@ TEST_F(CompareCommand, WritesCsv) {
   EXPECT_THAT(text, HasSubstr("\nold,small,\"a, b\",fused,f32,forward,1,,0.001,,,,,only in A,\n"));
 }
 
+TEST_F(CompareCommand, AFilterChoosesRows) {
+  const Outcome outcome = compare({a_, b_, "--filter", "^(x|new)$"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("1 row compared: geometric mean of B / A 1.500; 1 slower; 1 only in B\n"));
+  EXPECT_THAT(outcome.out, Not(HasSubstr("  y\n")));
+  EXPECT_THAT(compare({a_, b_, "--filter", "a, b"}).out, HasSubstr("3 rows compared")) << "a label";
+}
+
 TEST_F(CompareCommand, RefusesInOneLine) {
   const auto sentence = [&](const std::vector<std::string>& arguments) {
     const Outcome outcome = compare(arguments);
@@ -113,6 +121,11 @@ TEST_F(CompareCommand, RefusesInOneLine) {
   const std::string missing = folder_.file("missing.h5"), other = folder_.file("other.h5");
   write(other, {row("w", {1})});
   EXPECT_EQ(sentence({a_}), "nalab: B.h5 is required\n");
+  EXPECT_EQ(sentence({a_, b_, "--filter", "row"}),
+            "nalab: --filter 'row' matches no row of " + a_ + " or " + b_ + "\n");
+  EXPECT_EQ(sentence({a_, b_, "--filter", "old"}), "nalab: " + a_ + " and " + b_ + " have no row in common\n");
+  EXPECT_EQ(sentence({a_, b_, "--filter", "("}), "nalab: --filter '(' is not a regular expression: missing ): (\n");
+  EXPECT_EQ(sentence({a_, b_, "--csv", ""}), "nalab: --csv: must not be empty\n");
   EXPECT_EQ(sentence({a_, missing}), "nalab: " + missing + ": cannot be read: No such file or directory\n");
   EXPECT_EQ(sentence({a_, kSmallCases}),
             "nalab: " + kSmallCases + ": attribute schema is 'nalab.cases/1', must be 'nalab.results/1'\n");

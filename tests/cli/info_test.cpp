@@ -67,7 +67,7 @@ TEST(Info, RefusesInOneLine) {
   EXPECT_EQ(isa.err, "nalab: instruction set 'mmx' is none of baseline, avx2, avx512, avx512bf16, amx\n");
   const Outcome threads = run_nalab(folder, {"info", "--threads", "0"});
   EXPECT_EQ(threads.exit_code, 2);
-  EXPECT_EQ(threads.err, "nalab: --threads: Value 0 not in range 1 to 1024\n");
+  EXPECT_EQ(threads.err, "nalab: --threads 0 must be from 1 to 1024\n");
 }
 
 }  // namespace

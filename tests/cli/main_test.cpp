@@ -23,9 +23,62 @@ TEST(Main, UnknownSubcommandsAreNamed) {
             "nalab: unknown subcommand 'foo', must be one of run, merge, attend, verify, report, compare, selftest, "
             "sim, infer, info, list\n");
   EXPECT_EQ(sentence({"list", "foo"}),
-            "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs\n");
+            "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs, models\n");
   EXPECT_EQ(sentence({"--foo"}), "nalab: unknown option '--foo'\n");
   EXPECT_EQ(sentence({}), "nalab: A subcommand is required\n");
+}
+
+TEST(Main, TellsItsVersion) {
+  const Outcome outcome = run_nalab(TemporaryFolder(), {"--version"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, testing::MatchesRegex("nalab [0-9]+\\.[0-9]+\\.[0-9]+, revision [0-9a-z-]+\n"));
+}
+
+TEST(Main, NumbersAreDecimal) {
+  const TemporaryFolder folder;
+  const auto info = [&](const std::string& threads) {
+    const Outcome outcome = run_nalab(folder, {"info", "--json", "--isa", "baseline", "--threads", threads});
+    return outcome.exit_code == 0 ? outcome.out : outcome.err;
+  };
+  EXPECT_THAT(info("01"), testing::HasSubstr("\"threads\": 1,"));
+  for (const std::string text : {"0x1", "0b1", "1e0", "+1", " 1", "1 ", "1.0", "1_000", "two", ""}) {
+    EXPECT_EQ(info(text), "nalab: --threads '" + text + "' must be a whole number in decimal digits\n");
+  }
+  for (const std::string text : {"0", "00", "-1", "1025", "002000"}) {
+    EXPECT_EQ(info(text), "nalab: --threads " + std::to_string(std::stoi(text)) + " must be from 1 to 1024\n");
+  }
+  for (const std::string text : {"2147483648", "99999999999999999999", "-99999999999999999999"}) {
+    EXPECT_EQ(info(text), "nalab: --threads '" + text + "' is out of range\n");
+  }
+  // The same for each command and each number.
+  const std::vector<std::pair<std::vector<std::string>, std::string>> numbers{
+      {{"run", "none.yaml"}, "--threads"},
+      {{"attend", "none.h5", "out.h5"}, "--threads"},
+      {{"verify", "none.h5"}, "--threads"},
+      {{"selftest"}, "--threads"},
+      {{"selftest"}, "--count"},
+      {{"selftest"}, "--minutes"},
+      {{"selftest"}, "--seed"},
+      {{"selftest"}, "--first"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--extra-kv"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--batch"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--heads"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--head-dim"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--steps"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--dense-steps"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--rows"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--attention-share"},
+      {{"sim", "--layout", "8", "--window", "3"}, "--bandwidth"},
+      {{"sim", "--layout", "8"}, "--recommend"},
+      {{"compare", "none.h5", "none.h5"}, "--fail-above"},
+  };
+  for (auto [arguments, name] : numbers) {
+    arguments.insert(arguments.end(), {name, "0x1"});
+    const Outcome outcome = run_nalab(folder, arguments);
+    EXPECT_EQ(outcome.exit_code, 2) << name;
+    EXPECT_THAT(outcome.err, testing::StartsWith("nalab: " + name + " '0x1' must be a ")) << name;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+  }
 }
 
 TEST(Main, AFullStandardOutputIsTold) {

@@ -8,6 +8,7 @@
 
 #include "store/results.h"
 #include "tests/cli/run_nalab.h"
+#include "tests/report/has_gnuplot.h"
 #include "tests/report/sample_results.h"
 
 namespace nalab {
@@ -87,13 +88,124 @@ TEST(ReportCommand, WithoutGnuplotThereAreNoPlots) {
 
 TEST(ReportCommand, AGnuplotThatFailsIsNamed) {
   const TemporaryFolder folder;
-  std::ofstream(folder.file("gnuplot")) << "#!/bin/sh\nexit 3\n";
+  std::ofstream(folder.file("gnuplot"))
+      << "#!/bin/sh\necho >&2\necho ' libexample.so: cannot open' >&2\necho more >&2\nexit 3\n";
   std::filesystem::permissions(folder.file("gnuplot"), std::filesystem::perms::owner_all);
   const Outcome outcome =
       run_nalab(folder, {"report", sample_file(folder), "-o", folder.file("out")}, "PATH=" + folder.path().string());
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "nalab: plots are left out: gnuplot cannot make the plot small_case_speedup_f32_forward: " +
+                             std::string("libexample.so: cannot open\n"));
+  EXPECT_THAT(outcome.out, testing::HasSubstr("out/small_case.csv\n"));
+  const std::string page = bytes_of(folder.file("out/index.html"));
+  EXPECT_THAT(page, testing::HasSubstr("Plots are left out: where this page was made, gnuplot cannot make the plot "
+                                       "small_case_speedup_f32_forward: libexample.so: cannot open.</p>"));
+  EXPECT_THAT(page, testing::HasSubstr("small_case: overview"));
+}
+
+TEST(ReportCommand, ReadsNoSettingsOfTheUsersGnuplot) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder);
+  std::filesystem::create_directory(folder.file("home"));
+  std::ofstream(folder.file("home/.gnuplot")) << "set terminal qt\nset key off\n";
+  for (const char* home : {"home", "nowhere"}) {
+    const Outcome outcome = run_nalab(folder, {"report", sample, "-o", folder.file(std::string("out ") + home)},
+                                      "GNUTERM=qt HOME='" + folder.file(home) + "'");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, "");
+  }
+  EXPECT_EQ(bytes_of(folder.file("out home/index.html")), bytes_of(folder.file("out nowhere/index.html")));
+}
+
+TEST(ReportCommand, NeedsNoOtherFolderThanItsOwn) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder);
+  // All but a folder is read-only, and there is no /dev/null.
+  const std::string out = folder.file("out"), empty = folder.file("empty");
+  std::filesystem::create_directory(out);
+  std::filesystem::create_directory(empty);
+  const std::string alone = "unshare -rm sh -c 'mount --bind " + out + " " + out + " && mount --bind " + empty +
+                            " /dev && mount -o remount,bind,ro / && exec \"$@\"' sh";
+  if (std::system((alone + " true 2>/dev/null").c_str()) != 0) GTEST_SKIP() << "cannot make folders read-only";
+  ASSERT_NE(std::system((alone + " touch " + folder.file("other")).c_str()), 0);
+  const std::string command =
+      alone + " '" NALAB_EXECUTABLE "' report " + sample + " -o " + out + " >'" + folder.file("log") + "' 2>&1";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  EXPECT_THAT(bytes_of(out + "/index.html"), testing::HasSubstr("<figure"));
+}
+
+TEST(ReportCommand, RemovesWhatAnEarlierReportLeft) {
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder), out = folder.file("out");
+  ASSERT_EQ(run_nalab(folder, {"report", sample, "-o", out}).exit_code, 0);
+  std::ofstream(out + "/notes.csv") << "the reader's own\n";
+  const Outcome outcome = run_nalab(folder, {"report", sample, "-o", out, "--format", "csv"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, out + "/small_case.csv\n");
+  for (const char* name : {"index.html", "report.md", "small_case.tex", "small_case_overview.tex", "report.tex"}) {
+    EXPECT_THAT(outcome.err, testing::HasSubstr("nalab: " + out + "/" + name +
+                                                ": removed, since it was of an earlier "
+                                                "report\n"));
+    EXPECT_FALSE(std::filesystem::exists(out + "/" + name)) << name;
+  }
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 5) << outcome.err;
+  EXPECT_EQ(bytes_of(out + "/notes.csv"), "the reader's own\n");
+}
+
+TEST(ReportCommand, AListOfAnEarlierReportLeadsNowhereElse) {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("out"), other = folder.file("other");
+  std::filesystem::create_directories(out + "/folder");
+  std::ofstream(other) << "kept";
+  std::filesystem::create_symlink(other, out + "/link");
+  std::ofstream(out + "/.nalab_report") << "../other\n" << other << "\n..\n.\n\nfolder\nlink\n.nalab_report\n";
+  const Outcome outcome = run_nalab(folder, {"report", sample_file(folder), "-o", out, "--format", "csv"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(bytes_of(out + "/link"), "kept");
+  EXPECT_TRUE(std::filesystem::exists(out + "/folder"));
+}
+
+TEST(ReportCommand, AFilterKeepsRowsAndWhatTheyAreComparedWith) {
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder), out = folder.file("out");
+  const auto report = [&](const std::string& filter) {
+    return run_nalab(folder, {"report", sample, "-o", out, "--format", "md,csv", "--filter", filter});
+  };
+  EXPECT_EQ(report("_w3_f32_naive").exit_code, 0);
+  const std::string csv = bytes_of(out + "/small_case.csv");
+  EXPECT_THAT(csv, testing::HasSubstr(",naive,"));
+  EXPECT_THAT(csv, testing::HasSubstr(",dense,"));
+  EXPECT_THAT(csv, testing::Not(testing::HasSubstr(",fused,")));
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 3) << csv;
+  EXPECT_THAT(bytes_of(out + "/report.md"),
+              testing::HasSubstr("Only rows whose id or label matches \\_w3\\_f32\\_naive are shown"));
+  EXPECT_EQ(report("^B & C").exit_code, 0) << "a label";
+  const Outcome nothing = report("^C");
+  EXPECT_EQ(nothing.exit_code, 2);
+  EXPECT_EQ(nothing.err,
+            "nalab: there is nothing to report: " + sample + " holds no finished row that the filter picks\n");
+}
+
+TEST(ReportCommand, ThePageIsUtf8WhateverTheNamesOfFiles) {
+  const TemporaryFolder folder;
+  const std::string sample = sample_file(folder), named = folder.file("caf\xe9.h5"), out = folder.file("out");
+  std::filesystem::rename(sample, named);
+  EXPECT_EQ(run_nalab(folder, {"report", named, "-o", out}).exit_code, 0);
+  EXPECT_THAT(bytes_of(out + "/index.html"), testing::HasSubstr("<td>caf\xef\xbf\xbd.h5</td>"));
+}
+
+TEST(ReportCommand, AFolderThatCannotBeWrittenToIsRefusedBeforePlotsAreDrawn) {
+  const TemporaryFolder folder;
+  std::ofstream(folder.file("gnuplot")) << "#!/bin/sh\ntouch '" + folder.file("drawn") + "'\n";
+  std::filesystem::permissions(folder.file("gnuplot"), std::filesystem::perms::owner_all);
+  const Outcome outcome =
+      run_nalab(folder, {"report", sample_file(folder), "-o", "/proc"}, "PATH=" + folder.path().string() + ":$PATH");
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_EQ(outcome.err, "nalab: gnuplot cannot make the plot small_case_speedup_f32_forward\n");
-  EXPECT_FALSE(std::filesystem::exists(folder.file("out/index.html")));
+  EXPECT_THAT(outcome.err, testing::MatchesRegex("nalab: /proc/[^\n]*: cannot be written: [^\n]*\n"));
+  EXPECT_FALSE(std::filesystem::exists(folder.file("drawn")));
 }
 
 TEST(ReportCommand, SimulationsGoFromConfigurationToTables) {

@@ -76,11 +76,29 @@ TEST(Run, RefusesADirectoryAndMakesNone) {
   }
 }
 
+TEST(Run, RefusesAFolderThatCannotBeWrittenToBeforePeaksAreMeasured) {
+  const TemporaryFolder folder;
+  // The peaks alone would take more time of the CPU than this.
+  const Outcome outcome = run_nalab(folder, {"run", one_problem(folder), "-o", "/proc/small.h5"}, "ulimit -t 1;");
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: /proc/small.h5: cannot be written: No such file or directory\n");
+}
+
+TEST(Run, RefusesAFilterThatNestsTooDeeply) {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_nalab(folder, {"run", one_problem(folder), "--dry-run", "--filter",
+                                             std::string(20'000, '(') + std::string(20'000, ')')});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err,
+              testing::MatchesRegex(
+                  "nalab: --filter '[(]*\\.\\.\\.' must be a regular expression of at most 10000 characters\n"));
+}
+
 TEST(Run, RefusesAnEmptyName) {
   const TemporaryFolder folder;
   const Outcome outcome = run_nalab(folder, {"run", one_problem(folder), "-o", ""});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_EQ(outcome.err, "nalab: --output: the name of the results file is empty\n");
+  EXPECT_EQ(outcome.err, "nalab: --output: must not be empty\n");
 }
 
 /// Starts the executable, kills it after some time unless it has ended, and tells whether it had not.

@@ -64,6 +64,20 @@ TEST(Fold, AFailureIsNeverHiddenBehindATime) {
   }
 }
 
+TEST(Fold, AFailureIsNeverHiddenBehindARefusal) {
+  const store::Results refused = sample_results();
+  store::Results failed = sample_results();
+  constexpr std::size_t kRow = 4;
+  ASSERT_EQ(refused.rows[kRow].status, "refused");
+  failed.rows[kRow].status = "failed";
+  failed.rows[kRow].reason = "off by one";
+  for (const auto& files : {std::vector{refused, failed}, std::vector{failed, refused}}) {
+    const store::Row row = fold(files)[0].results.rows[kRow];
+    EXPECT_EQ(row.status, "failed");
+    EXPECT_EQ(row.reason, "off by one");
+  }
+}
+
 TEST(Fold, MachinesStayApart) {
   store::Results cpu = sample_results(), isa = sample_results(), threads = sample_results();
   cpu.environment.cpu = "Another CPU";

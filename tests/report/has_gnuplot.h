@@ -5,5 +5,17 @@
 
 #include "report/gnuplot.h"
 
+namespace nalab::report {
+
+inline bool has_gnuplot() {
+  try {
+    return !run_gnuplot("set print '-'; print 1", "a probe").empty();
+  } catch (const GnuplotError&) {
+    return false;
+  }
+}
+
+}  // namespace nalab::report
+
 #define NALAB_SKIP_WITHOUT_GNUPLOT() \
-  if (!::nalab::report::run_gnuplot("set print '-'; print 1", "a probe")) GTEST_SKIP() << "gnuplot is not installed"
+  if (!::nalab::report::has_gnuplot()) GTEST_SKIP() << "gnuplot is not installed"
