@@ -23,9 +23,11 @@ Value add_attention(Graph& graph, const Block& block, Value x, Value normed) {
   return close_branch(graph, block, "attn.proj", "gamma1", x, graph.attention(qkv, block.attention));
 }
 
-Value add_mlp(Graph& graph, const Block& block, Value x, Value normed) {
-  const Linear fc1{.state = block.state + "mlp.fc1", .activation = Activation::gelu};
-  return close_branch(graph, block, "mlp.fc2", "gamma2", x, graph.linear(normed, fc1, block.hidden));
+Value add_mlp(Graph& graph, const Block& block, Value x, Value normed, bool training) {
+  const Linear fc1{.state = block.state + "mlp.fc1", .activation = training ? Activation::none : Activation::gelu};
+  Value hidden = graph.linear(normed, fc1, block.hidden);
+  if (training) hidden = graph.gelu(hidden);
+  return close_branch(graph, block, "mlp.fc2", "gamma2", x, hidden);
 }
 
 Graph build(const Definition& definition, const BuildOptions& options) {

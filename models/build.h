@@ -13,6 +13,7 @@ struct BuildOptions {
   int64_t rows = 0,
           columns = 0;  ///< of the images that a classifier gets; 0: the definition's input. A generator has none.
   bool relative_bias = true;  ///< false: attention without its tables, as in table 8 of Faster NA
+  bool training = false;      ///< true: what gradients need is a value of its own
 };
 
 /// The whole network: images [rows, columns, 3] to logits [1, 1, classes], or latents to an image [input, input, 3].
@@ -32,7 +33,7 @@ struct Block {
 };
 /// x + gamma1 * proj(attention(qkv(normed))).
 Value add_attention(Graph& graph, const Block& block, Value x, Value normed);
-/// x + gamma2 * fc2(gelu(fc1(normed))).
-Value add_mlp(Graph& graph, const Block& block, Value x, Value normed);
+/// x + gamma2 * fc2(gelu(fc1(normed))). training: GELU is an operation of its own.
+Value add_mlp(Graph& graph, const Block& block, Value x, Value normed, bool training = false);
 
 }  // namespace nalab::models

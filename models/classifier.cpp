@@ -74,7 +74,7 @@ class Builder {
                          .heads = definition_.heads[level],
                          .dilation = dilated ? definition_.dilation[level] : 1}}};
     x = add_attention(graph_, block, x, graph_.layer_norm(x, block.state + "norm1"));
-    return add_mlp(graph_, block, x, graph_.layer_norm(x, block.state + "norm2"));
+    return add_mlp(graph_, block, x, graph_.layer_norm(x, block.state + "norm2"), options_.training);
   }
 
   const Definition& definition_;

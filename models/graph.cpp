@@ -36,6 +36,8 @@ Value Graph::linear(Value x, const Linear& linear, int64_t channels, std::option
   return add(linear, std::move(inputs), {in.rows, in.columns, channels}, precision);
 }
 
+Value Graph::gelu(Value x) { return add(Gelu{}, {x}, node(x).extent); }
+
 Value Graph::layer_norm(Value x, const std::string& state) { return add(LayerNorm{state}, {x}, node(x).extent); }
 
 Value Graph::attention(Value x, const Attention& attention) {

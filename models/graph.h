@@ -59,6 +59,8 @@ struct Linear {
   double weight_factor = 1, bias_factor = 1;
   double deviation = 0.02;  ///< of the weight's initial values
 };
+/// Exact, by erf, by itself: training needs what it is computed of.
+struct Gelu {};
 /// Over the channels of each token, with scale and shift; eps 1e-5. Parameters: weight, bias [channels].
 struct LayerNorm {
   std::string state;
@@ -100,7 +102,7 @@ struct AddPositions {
 /// Twice the extents: zeros between, then [1, 3, 3, 1] / 4 along each axis, zeros outside (StyleGAN's upfirdn).
 struct UpsampleByFilter {};
 
-using Operation = std::variant<Input, Convolution, Linear, LayerNorm, Attention, MergePatches, Mean, Constant,
+using Operation = std::variant<Input, Convolution, Linear, Gelu, LayerNorm, Attention, MergePatches, Mean, Constant,
                                PixelNorm, InstanceNorm, Upsample, AddPositions, UpsampleByFilter>;
 
 struct Node {
@@ -117,6 +119,7 @@ class Graph {
   Value convolution(Value x, const Convolution& convolution, int64_t channels);
   Value linear(Value x, const Linear& linear, int64_t channels, std::optional<Value> residual = {},
                Precision precision = Precision::model);
+  Value gelu(Value x);
   Value layer_norm(Value x, const std::string& state);
   /// Throws Error that names x's extents if window * dilation exceeds them.
   Value attention(Value x, const Attention& attention);

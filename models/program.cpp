@@ -6,10 +6,9 @@
 #include <variant>
 #include <vector>
 
-#include "core/error.h"
-#include "core/simd/isa.h"
 #include "models/layers/layers.h"
 #include "models/memory_plan.h"
+#include "models/onednn_errors.h"
 
 namespace nalab::models {
 
@@ -17,28 +16,15 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// oneDNN keeps to NALAB_ISA as the kernels do. It takes a limit only before its first use.
-void limit_instructions() {
-  static const bool once = [] {
-    using dnnl::cpu_isa;
-    constexpr cpu_isa limits[] = {cpu_isa::sse41, cpu_isa::avx2, cpu_isa::avx512_core, cpu_isa::avx512_core_bf16,
-                                  cpu_isa::all};
-    return dnnl::set_max_cpu_isa(limits[static_cast<std::size_t>(choose_isa())]) == dnnl::status::success;
-  }();
-  static_cast<void>(once);
-}
+}  // namespace
 
-/// Calls f; what oneDNN refuses is an Error.
-template <class F>
-decltype(auto) with_onednn(ElementType type, const F& f) {
-  try {
-    return f();
-  } catch (const dnnl::error& error) {
-    throw Error("oneDNN, in " + std::string(name(type)) + " on this CPU: " + error.message);
+void set_values(const Buffer& buffer, std::span<const float> values) {
+  if (buffer.type == ElementType::bf16) {
+    std::ranges::transform(values, buffer.as<bf16>(), from_float<bf16>);
+  } else {
+    std::ranges::copy(values, buffer.as<float>());
   }
 }
-
-}  // namespace
 
 void Backend::reserve(int64_t bytes) {
   if (workspace.size() < bytes) workspace = AlignedBuffer<std::byte>(bytes);
@@ -51,35 +37,27 @@ struct Program::Parts {
   };
 
   Parts(const Graph& graph, const Weights& weights, const ProgramOptions& options, Workers& workers)
-      : backend{workers, options.variant}, type(options.type) {
+      : backend{workers, options.variant}, constants(backend.onednn, weights), type(options.type) {
     std::vector<int64_t> sizes;
     for (const Node& node : graph.nodes()) {
       const ElementType element = node.precision == Precision::full ? ElementType::f32 : options.type;
       buffers.push_back({nullptr, element, options.batch, node.extent});
       sizes.push_back(buffers.back().elements() * size_of(element));
     }
-    const MemoryPlan plan = plan_memory(graph, sizes);
+    const MemoryPlan plan = plan_memory(inference_lifetimes(graph, sizes));
     memory = AlignedBuffer<std::byte>(plan.bytes);
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i].data = memory.data() + plan.offsets[i];
     for (std::size_t i = 0; i < buffers.size(); ++i) {
       const Node& node = graph.nodes()[i];
-      Site site{backend, weights, {}, buffers[i]};
+      Site site{backend, weights, constants, {}, buffers[i]};
       for (const Value input : node.inputs) site.inputs.push_back(buffers[static_cast<std::size_t>(input)]);
       steps.push_back({std::visit([&](const auto& operation) { return make_step(operation, site); }, node.operation),
                        std::holds_alternative<Attention>(node.operation)});
     }
   }
 
-  void set_input(std::span<const float> values) {
-    const Buffer& target = buffers.front();
-    if (target.type == ElementType::bf16) {
-      std::ranges::transform(values, target.as<bf16>(), from_float<bf16>);
-    } else {
-      std::ranges::copy(values, target.as<float>());
-    }
-  }
-
   Backend backend;
+  Constants constants;
   ElementType type;
   std::vector<Buffer> buffers;
   AlignedBuffer<std::byte> memory;
@@ -87,9 +65,6 @@ struct Program::Parts {
 };
 
 Program::Program(const Graph& graph, const Weights& weights, const ProgramOptions& options, Workers& workers) {
-  if (options.type == ElementType::f16) throw Error("models compute in f32 and bf16, not in f16");
-  limit_instructions();
-  const OneThread here;
   with_onednn(options.type, [&] { parts_ = std::make_unique<Parts>(graph, weights, options, workers); });
 }
 
@@ -98,7 +73,7 @@ Program::~Program() = default;
 Seconds Program::forward(std::span<const float> input, std::span<float> output) {
   Seconds seconds;
   const double start = now();
-  parts_->set_input(input);
+  set_values(parts_->buffers.front(), input);
   with_onednn(parts_->type, [&] {
     for (const auto& [run, is_attention] : parts_->steps) {
       const double before = is_attention ? now() : 0;

@@ -38,7 +38,7 @@ class Strips {
     const Cut cut =
         Cut::about(out.rows, std::clamp(kPieceCost / row_cost, kFewestRows, std::max(kFewestRows, out.rows)));
     const memory::dims dims{out.channels, image.channels, convolution.kernel, convolution.kernel};
-    Packed weight(site.backend.onednn, site.parameter(convolution.state + ".weight"),
+    Packed weight(site.constants, [name = convolution.state + ".weight"](const Weights& w) { return w.at(name); },
                   {dims, memory::data_type::f32, memory::format_tag::oihw});
     for (int64_t i = 0; i < cut.pieces(); ++i) {
       const Strip strip = strip_of(convolution, image, cut.first(i), cut.size(i));
@@ -83,7 +83,7 @@ class Strips {
          above, below},
         OneDnn::attributes(), onednn.engine());
     std::unordered_map<int, memory> fixed{{DNNL_ARG_WEIGHTS, packed.as(primitive.weights_desc())}};
-    if (convolution.bias) fixed.emplace(DNNL_ARG_BIAS, onednn.row(site.parameter(convolution.state + ".bias"), 1));
+    if (convolution.bias) fixed.emplace(DNNL_ARG_BIAS, site.row(convolution.state + ".bias"));
     return {onednn,
             dnnl::convolution_forward(primitive),
             primitive.scratchpad_desc(),

@@ -1,7 +1,9 @@
 // The operations of a graph as steps of a program: oneDNN where it has them, nalab for attention.
 #pragma once
 
+#include <algorithm>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,16 +43,24 @@ struct Buffer {
   std::byte* at(int64_t element) const { return data + element * size_of(type); }
 };
 
-/// What a step is made of. The buffers and the backend outlive it; weights are copied.
+/// What a step is made of. Buffers, backend and constants outlive it; weights are copied.
 struct Site {
   Backend& backend;
   const Weights& weights;
+  Constants& constants;
   std::vector<Buffer> inputs;
   Buffer output;
 
   const Buffer& x() const { return inputs.front(); }
   const std::vector<float>& parameter(const std::string& name) const { return weights.at(name); }
+  /// A parameter as a row of numbers.
+  memory row(const std::string& name, int rank = 1) const {
+    return constants.row([name](const Weights& w) { return w.at(name); }, rank);
+  }
 };
+
+/// Copies numbers to a buffer, rounded to its type.
+void set_values(const Buffer& buffer, std::span<const float> values);
 
 /// Computes the output from the inputs; throws dnnl::error.
 using Step = std::function<void()>;
@@ -58,6 +68,7 @@ using Step = std::function<void()>;
 Step make_step(const Input& input, const Site& site);
 Step make_step(const Convolution& convolution, const Site& site);
 Step make_step(const Linear& linear, const Site& site);
+Step make_step(const Gelu& gelu, const Site& site);
 Step make_step(const LayerNorm& norm, const Site& site);
 Step make_step(const Attention& attention, const Site& site);
 Step make_step(const MergePatches& merge, const Site& site);

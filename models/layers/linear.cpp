@@ -17,19 +17,19 @@ constexpr int64_t kFewestRows = 64, kFewestColumns = 64;
 /// Columns are cut as well where rows alone give fewer pieces, if there is work for them.
 constexpr int64_t kFewPieces = 8;
 
-std::vector<float> scaled(const std::vector<float>& values, double factor) {
-  std::vector<float> result;
-  for (const float value : values) result.push_back(static_cast<float>(value * factor));
+/// Some numbers of a parameter, times a factor.
+std::vector<float> part(const std::vector<float>& values, int64_t first, int64_t count, double factor = 1) {
+  std::vector<float> result(values.begin() + first, values.begin() + first + count);
+  for (float& value : result) value = static_cast<float>(value * factor);
   return result;
 }
 
-/// bias_factor * b + b2; empty without either.
-std::vector<float> bias_of(const Linear& linear, const Site& site) {
-  std::vector<float> bias;
-  if (linear.bias) bias = scaled(site.parameter(linear.state + ".bias"), linear.bias_factor);
+/// Some numbers of bias_factor * b + b2. Requires one of them.
+std::vector<float> bias_of(const Linear& linear, const Weights& weights, int64_t first, int64_t count) {
+  std::vector<float> bias(static_cast<std::size_t>(count));
+  if (linear.bias) bias = part(weights.at(linear.state + ".bias"), first, count, linear.bias_factor);
   if (!linear.second_bias.empty()) {
-    const std::vector<float>& second = site.parameter(linear.second_bias);
-    bias.resize(second.size());
+    const std::vector<float> second = part(weights.at(linear.second_bias), first, count);
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] += second[i];
   }
   return bias;
@@ -48,12 +48,7 @@ void append(dnnl::post_ops& after, Activation activation) {
 class Product {
  public:
   Product(const Linear& linear, const Site& site)
-      : linear_(linear),
-        site_(site),
-        in_(site.x().extent.channels),
-        out_(site.output.extent.channels),
-        weight_(scaled(site.parameter(linear.state + ".weight"), linear.weight_factor)),
-        bias_(bias_of(linear, site)) {
+      : linear_(linear), site_(site), in_(site.x().extent.channels), out_(site.output.extent.channels) {
     const int64_t tokens = site.output.tokens();
     rows_ = Cut::about(tokens, std::clamp(kPieceCost / (in_ * out_), kFewestRows, std::max(kFewestRows, tokens)));
     const int64_t worth = tokens * in_ * out_ / (kPieceCost / 4);
@@ -67,8 +62,11 @@ class Product {
     if (last_rows != rows_.piece) last = std::make_shared<std::vector<Piece>>();
     for (int64_t c = 0; c < columns_.pieces(); ++c) {
       // Stored as [out, in]: the rows of these columns lie together.
-      const auto first = weight_.begin() + columns_.first(c) * in_;
-      Packed weight(site_.backend.onednn, {first, first + columns_.size(c) * in_},
+      const int64_t first = columns_.first(c) * in_, count = columns_.size(c) * in_;
+      Packed weight(site_.constants,
+                    [name = linear_.state + ".weight", first, count, factor = linear_.weight_factor](const Weights& w) {
+                      return part(w.at(name), first, count, factor);
+                    },
                     {{in_, columns_.size(c)}, memory::data_type::f32, memory::format_tag::ba});
       full->push_back(piece(rows_.piece, c, weight));
       if (last != full) last->push_back(piece(last_rows, c, weight));
@@ -81,23 +79,18 @@ class Product {
         const int64_t row = task % pieces, column = task / pieces;
         const int64_t target = rows.first(row) * width + columns.first(column);
         const std::vector<Piece>& list = row + 1 < pieces ? *full : *last;
-        list[static_cast<std::size_t>(column)].run(worker, {{DNNL_ARG_SRC, x.at(rows.first(row) * in)},
-                                                            {DNNL_ARG_DST, out.at(target)},
-                                                            {argument, residual.at(target)}});
+        list[static_cast<std::size_t>(column)].run(
+            worker, {{DNNL_ARG_SRC, x.at(rows.first(row) * in)},
+                     {DNNL_ARG_DST, out.at(target)},
+                     {argument, residual.data == nullptr ? nullptr : residual.at(target)}});
       });
     };
   }
 
  private:
-  /// The columns of a piece out of a row of numbers.
-  memory part(const std::vector<float>& values, int64_t column) const {
-    const auto first = values.begin() + columns_.first(column);
-    return site_.backend.onednn.row({first, first + columns_.size(column)});
-  }
-
   Piece piece(int64_t rows, int64_t column, Packed& packed) {
     OneDnn& onednn = site_.backend.onednn;
-    const int64_t columns = columns_.size(column);
+    const int64_t first = columns_.first(column), columns = columns_.size(column);
     const memory::desc source = matrix_desc(site_.x().type, rows, in_, in_);
     const memory::desc target = matrix_desc(site_.output.type, rows, columns, out_);
     const memory::desc weight({in_, columns}, dnnl_type(site_.x().type), memory::format_tag::any);
@@ -105,10 +98,12 @@ class Product {
     std::unordered_map<int, memory> fixed;
     std::unordered_map<int, memory::desc> varying{{DNNL_ARG_SRC, source}, {DNNL_ARG_DST, target}};
 
+    const bool has_bias = linear_.bias || !linear_.second_bias.empty();
     dnnl::post_ops after;
     append(after, linear_.activation);
     if (!linear_.gamma.empty()) {
-      const memory gamma = part(site_.parameter(linear_.gamma), column);
+      const memory gamma = site_.constants.row(
+          [name = linear_.gamma, first, columns](const Weights& w) { return part(w.at(name), first, columns); });
       fixed.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1, gamma);
       after.append_binary(dnnl::algorithm::binary_mul, gamma.get_desc());
     }
@@ -122,9 +117,13 @@ class Product {
     attributes.set_post_ops(after);
 
     const dnnl::matmul::primitive_desc primitive(
-        bias_.empty() ? dnnl::matmul::desc(source, weight, target) : dnnl::matmul::desc(source, weight, bias, target),
+        has_bias ? dnnl::matmul::desc(source, weight, bias, target) : dnnl::matmul::desc(source, weight, target),
         attributes, onednn.engine());
-    if (!bias_.empty()) fixed.emplace(DNNL_ARG_BIAS, part(bias_, column));
+    if (has_bias) {
+      fixed.emplace(DNNL_ARG_BIAS, site_.constants.row([linear = linear_, first, columns](const Weights& w) {
+        return bias_of(linear, w, first, columns);
+      }));
+    }
     fixed.emplace(DNNL_ARG_WEIGHTS, packed.as(primitive.weights_desc()));
     return {onednn, dnnl::matmul(primitive), primitive.scratchpad_desc(), fixed, varying};
   }
@@ -132,7 +131,6 @@ class Product {
   const Linear& linear_;
   const Site& site_;
   int64_t in_, out_;
-  std::vector<float> weight_, bias_;
   Cut rows_, columns_;
   int residual_argument_ = kResidual;
 };

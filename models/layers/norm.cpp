@@ -111,8 +111,7 @@ Step make_step(const LayerNorm& norm, const Site& site) {
     return {onednn,
             dnnl::layer_normalization_forward(primitive),
             primitive.scratchpad_desc(),
-            {{DNNL_ARG_SCALE, onednn.row(site.parameter(norm.state + ".weight"), 1)},
-             {DNNL_ARG_SHIFT, onednn.row(site.parameter(norm.state + ".bias"), 1)}},
+            {{DNNL_ARG_SCALE, site.row(norm.state + ".weight")}, {DNNL_ARG_SHIFT, site.row(norm.state + ".bias")}},
             {{DNNL_ARG_SRC, rows}, {DNNL_ARG_DST, rows}}};
   };
   const int64_t last = cut.pieces() - 1;

@@ -25,30 +25,38 @@ void OneDnn::reserve(std::size_t bytes) {
   }
 }
 
-memory OneDnn::reordered(std::vector<float> values, const memory::desc& given, const memory::desc& wanted) const {
-  memory source(given, engine_, values.data());
-  memory target(wanted, engine_);
-  dnnl::stream stream(engine_);
-  dnnl::reorder(source, target).execute(stream, source, target);
-  stream.wait();
-  return target;
+memory Constants::add(const Make& make, const memory::desc& given, const memory::desc& wanted) {
+  entries_.push_back({make, given, memory(wanted, onednn_.engine())});
+  fill(entries_.back());
+  return entries_.back().target;
 }
 
-memory OneDnn::row(const std::vector<float>& values, int rank) const {
-  const auto size = static_cast<int64_t>(values.size());
+memory Constants::row(const Make& make, int rank) {
+  const auto size = static_cast<int64_t>(make(*weights_).size());
   const memory::desc desc = rank == 1 ? memory::desc({size}, memory::data_type::f32, memory::format_tag::a)
                                       : memory::desc({1, size}, memory::data_type::f32, memory::format_tag::ab);
-  return reordered(values, desc, desc);
+  return add(make, desc, desc);
 }
 
-Packed::Packed(const OneDnn& onednn, std::vector<float> values, const memory::desc& given)
-    : onednn_(onednn), values_(std::move(values)), given_(given) {}
+void Constants::refresh(const Weights& weights) {
+  weights_ = &weights;
+  for (const Entry& entry : entries_) fill(entry);
+}
+
+void Constants::fill(const Entry& entry) const {
+  std::vector<float> values = entry.make(*weights_);
+  memory source(entry.given, onednn_.engine(), values.data());
+  memory target = entry.target;
+  dnnl::stream stream(onednn_.engine());
+  dnnl::reorder(source, target).execute(stream, source, target);
+  stream.wait();
+}
 
 const memory& Packed::as(const memory::desc& wanted) {
   for (const memory& format : formats_) {
     if (format.get_desc() == wanted) return format;
   }
-  return formats_.emplace_back(onednn_.reordered(values_, given_, wanted));
+  return formats_.emplace_back(constants_.add(make_, given_, wanted));
 }
 
 Piece::Piece(OneDnn& onednn, const dnnl::primitive& primitive, const memory::desc& scratchpad,

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
@@ -14,6 +15,7 @@
 
 #include "core/tensor/buffer.h"
 #include "core/tensor/element.h"
+#include "models/weights.h"
 
 namespace nalab::models {
 
@@ -48,28 +50,52 @@ class OneDnn {
     return const_cast<std::byte*>(scratchpads_[static_cast<std::size_t>(worker)].data());
   }
 
-  /// float32 numbers of a format, as memory of another format or type.
-  memory reordered(std::vector<float> values, const memory::desc& given, const memory::desc& wanted) const;
-  /// [1, n] float32 numbers: biases, factors; [n] for norms.
-  memory row(const std::vector<float>& values, int rank = 2) const;
-
  private:
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   std::vector<dnnl::stream> streams_;
   std::vector<AlignedBuffer<std::byte>> scratchpads_;
 };
 
+/// What steps keep of the weights, in the formats that they need: made when steps are made, and again whenever the
+/// weights change.
+class Constants {
+ public:
+  /// float32 numbers out of the weights.
+  using Make = std::function<std::vector<float>(const Weights& weights)>;
+
+  Constants(const OneDnn& onednn, const Weights& weights) : onednn_(onednn), weights_(&weights) {}
+
+  /// Numbers that are made in one format, as memory of another format or type.
+  memory add(const Make& make, const memory::desc& given, const memory::desc& wanted);
+  /// A row of numbers, [n] or [1, n]: biases, factors.
+  memory row(const Make& make, int rank = 2);
+  /// Makes all of them of other weights, in the same memory.
+  void refresh(const Weights& weights);
+
+ private:
+  struct Entry {
+    Make make;
+    memory::desc given;
+    memory target;
+  };
+  void fill(const Entry& entry) const;
+
+  const OneDnn& onednn_;
+  const Weights* weights_;
+  std::vector<Entry> entries_;
+};
+
 /// A weight in the formats that primitives ask for, each made once.
 class Packed {
  public:
-  /// values: float32 numbers of the format `given`.
-  Packed(const OneDnn& onednn, std::vector<float> values, const memory::desc& given);
+  Packed(Constants& constants, Constants::Make make, const memory::desc& given)
+      : constants_(constants), make_(std::move(make)), given_(given) {}
 
   const memory& as(const memory::desc& wanted);
 
  private:
-  const OneDnn& onednn_;
-  std::vector<float> values_;
+  Constants& constants_;
+  Constants::Make make_;
   memory::desc given_;
   std::vector<memory> formats_;
 };

@@ -124,9 +124,9 @@ Step make_step(const Constant& constant, const Site& site) {
   // Stored channels first. Written again in each call, since its memory is shared with later values.
   const Extent& e = site.output.extent;
   const memory::dims dims{1, e.channels, e.rows, e.columns};
-  const memory image = site.backend.onednn.reordered(site.parameter(constant.state),
-                                                     {dims, memory::data_type::f32, memory::format_tag::nchw},
-                                                     {dims, dnnl_type(site.output.type), memory::format_tag::nhwc});
+  const memory image = site.constants.add([name = constant.state](const Weights& w) { return w.at(name); },
+                                          {dims, memory::data_type::f32, memory::format_tag::nchw},
+                                          {dims, dnnl_type(site.output.type), memory::format_tag::nhwc});
   return [image, out = site.output] {
     const auto* source = static_cast<const std::byte*>(image.get_data_handle());
     for (int64_t b = 0; b < out.batch; ++b) {

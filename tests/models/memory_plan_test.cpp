@@ -42,7 +42,7 @@ TEST(MemoryPlan, ValuesOfOneTimeLieApart) {
     const Graph graph = build(find_definition(name));
     std::vector<int64_t> sizes;
     for (const Node& node : graph.nodes()) sizes.push_back(node.extent.elements() * 4);
-    const MemoryPlan plan = plan_memory(graph, sizes);
+    const MemoryPlan plan = plan_memory(inference_lifetimes(graph, sizes));
     EXPECT_LT(plan.bytes, check(graph, sizes, plan) / 4);
   }
 }
@@ -51,7 +51,7 @@ TEST(MemoryPlan, AChainNeedsTwoPlaces) {
   Graph graph;
   Value x = graph.input({1, 1, 16});
   for (int i = 0; i < 5; ++i) x = graph.layer_norm(x, "norm");
-  EXPECT_EQ(plan_memory(graph, std::vector<int64_t>(6, 64)).bytes, 128);
+  EXPECT_EQ(plan_memory(inference_lifetimes(graph, std::vector<int64_t>(6, 64))).bytes, 128);
 }
 
 }  // namespace

@@ -9,37 +9,10 @@
 
 #include "core/error.h"
 #include "core/simd/isa.h"
-#include "models/build.h"
+#include "tests/models/small_models.h"
 
 namespace nalab::models {
 namespace {
-
-/// Small models of all kinds, with every kind of layer.
-const char* const kSmall = R"(
-models:
-  - {name: nat, kind: nat, depths: [2, 1], heads: [1, 2], channels: [32, 64], window: 3, dilation: [2, 1], mlp_ratio: 3,
-     layer_scale: 1, classes: 10, input: 26}
-  - {name: dinats, kind: dinats, depths: [2, 2], heads: [1, 2], channels: [32, 64], window: 3, dilation: [2, 1],
-     classes: 10, input: 27}
-  - {name: isotropic, kind: isotropic, depths: [2], heads: [2], channels: [64], patch: 4, window: 3, dilation: [2],
-     classes: 10, input: 27}
-  - {name: stylenat, kind: stylenat, depths: [2, 2, 2], heads: [4, 2, 2], channels: [32, 16, 16], dilation: [1, 1, 2],
-     input: 16, style: 32}
-)";
-
-Definition small(const std::string& name) { return find_definition(parse_definitions("small", kSmall), name); }
-
-/// The papers' weights, with numbers that matter where those are 0 or hardly more.
-Weights weights_of(const Graph& graph) {
-  std::vector<Parameter> list = parameters(graph);
-  for (Parameter& parameter : list) {
-    if (parameter.name.ends_with("rpb")) parameter.initial.value = 1;
-    if (parameter.name.ends_with("alpha")) parameter.initial = {Initial::Kind::constant, 0.5};
-    if (parameter.initial.value == 0.02) parameter.initial.value = 0.2;
-    if (parameter.initial.value == 0) parameter.initial = {Initial::Kind::normal, 0.1};
-  }
-  return random_weights(list, 3);
-}
 
 struct Case {
   ElementType type = ElementType::f32;
@@ -48,13 +21,12 @@ struct Case {
   int64_t batch = 3;
 };
 
-/// What a model gives for a seeded input; the same for each image of the batch if `batch` repeats it.
+/// What a model gives for a seeded input and multiples of it.
 std::vector<float> outcome(const std::string& name, const Case& c) {
-  const Graph graph = build(small(name));
+  const Graph graph = build(small_model(name));
   Workers workers(c.threads);
-  Program program(graph, weights_of(graph), {.batch = c.batch, .type = c.type, .variant = c.variant}, workers);
-  const Parameter shape{"input", {program.input_elements() / c.batch}, {Initial::Kind::normal, 1}};
-  const std::vector<float> one = random_weights({shape}, 5).at("input");
+  Program program(graph, small_weights(graph), {.batch = c.batch, .type = c.type, .variant = c.variant}, workers);
+  const std::vector<float> one = noise(program.input_elements() / c.batch, 5);
   std::vector<float> input;
   for (int64_t b = 0; b < c.batch; ++b) {
     for (const float x : one) input.push_back(x * static_cast<float>(b + 1));
@@ -67,16 +39,6 @@ std::vector<float> outcome(const std::string& name, const Case& c) {
   EXPECT_GT(seconds.attention, 0);
   EXPECT_LT(seconds.attention, seconds.all);
   return output;
-}
-
-/// Norm of the difference relative to that of the second.
-double difference(const std::vector<float>& a, const std::vector<float>& b) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    error += std::pow(static_cast<double>(a.at(i)) - b[i], 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(error / norm);
 }
 
 class Programs : public testing::TestWithParam<const char*> {};
@@ -115,11 +77,11 @@ INSTANTIATE_TEST_SUITE_P(All, Programs, testing::Values("nat", "dinats", "isotro
                          [](const auto& test) { return std::string(test.param); });
 
 TEST(Program, RefusesWhatItCannotCompute) {
-  const Graph graph = build(small("nat"));
+  const Graph graph = build(small_model("nat"));
   Workers workers(1);
   const auto refusal = [&](const ProgramOptions& options) -> std::string {
     try {
-      const Program program(graph, weights_of(graph), options, workers);
+      const Program program(graph, small_weights(graph), options, workers);
     } catch (const Error& error) {
       return error.what();
     }
