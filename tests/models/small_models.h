@@ -29,6 +29,8 @@ models:
 inline Weights small_weights(const Graph& graph) {
   std::vector<Parameter> list = parameters(graph);
   for (Parameter& parameter : list) {
+    // Layer scale and the scales of norms.
+    if (parameter.initial.value == 1) parameter.initial.kind = Initial::Kind::normal;
     if (parameter.name.ends_with("rpb")) parameter.initial.value = 1;
     if (parameter.name.ends_with("alpha")) parameter.initial = {Initial::Kind::constant, 0.5};
     if (parameter.initial.value == 0.02) parameter.initial.value = 0.2;
