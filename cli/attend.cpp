@@ -75,7 +75,7 @@ void attend(const AttendOptions& options) {
   store::OutputsFile file(options.output);
   std::map<std::string_view, int> cases_by_variant;
   for (const Task& task : tasks) {
-    const TypedCase c(store::read_case(options.input, task.name), type, task.plans.back().pass());
+    const TypedCase c(store::read_case(options.input, task.name, type), type, task.plans.back().pass());
     file.write(compute(task.plans, task.name, c, context));
     ++cases_by_variant[task.plans.front().variant_name()];
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/standard_streams.h"
 #include "core/error.h"
 #include "experiments/environment/environment.h"
 
@@ -61,6 +62,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  nalab::cli::open_standard_streams();
   const int exit_code = run(argc, argv);
   // What is still in the buffer may not fit on the disk.
   const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;

@@ -213,7 +213,7 @@ int run(const RunOptions& options) {
   runner::SteadyClock clock;
   const double start = clock.seconds();
   make_folder_of(path);
-  if (!fs::exists(path, error)) store::NewFile probe(path);  // before the peaks are measured
+  if (needs_peaks) store::NewFile writable(path);  // before the measurement
   const store::Environment environment = needs_peaks ? environment::measure(isa, workers) : machine;
   if (Interruption::requested()) return interrupted(path, 0, planned);
   const auto sink = open_output(path, options, configs, environment, shard, plan);
@@ -221,6 +221,7 @@ int run(const RunOptions& options) {
   runner::ProgressLines progress(plan, clock, stdout, isatty(STDOUT_FILENO) != 0);
   runner::ThisHost host(isa, workers, clock, Interruption::requested);
   const runner::Totals totals = runner::run(plan, workers, clock, host, *sink, progress);
+  sink->finish();
 
   if (totals.stopped) {
     const int64_t finished = totals.done + totals.failed + totals.refused + totals.simulated;

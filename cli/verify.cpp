@@ -114,8 +114,8 @@ int verify_cases(const VerifyOptions& options, Context& context) {
   const auto names = matching(store::case_names(options.file), options.cases, options.file);
   VerifyTable table(names);
   for (const std::string& name : names) {
-    const store::Case c = store::read_case(options.file, name);
     for (const ElementType type : types) {
+      const store::Case c = store::read_case(options.file, name, type);
       if (c.has_expected) {
         verify_case(c, type, options, table, context);
       } else {

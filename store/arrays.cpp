@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "store/hdf5.h"
-#include "store/new_file.h"
+#include "store/new_hdf5_file.h"
 
 namespace nalab::store {
 
@@ -75,13 +75,12 @@ Array read_array(const std::string& path, const std::string& name, std::size_t r
 
 void write_array(const std::string& path, const std::string& name, const Array& array,
                  const std::map<std::string, std::string>& attributes) {
-  NewFile target(path);
-  const hdf5::Handle file = hdf5::create_in_memory(path);
-  hdf5::within(path, [&] {
+  hdf5::NewHdf5File target(path);
+  target.write([&](hid_t file) {
     for (const auto& [attribute, value] : attributes) hdf5::write_attribute(file, attribute, value);
     hdf5::write_tensor(file, name, array.shape, array.data);
   });
-  target.commit(hdf5::image_of(file));
+  target.commit();
 }
 
 }  // namespace nalab::store

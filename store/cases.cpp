@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/tensors.h"
 #include "store/hdf5.h"
-#include "store/new_file.h"
+#include "store/new_hdf5_file.h"
 
 namespace nalab::store {
 
@@ -28,14 +30,13 @@ hdf5::Handle open_cases(const std::string& path) {
   return file;
 }
 
-/// Shape of a float32 dataset, or of a float64 one if allowed.
-Extents tensor_shape(hid_t group, const std::string& name, bool float64_too = false) {
+/// Shape of a dataset of floating-point numbers.
+Extents tensor_shape(hid_t group, const std::string& name) {
   if (!hdf5::has_link(group, name)) throw Error("tensor " + name + " is missing");
   const hdf5::Handle dataset = hdf5::open_dataset(group, name);
   const hdf5::Handle type(H5Dget_type(dataset), name);
-  const std::string text = hdf5::type_text(type);
-  if (text != "float32" && !(float64_too && text == "float64")) {
-    throw Error("tensor " + name + " is " + text + ", must be float32" + (float64_too ? " or float64" : ""));
+  if (H5Tget_class(type) != H5T_FLOAT || H5Tget_size(type) > sizeof(double)) {
+    throw Error("tensor " + name + " is " + hdf5::type_text(type) + ", must be float16, float32 or float64");
   }
   return hdf5::shape_of(dataset);
 }
@@ -68,19 +69,29 @@ void require_tensor(hid_t group, const Problem& problem, const std::string& name
   require_shape(problem, *find_tensor(problem, name), tensor_shape(group, name));
 }
 
-std::vector<int64_t> read_integers(hid_t group, const std::string& name, int rank) {
+/// What the values of an attribute may be.
+enum class Kind { integer, integer_or_boolean };
+
+/// A value for each axis; a scalar stands for all.
+std::vector<int64_t> read_per_axis(hid_t group, const std::string& name, int rank, Kind kind = Kind::integer) {
   const hdf5::Handle attribute = hdf5::open_attribute(group, name);
   const hdf5::Handle type = hdf5::type_of_attribute(attribute);
-  if (H5Tget_class(type) != H5T_INTEGER) {
-    throw Error("attribute " + name + " is " + hdf5::type_text(type) + ", must be an integer per axis");
+  // h5py writes booleans as an enumeration of FALSE and TRUE, 0 and 1.
+  const bool booleans = kind == Kind::integer_or_boolean && H5Tget_class(type) == H5T_ENUM;
+  if (H5Tget_class(type) != H5T_INTEGER && !booleans) {
+    throw Error("attribute " + name + " is " + hdf5::type_text(type) + ", must be an integer" +
+                (kind == Kind::integer ? "" : " or boolean") + " per axis, or one for all");
   }
-  const Extents shape = hdf5::extents(hdf5::Handle(H5Aget_space(attribute), name));
-  if (shape != Extents{rank}) {
+  const hdf5::Handle space(H5Aget_space(attribute), name);
+  const Extents shape = hdf5::extents(space);
+  const bool is_scalar = H5Sget_simple_extent_type(space) == H5S_SCALAR;
+  if (shape != Extents{rank} && !is_scalar) {
     throw Error("attribute " + name + " has shape " + shape_text(shape) + ", must be " + shape_text({rank}) +
-                " as q has " + std::to_string(rank) + (rank == 1 ? " token axis" : " token axes"));
+                " as q has " + std::to_string(rank) + (rank == 1 ? " token axis" : " token axes") + ", or a scalar");
   }
   std::vector<int64_t> values(static_cast<std::size_t>(rank));
   hdf5::check(H5Aread(attribute, hdf5::value_type<int64_t>(), values.data()), "attribute " + name);
+  if (is_scalar) std::fill(values.begin(), values.end(), values.front());
   return values;
 }
 
@@ -117,10 +128,10 @@ Problem read_problem(hid_t group) {
     require_tensor(group, problem, "extra_v");
   }
 
-  const auto window = read_integers(group, "window", rank);
-  const auto stride = read_integers(group, "stride", rank);
-  const auto dilation = read_integers(group, "dilation", rank);
-  const auto causal = read_integers(group, "causal", rank);
+  const auto window = read_per_axis(group, "window", rank);
+  const auto stride = read_per_axis(group, "stride", rank);
+  const auto dilation = read_per_axis(group, "dilation", rank);
+  const auto causal = read_per_axis(group, "causal", rank, Kind::integer_or_boolean);
   for (int i = 0; i < rank; ++i) {
     if (causal[i] != 0 && causal[i] != 1) {
       throw Error("axis " + std::to_string(i + 1) + ": causal " + std::to_string(causal[i]) + " must be 0 or 1");
@@ -146,6 +157,39 @@ std::vector<T> read_tensor(hid_t group, const std::string& name) {
   return hdf5::within("tensor " + name, [&] { return hdf5::read_values<T>(hdf5::open_dataset(group, name)); });
 }
 
+/// A float that rounds to the same number of 16 bits as the double does: the one towards zero, its last bit set if that
+/// is not exact ("round to odd"). Rounding twice to nearest would be wrong near the middle of two.
+float before_rounding(double x) {
+  const auto nearest = static_cast<float>(x);
+  if (std::isnan(x) || static_cast<double>(nearest) == x) return nearest;
+  const bool is_above = std::abs(static_cast<double>(nearest)) > std::abs(x);
+  const uint32_t towards_zero = std::bit_cast<uint32_t>(nearest) - (is_above ? 1 : 0);
+  return std::bit_cast<float>(towards_zero | 1);
+}
+
+/// An input, rounded to nearest even of its type, as float.
+std::vector<float> read_input(hid_t group, const TensorInfo& info) {
+  const std::string name(info.name);
+  const hdf5::Handle dataset = hdf5::open_dataset(group, name);
+  if (H5Tget_size(hdf5::Handle(H5Dget_type(dataset), name)) <= sizeof(float)) {
+    std::vector<float> values = read_tensor<float>(group, name);
+    with_element_type(info.type, [&](auto element) {
+      for (float& value : values) value = to_float(from_float<decltype(element)>(value));
+    });
+    return values;
+  }
+  const std::vector<double> exact = read_tensor<double>(group, name);
+  std::vector<float> values(exact.size());
+  with_element_type(info.type, [&](auto element) {
+    using T = decltype(element);
+    std::ranges::transform(exact, values.begin(), [](double x) {
+      if constexpr (std::is_same_v<T, float>) return static_cast<float>(x);
+      return to_float(from_float<T>(before_rounding(x)));
+    });
+  });
+  return values;
+}
+
 /// The tensors that a case has, inputs and results.
 std::vector<TensorInfo> tensors_of(const CaseHeader& header) {
   return nalab::tensors_of(header.problem, header.backward ? Pass::backward : Pass::forward);
@@ -155,7 +199,7 @@ void check_expected(hid_t group, const CaseHeader& header) {
   for (const TensorInfo& info : tensors_of(header)) {
     if (!info.is_result()) continue;
     const std::string name(info.name);
-    require_shape(header.problem, info, tensor_shape(group, name, /*float64_too=*/true));
+    require_shape(header.problem, info, tensor_shape(group, name));
   }
 }
 
@@ -189,13 +233,14 @@ std::vector<std::string> case_names(const std::string& path) {
   return hdf5::within(path, [&] { return hdf5::children(file, H5O_TYPE_GROUP); });
 }
 
-Case read_case(const std::string& path, const std::string& name) {
+Case read_case(const std::string& path, const std::string& name, ElementType type) {
   return within_case(path, name, [&](hid_t group) {
     Case c{read_header(group, name), {}, {}};
+    c.problem.type = type;
     for (const TensorInfo& info : tensors_of(c)) {
       const std::string tensor(info.name);
       if (!info.is_result()) {
-        c.tensors[tensor] = read_tensor<float>(group, tensor);
+        c.tensors[tensor] = read_input(group, info);
       } else if (c.has_expected) {
         c.expected[tensor] =
             hdf5::within("expected", [&] { return read_tensor<double>(hdf5::open_group(group, "expected"), tensor); });
@@ -216,27 +261,22 @@ std::string read_schema(const std::string& path) {
 }
 
 struct OutputsFile::State {
-  explicit State(const std::string& output_path)
-      : path(output_path), target(path), memory(hdf5::create_in_memory(path)) {}
-
-  std::string path;
-  NewFile target;
-  hdf5::Handle memory;
+  hdf5::NewHdf5File file;
 };
 
-OutputsFile::OutputsFile(const std::string& path) : state_(std::make_unique<State>(path)) {
-  hdf5::within(path, [&] { hdf5::write_attribute(state_->memory, "schema", std::string(kOutputsSchema)); });
+OutputsFile::OutputsFile(const std::string& path) : state_(new State{hdf5::NewHdf5File(path)}) {
+  state_->file.write([](hid_t file) { hdf5::write_attribute(file, "schema", std::string(kOutputsSchema)); });
 }
 
 OutputsFile::~OutputsFile() = default;
 
 void OutputsFile::write(const CaseOutputs& outputs) {
-  hdf5::within(state_->path, [&] {
-    const hdf5::Handle group = hdf5::create_group(state_->memory, outputs.name);
+  state_->file.write([&](hid_t file) {
+    const hdf5::Handle group = hdf5::create_group(file, outputs.name);
     for (const auto& [name, dataset] : outputs.datasets) hdf5::write_tensor(group, name, dataset.shape, dataset.data);
   });
 }
 
-void OutputsFile::commit() { state_->target.commit(hdf5::image_of(state_->memory)); }
+void OutputsFile::commit() { state_->file.commit(); }
 
 }  // namespace nalab::store

@@ -17,7 +17,7 @@ namespace nalab::store {
 /// What a case is about, tensors aside.
 struct CaseHeader {
   std::string name;
-  Problem problem;            ///< of element type f32
+  Problem problem;            ///< of element type f32 unless the tensors were read as another one
   bool backward = false;      ///< whether there is dout, so that the case has gradients
   bool has_expected = false;  ///< whether the group has `expected`
 };
@@ -43,16 +43,15 @@ std::vector<std::string> case_names(const std::string& path);
 
 /// Reads and checks one case. Throws Error in one line "FILE: group NAME: ..." that names the tensor or the axis and
 /// parameter, its value and the rule: a missing or misshapen tensor, an attribute of another type or length, an invalid
-/// problem, a truncated file.
-Case read_case(const std::string& path, const std::string& name);
+/// problem, a truncated file. Inputs are rounded to nearest even of the element type, once, whatever the file has.
+Case read_case(const std::string& path, const std::string& name, ElementType type = ElementType::f32);
 /// Checks a case as read_case() does, without reading its tensors. Throws Error likewise.
 CaseHeader read_case_header(const std::string& path, const std::string& name);
 
 /// Schema attribute of an HDF5 file ("" if there is none). Throws Error if it is not an HDF5 file.
 std::string read_schema(const std::string& path);
 
-/// Writes an output file row by row under a temporary name that becomes `path` at commit(). Nothing is left behind
-/// if commit() is not reached.
+/// Writes an output file case by case. It becomes `path` at commit(); nothing is left behind if that is not reached.
 class OutputsFile {
  public:
   explicit OutputsFile(const std::string& path);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,8 @@
 namespace nalab::store {
 
 inline constexpr int64_t kRowsPerChunk = 64;
+/// Rows that are read at a time.
+inline constexpr int64_t kRowsPerRead = 1024;
 
 /// Fields and attributes that files of earlier builds lack; they are read as 0 or "".
 inline constexpr std::array<std::string_view, 18> kLaterFields{
@@ -82,11 +85,35 @@ void append_compounds(hid_t file, const char* name, std::span<const R> rows) {
   hdf5::append(hdf5::open_dataset(file, name), compound_type<R>(), slots.data(), static_cast<int64_t>(rows.size()));
 }
 
-/// The whole list. Throws Error that names the dataset, and the field if one is missing.
+/// Gives HDF5 memory for texts: in all no more than the file has bytes, since each has its own place there.
+class TextMemory {
+ public:
+  explicit TextMemory(int64_t file_bytes) : left_(static_cast<std::size_t>(file_bytes)) {
+    transfer_ = {H5Pcreate(H5P_DATASET_XFER), "memory for texts"};
+    hdf5::check(H5Pset_vlen_mem_manager(transfer_, take, this, give_back, nullptr), "memory for texts");
+  }
+  TextMemory(const TextMemory&) = delete;
+  TextMemory& operator=(const TextMemory&) = delete;
+
+  hid_t transfer() const { return transfer_; }
+
+ private:
+  static void* take(std::size_t bytes, void* self) {
+    std::size_t& left = static_cast<TextMemory*>(self)->left_;
+    if (bytes > left) return nullptr;
+    left -= bytes;
+    return std::malloc(bytes);
+  }
+  static void give_back(void* text, void*) { std::free(text); }
+
+  std::size_t left_;
+  hdf5::Handle transfer_;
+};
+
+/// Throws Error that names the dataset, and the field if one is missing.
 template <class R>
-std::vector<R> read_compounds(hid_t file, const char* name) {
+void require_fields(hid_t dataset, const char* name) {
   const std::string what = std::string("dataset ") + name;
-  const hdf5::Handle dataset = hdf5::open_dataset(file, name);
   const hdf5::Handle file_type(H5Dget_type(dataset), name);
   if (H5Tget_class(file_type) != H5T_COMPOUND) throw Error(what + " must be a compound");
   const R none;
@@ -94,18 +121,32 @@ std::vector<R> read_compounds(hid_t file, const char* name) {
     if (H5Tget_member_index(file_type, field) >= 0 || is_later_field(field)) return;
     throw Error(what + " has no field " + field);
   });
+}
 
+/// The whole list. Throws Error that names the dataset, and the field if one is missing. Each element is given to
+/// require_plausible(), which throws Error if no run wrote it, before memory is asked for more: a file may claim a
+/// length that it does not have.
+template <class R, class Require>
+std::vector<R> read_compounds(hid_t file, const char* name, const Require& require_plausible) {
+  const hdf5::Handle dataset = hdf5::open_dataset(file, name);
+  require_fields<R>(dataset, name);
   const hdf5::Handle type = compound_type<R>();
-  const hdf5::Handle space(H5Dget_space(dataset), name);
-  std::vector<R> rows(static_cast<std::size_t>(hdf5::length(dataset)));
-  std::vector<Slot> slots(rows.size() * field_count<R>());
-  if (rows.empty()) return rows;
-  hdf5::check(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, slots.data()), what + " cannot be read");
-  const Slot* slot = slots.data();
-  for (R& row : rows) {
-    R::visit_fields(row, [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+  const TextMemory texts(hdf5::file_bytes(file));
+  const int64_t length = hdf5::length(dataset);
+  std::vector<R> rows;
+  while (std::ssize(rows) < length) {
+    const int64_t count = std::min(kRowsPerRead, length - std::ssize(rows));
+    std::vector<Slot> slots(static_cast<std::size_t>(count) * field_count<R>());
+    hdf5::within(std::string("dataset ") + name,
+                 [&] { hdf5::read_part(dataset, std::ssize(rows), count, type, slots.data(), texts.transfer()); });
+    const Slot* slot = slots.data();
+    for (int64_t i = 0; i < count; ++i) {
+      R::visit_fields(rows.emplace_back(), [&](const char*, auto& field, const char*) { (slot++)->get(field); });
+    }
+    const hsize_t read = static_cast<hsize_t>(count);
+    H5Dvlen_reclaim(type, hdf5::Handle(H5Screate_simple(1, &read, nullptr), name), texts.transfer(), slots.data());
+    std::for_each(rows.end() - count, rows.end(), require_plausible);
   }
-  H5Dvlen_reclaim(type, space, H5P_DEFAULT, slots.data());
   return rows;
 }
 

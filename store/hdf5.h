@@ -1,8 +1,4 @@
-// A small layer over the HDF5 C API: owned identifiers, one-sentence errors, files composed in memory.
-//
-// New files are composed in memory and written by NewFile (store/new_file.h). If the disk fills up or the process is
-// killed while HDF5 changes a file, the file no longer opens; a whole image written beside the target and renamed over
-// it is safe. The price is memory for the file, which is small unless tensors are kept.
+// A small layer over the HDF5 C API: owned identifiers, one-sentence errors, and no memory for what a file only claims.
 #pragma once
 
 #include <hdf5.h>
@@ -21,6 +17,8 @@ using Extents = std::vector<int64_t>;
 
 /// "[2, 56, 56, 3, 32]"
 std::string shape_text(const Extents& shape);
+/// Bytes of elements of a size in that shape; the greatest number if they are more.
+int64_t bytes_of(const Extents& shape, int64_t element_bytes);
 
 /// Owns an HDF5 identifier of any kind.
 class Handle {
@@ -37,6 +35,8 @@ class Handle {
     if (id_ >= 0) H5Idec_ref(id_);
   }
   operator hid_t() const { return id_; }
+  /// Gives the identifier away.
+  hid_t release() { return std::exchange(id_, H5I_INVALID_HID); }
 
  private:
   hid_t id_ = H5I_INVALID_HID;
@@ -58,13 +58,8 @@ decltype(auto) within(const std::string& where, F&& f) {
 /// Opens a file for reading. Throws Error that says what is wrong: it is missing, a directory, not an HDF5 file or
 /// truncated.
 Handle open_file(const std::string& path);
-/// An empty file in memory; `path` is where it will be written later.
-Handle create_in_memory(const std::string& path);
-/// A copy of a file in memory. Throws Error as open_file() does.
-Handle open_in_memory(const std::string& path);
-
-/// The bytes of a file in memory, for NewFile.
-std::string image_of(hid_t memory_file);
+/// HDF5 prints its errors unless told not to; the setting is per thread.
+void silence();
 
 /// Throws Error if the text cannot be the name of one link: if it is empty, ".", ".." or contains a slash.
 void require_link_name(const std::string& name);
@@ -75,11 +70,17 @@ std::vector<std::string> children(hid_t group, H5O_type_t kind);
 /// A new group that keeps the order in which its children are created.
 Handle create_group(hid_t parent, const std::string& name);
 Handle open_group(hid_t parent, const std::string& name);
+/// Throws Error if it is missing, lies in files beside the HDF5 file, or has chunks so large that no writer made them.
 Handle open_dataset(hid_t parent, const std::string& name);
+/// Copies a group or dataset, with all that is in it, from one file into another.
+void copy(hid_t from, const std::string& name, hid_t to, const std::string& new_name);
 
 /// The type of std::string (variable length, UTF-8), int64_t, float and double in memory and in new files.
 template <class T>
 Handle value_type();
+
+/// Bytes of the file that an object is in: a claim of more of what files store as it is cannot be true.
+int64_t file_bytes(hid_t object);
 
 /// "float32", "int64", "string", ...
 std::string type_text(hid_t type);
@@ -92,7 +93,8 @@ Handle open_attribute(hid_t object, const std::string& name);
 /// T: std::string, int64_t or double, scalar.
 template <class T>
 void write_attribute(hid_t object, const std::string& name, const T& value);
-/// Throws Error if the attribute is missing or not a scalar of T's kind. Strings may have fixed or variable length.
+/// Throws Error if the attribute is missing or not a scalar of T's kind; an integer is a double too. Strings may have
+/// fixed or variable length.
 template <class T>
 T read_attribute(hid_t object, const std::string& name);
 
@@ -102,9 +104,11 @@ std::string read_text(hid_t parent, const std::string& name);
 /// Writes a float32 dataset, chunked and compressed.
 void write_tensor(hid_t parent, const std::string& name, const Extents& shape, const std::vector<float>& data);
 Extents shape_of(hid_t dataset);
-/// The whole dataset, converted to float or double.
+/// The whole dataset, converted to float or double. Throws Error if that needs more memory than the machine has.
 template <class T>
 std::vector<T> read_values(hid_t dataset);
+/// `count` elements of a list, converted to a type. Throws Error if they cannot be read.
+void read_part(hid_t list, int64_t begin, int64_t count, hid_t type, void* to, hid_t transfer = H5P_DEFAULT);
 
 /// A new, empty, extendible, one-dimensional dataset.
 Handle create_list(hid_t parent, const std::string& name, hid_t type, int64_t chunk);

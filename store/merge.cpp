@@ -125,13 +125,13 @@ std::vector<StoredConfig> all_configs(const std::vector<Results>& files) {
   return configs;
 }
 
-/// All rows with their tensors, by configuration and in the order of its plan.
-std::vector<FinishedRow> all_rows(const std::vector<Results>& files, const std::vector<StoredConfig>& configs) {
-  std::vector<FinishedRow> rows;
-  for (const Results& file : files) std::ranges::move(read_finished_rows(file.path), std::back_inserter(rows));
-  std::ranges::stable_sort(rows, {}, [&configs](const FinishedRow& finished) {
-    const auto config = std::ranges::find(configs, finished.row.config, &StoredConfig::name);
-    return std::tuple(config - configs.begin(), finished.row.position);
+/// All rows, by configuration and in the order of its plan.
+std::vector<Row> all_rows(const std::vector<Results>& files, const std::vector<StoredConfig>& configs) {
+  std::vector<Row> rows;
+  for (const Results& file : files) std::ranges::copy(file.rows, std::back_inserter(rows));
+  std::ranges::stable_sort(rows, {}, [&configs](const Row& row) {
+    const auto config = std::ranges::find(configs, row.config, &StoredConfig::name);
+    return std::tuple(config - configs.begin(), row.position);
   });
   return rows;
 }
@@ -156,9 +156,11 @@ MergeSummary merge_results(const std::vector<std::string>& paths, const std::str
   merged.environment = files.front().environment;
   merged.configs = all_configs(files);
   for (const Results& file : files) std::ranges::copy(file.simulations, std::back_inserter(merged.simulations));
-  const std::vector<FinishedRow> rows = all_rows(files, merged.configs);
-  write_results(output, merged, rows);
-  summary.rows = std::ssize(rows);
+  merged.rows = all_rows(files, merged.configs);
+  std::vector<std::string> sources;
+  for (const Results& file : files) sources.push_back(file.path);
+  write_results(output, merged, sources);
+  summary.rows = std::ssize(merged.rows);
   summary.simulations = std::ssize(merged.simulations);
   return summary;
 }

@@ -1,134 +1,26 @@
 #include "store/results.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <filesystem>
 #include <iterator>
-#include <optional>
-#include <type_traits>
+#include <utility>
 
 #include "core/error.h"
-#include "store/compounds.h"
+#include "store/deferred_signals.h"
 #include "store/differences.h"
-#include "store/hdf5.h"
-#include "store/new_file.h"
-#include "store/rows.h"
+#include "store/new_hdf5_file.h"
+#include "store/results_format.h"
+#include "store/tensor_files.h"
 
 namespace nalab::store {
 
 namespace {
 
-constexpr const char* kRows = "rows";
-constexpr const char* kSimulations = "simulations";
-constexpr const char* kPeaks = "peaks";
-constexpr const char* kShard = "shard";
-constexpr int64_t kSamplesPerChunk = 1024;
-
-/// One attribute of a group for each field.
-template <class T>
-void write_attributes(hid_t group, const T& object) {
-  T::visit_fields(object,
-                  [&](const char* name, const auto& field, const char*) { hdf5::write_attribute(group, name, field); });
-}
-
-template <class T>
-void read_attributes(hid_t group, T& object) {
-  T::visit_fields(object, [&](const char* name, auto& field, const char*) {
-    if (is_later_field(name) && !hdf5::has_attribute(group, name)) return;
-    field = hdf5::read_attribute<std::decay_t<decltype(field)>>(group, name);
-  });
-}
-
-void append_rows(hid_t file, std::span<const FinishedRow> finished) {
-  const hdf5::Handle samples = hdf5::open_dataset(file, "samples");
-  const hdf5::Handle sample_type = hdf5::value_type<double>();
-  std::vector<Row> rows;
-  for (const FinishedRow& f : finished) {
-    Row& row = rows.emplace_back(f.row);
-    row.first_sample = hdf5::length(samples);
-    row.sample_count = static_cast<int64_t>(row.samples.size());
-    hdf5::append(samples, sample_type, row.samples.data(), row.sample_count);
-  }
-
-  append_compounds<Row>(file, kRows, rows);
-
-  const hdf5::Handle tensors = hdf5::open_group(file, "tensors");
-  for (const FinishedRow& f : finished) {
-    if (f.tensors.empty()) continue;
-    hdf5::require_link_name(f.row.id);
-    const hdf5::Handle group = hdf5::create_group(tensors, f.row.id);
-    for (const StoredTensor& t : f.tensors) hdf5::write_tensor(group, t.name, t.shape, t.data);
-  }
-}
-
-void append_simulations(hid_t file, std::span<const SimulationRow> simulations) {
-  if (!hdf5::has_link(file, kSimulations)) create_compounds<SimulationRow>(file, kSimulations);
-  append_compounds(file, kSimulations, simulations);
-}
-
-std::vector<SimulationRow> read_simulations(hid_t file) {
-  if (!hdf5::has_link(file, kSimulations)) return {};
-  return read_compounds<SimulationRow>(file, kSimulations);
-}
-
-constexpr std::array kStatuses{"done", "failed", "refused"};
-
-/// Throws Error if the status or a sample of the row is not one that a run writes.
-void require_plausible(const Row& row) {
-  if (std::find(kStatuses.begin(), kStatuses.end(), row.status) == kStatuses.end()) {
-    throw Error("row " + row.id + " has status '" + row.status + "', must be done, failed or refused");
-  }
-  for (const double sample : row.samples) {
-    if (!std::isfinite(sample) || sample <= 0) {
-      throw Error("row " + row.id + " has a sample of " + std::to_string(sample) +
-                  " s, must be finite and greater than 0");
-    }
-  }
-}
-
-std::vector<Row> read_rows(hid_t file) {
-  std::vector<Row> rows = read_compounds<Row>(file, kRows);
-  const std::vector<double> samples = hdf5::read_values<double>(hdf5::open_dataset(file, "samples"));
-  const int64_t sample_total = static_cast<int64_t>(samples.size());
-  const bool infer = !has_field(file, kRows, "arithmetic");
-  for (Row& row : rows) {
-    if (infer) infer_arithmetic(row);
-    if (row.first_sample < 0 || row.sample_count < 0 || row.first_sample > sample_total - row.sample_count) {
-      throw Error("row " + row.id + " has samples from " + std::to_string(row.first_sample) + ", " +
-                  std::to_string(row.sample_count) + " of them, but there are " + std::to_string(sample_total));
-    }
-    const auto first = samples.begin() + row.first_sample;
-    row.samples.assign(first, first + row.sample_count);
-    require_plausible(row);
-  }
-  return rows;
-}
-
-hdf5::Handle open_results(const std::string& path) {
-  hdf5::Handle file = hdf5::open_file(path);
-  const std::string schema = hdf5::within(path, [&] { return hdf5::read_attribute<std::string>(file, "schema"); });
-  if (schema != kResultsSchema) {
-    throw Error(path + ": attribute schema is '" + schema + "', must be '" + kResultsSchema + "'");
-  }
-  return file;
-}
-
-std::vector<StoredTensor> tensors_of(const std::string& path, hid_t file, const std::string& row_id) {
-  const hdf5::Handle all = hdf5::within(path, [&] { return hdf5::open_group(file, "tensors"); });
-  return hdf5::within(path + ": group tensors/" + row_id, [&] {
-    std::vector<StoredTensor> tensors;
-    if (!hdf5::has_link(all, row_id)) return tensors;
-    const hdf5::Handle group = hdf5::open_group(all, row_id);
-    for (const std::string& name : hdf5::children(group, H5O_TYPE_DATASET)) {
-      const hdf5::Handle dataset = hdf5::open_dataset(group, name);
-      hdf5::within("tensor " + name, [&] {
-        tensors.push_back({name, hdf5::shape_of(dataset), hdf5::read_values<float>(dataset)});
-      });
-    }
-    return tensors;
-  });
-}
+/// Up to this size a results file is copied with the tensors in it; those that would make it larger stand beside it
+/// until the run ends.
+constexpr int64_t kMostBytesInside = int64_t{16} << 20;
 
 /// Writes each batch into a copy of the file, which then replaces the file: at every moment the file under `path` is
 /// whole and locked.
@@ -136,26 +28,102 @@ class ResultsFile : public ResultsSink {
  public:
   ResultsFile(std::string path, Descriptor lock) : path_(std::move(path)), lock_(std::move(lock)) {}
 
-  void append(std::span<const FinishedRow> rows) override {
-    change([&](hid_t file) { append_rows(file, rows); });
+  void keep(const std::string& row_id, const StoredTensor& tensor) override { add_to(kept_, row_id, tensor); }
+
+  void append(std::span<const FinishedRow> finished) override {
+    std::unique_ptr<TensorFile> tensors = std::move(kept_);
+    std::vector<Row> rows;
+    for (const FinishedRow& f : finished) {
+      rows.push_back(f.row);
+      for (const StoredTensor& tensor : f.tensors) add_to(tensors, f.row.id, tensor);
+    }
+    change([&](hid_t file) { append_rows(file, std::move(rows)); }, tensors.get());
   }
 
   void append_simulations(std::span<const SimulationRow> simulations) override {
     change([&](hid_t file) { store::append_simulations(file, simulations); });
   }
 
+  void finish() override {
+    require_there();
+    if (!any_outside(hdf5::open_group(open_results(path_), kTensors))) return;
+    hdf5::NewHdf5File next(path_, hdf5::CopyOf{lock_});
+    std::vector<std::string> taken;
+    next.write([&](hid_t file) { taken = take_in(path_, hdf5::open_group(file, kTensors)); });
+    const DeferredSignals deferred;
+    lock_ = next.commit();
+    std::error_code ignored;
+    for (const std::string& tensor_file : taken) std::filesystem::remove(tensor_file, ignored);
+  }
+
  private:
-  template <class F>
-  void change(const F& f) {
+  void add_to(std::unique_ptr<TensorFile>& tensors, const std::string& row_id, const StoredTensor& tensor) const {
+    try {
+      if (!tensors) tensors = std::make_unique<TensorFile>(path_);
+      tensors->add(row_id, tensor);
+    } catch (const Error& error) {
+      tensors.reset();
+      throw Error(path_ + ": " + error.what());
+    }
+  }
+
+  void require_there() const {
     if (!is_file_at(lock_, path_)) throw Error(path_ + ": has been removed or replaced during the run");
-    NewFile next(path_);
-    const hdf5::Handle file = hdf5::open_in_memory(path_);
-    hdf5::within(path_, [&] { f(file); });
-    lock_ = next.commit(hdf5::image_of(file));
+  }
+
+  int64_t bytes() const {
+    struct stat status {};
+    ::fstat(lock_.id(), &status);
+    return status.st_size;
+  }
+
+  /// Calls f(file) for a copy of the file, adds the tensors, and puts the copy in the file's place.
+  template <class F>
+  void change(const F& f, TensorFile* tensors = nullptr) {
+    require_there();
+    if (!std::exchange(is_small_, true) && bytes() > kMostBytesInside) move_tensors_out();
+    hdf5::NewHdf5File next(path_, hdf5::CopyOf{lock_});
+    const bool inside = tensors != nullptr && bytes() + tensors->bytes() <= kMostBytesInside;
+    // A tensor file must not stay without the results that point to it.
+    const DeferredSignals deferred;
+    if (tensors != nullptr && !inside) tensors->commit();
+    next.write([&](hid_t file) {
+      f(file);
+      if (tensors == nullptr) return;
+      const hdf5::Handle all = hdf5::open_group(file, kTensors);
+      inside ? tensors->copy_to(all) : tensors->point_from(all);
+    });
+    lock_ = next.commit();
+    if (tensors != nullptr) tensors->stay();
+  }
+
+  /// Moves the tensors in the file to a tensor file.
+  void move_tensors_out() {
+    const hdf5::Handle before = open_results(path_);
+    const hdf5::Handle all = hdf5::open_group(before, kTensors);
+    std::vector<std::string> ids = hdf5::children(all, H5O_TYPE_GROUP);
+    const auto outside = std::stable_partition(ids.begin(), ids.end(),
+                                               [&](const std::string& id) { return tensor_file_of(all, id).empty(); });
+    if (outside == ids.begin()) return;
+    TensorFile moved(path_);
+    std::for_each(ids.begin(), outside, [&](const std::string& id) { moved.add(id, all); });
+    hdf5::NewHdf5File next(path_, lock_);
+    const DeferredSignals deferred;
+    moved.commit();
+    next.write([&](hid_t file) {
+      copy_without_tensors(before, file);
+      const hdf5::Handle tensors = hdf5::open_group(file, kTensors);
+      std::for_each(outside, ids.end(), [&](const std::string& id) { hdf5::copy(all, id, tensors, id); });
+      moved.point_from(tensors);
+    });
+    lock_ = next.commit();
+    moved.stay();
   }
 
   std::string path_;
   Descriptor lock_;
+  std::unique_ptr<TensorFile> kept_;  ///< tensors of rows that are still to be appended; null if there are none
+  bool is_small_ = false;             ///< whether tensors in it have been moved out if they were too large
 };
 
 /// Why no rows may be added to an existing file.
@@ -184,71 +152,10 @@ std::vector<Difference> differences(const Results& before, const Environment& en
   return found;
 }
 
-/// A new file in memory, without rows.
-hdf5::Handle compose(const std::string& path, const Environment& environment, const std::vector<StoredConfig>& configs,
-                     const std::optional<Shard>& shard) {
-  hdf5::Handle file = hdf5::create_in_memory(path);
-  hdf5::write_attribute(file, "schema", std::string(kResultsSchema));
-  const hdf5::Handle environment_group = hdf5::create_group(file, "environment");
-  write_attributes(environment_group, environment);
-  create_compounds<Peak>(environment_group, kPeaks);
-  append_compounds<Peak>(environment_group, kPeaks, environment.peaks);
-  const hdf5::Handle configs_group = hdf5::create_group(file, "configs");
-  for (const StoredConfig& config : configs) {
-    hdf5::require_link_name(config.name);
-    const hdf5::Handle group = hdf5::create_group(configs_group, config.name);
-    StoredConfig::visit_fields(
-        config, [&](const char* field, const std::string& text, const char*) { hdf5::write_text(group, field, text); });
-  }
-  if (shard) {
-    const hdf5::Handle group = hdf5::create_group(file, kShard);
-    write_attributes(group, *shard);
-  }
-  create_compounds<Row>(file, kRows);
-  const hdf5::Handle samples = hdf5::create_list(file, "samples", hdf5::value_type<double>(), kSamplesPerChunk);
-  hdf5::write_attribute(samples, "unit", std::string("s"));
-  hdf5::create_group(file, "tensors");
-  return file;
-}
-
-/// The two peaks that files of earlier builds have as attributes, 0 if not measured.
-std::vector<Peak> read_earlier_peaks(hid_t environment) {
-  std::vector<Peak> peaks;
-  for (const auto& [name, attribute] : {std::pair{"f32_fma", "fma_f32"}, std::pair{"bf16_dot", "dot_bf16"}}) {
-    const auto rate = [&, prefix = std::string(attribute)](const char* threads) {
-      return hdf5::read_attribute<double>(environment, prefix + threads);
-    };
-    const Peak peak{name, rate("_one_thread"), rate("_all_threads")};
-    if (peak.all_threads > 0) peaks.push_back(peak);
-  }
-  return peaks;
-}
-
-std::vector<Peak> read_peaks(hid_t environment) {
-  if (hdf5::has_attribute(environment, "fma_f32_one_thread")) return read_earlier_peaks(environment);
-  std::vector<Peak> peaks = read_compounds<Peak>(environment, kPeaks);
-  for (const Peak& peak : peaks) {
-    for (const double rate : {peak.one_thread, peak.all_threads}) {
-      if (std::isfinite(rate) && rate > 0) continue;
-      throw Error(std::string("dataset ") + kPeaks + ": peak " + peak.name + " is " + std::to_string(rate) +
-                  " FLOP/s, must be finite and greater than 0");
-    }
-  }
-  return peaks;
-}
-
-std::optional<Shard> read_shard(hid_t file) {
-  if (!hdf5::has_link(file, kShard)) return std::nullopt;
-  const hdf5::Handle group = hdf5::open_group(file, kShard);
-  return hdf5::within(std::string("group ") + kShard, [&] {
-    Shard shard;
-    read_attributes(group, shard);
-    if (shard.index < 1 || shard.index > shard.count) {
-      throw Error("index " + std::to_string(shard.index) + " must be from 1 to " + std::to_string(shard.count) +
-                  ", the count");
-    }
-    return shard;
-  });
+/// Throws Error if there is a file already, or if none can be written.
+void require_new(const std::string& path, const std::string& advice) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) throw Error(path + ": already exists; " + advice);
 }
 
 }  // namespace
@@ -260,13 +167,10 @@ std::string shard_text(const Shard& shard) {
 std::unique_ptr<ResultsSink> create_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             const std::optional<Shard>& shard) {
-  NewFile target(path);
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored)) {
-    throw Error(path + ": already exists; continue it with --resume, or name another file with -o");
-  }
-  const hdf5::Handle file = hdf5::within(path, [&] { return compose(path, environment, configs, shard); });
-  return std::make_unique<ResultsFile>(path, target.commit(hdf5::image_of(file)));
+  require_new(path, "continue it with --resume, or name another file with -o");
+  hdf5::NewHdf5File file(path);
+  file.write([&](hid_t f) { compose(f, environment, configs, shard); });
+  return std::make_unique<ResultsFile>(path, file.commit(Existing::refuse));
 }
 
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
@@ -288,60 +192,21 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
   return std::make_unique<ResultsFile>(path, std::move(lock));
 }
 
-void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows) {
-  NewFile target(path);
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored)) throw Error(path + ": already exists; name another file with -o");
-  const hdf5::Handle file = hdf5::within(path, [&] {
-    hdf5::Handle composed = compose(path, results.environment, results.configs, results.shard);
-    append_rows(composed, rows);
-    if (!results.simulations.empty()) store::append_simulations(composed, results.simulations);
-    return composed;
-  });
-  target.commit(hdf5::image_of(file));
-}
-
-Results read_results(const std::string& path) {
-  const hdf5::Handle file = open_results(path);
-  Results results;
-  results.path = path;
-  const auto group_of = [&](const char* name) {
-    return hdf5::within(path, [&] { return hdf5::open_group(file, name); });
-  };
-  const hdf5::Handle environment_group = group_of("environment");
-  hdf5::within(path + ": group environment", [&] {
-    read_attributes(environment_group, results.environment);
-    results.environment.peaks = read_peaks(environment_group);
-  });
-  const hdf5::Handle all = group_of("configs");
-  hdf5::within(path + ": group configs", [&] {
-    for (const std::string& name : hdf5::children(all, H5O_TYPE_GROUP)) {
-      const hdf5::Handle group = hdf5::open_group(all, name);
-      StoredConfig& config = results.configs.emplace_back();
-      config.name = name;
-      StoredConfig::visit_fields(
-          config, [&](const char* field, std::string& text, const char*) { text = hdf5::read_text(group, field); });
+void write_results(const std::string& path, const Results& results, std::span<const std::string> sources) {
+  require_new(path, "name another file with -o");
+  hdf5::NewHdf5File file(path);
+  file.write([&](hid_t f) {
+    compose(f, results.environment, results.configs, results.shard);
+    append_rows(f, results.rows);
+    if (!results.simulations.empty()) store::append_simulations(f, results.simulations);
+    const hdf5::Handle tensors = hdf5::open_group(f, kTensors);
+    for (const std::string& source : sources) {
+      const hdf5::Handle from = open_results(source);
+      const hdf5::Handle all = hdf5::open_group(from, kTensors);
+      for (const std::string& id : hdf5::children(all, H5O_TYPE_GROUP)) copy_tensors(source, all, id, tensors);
     }
   });
-  results.rows = hdf5::within(path, [&] { return read_rows(file); });
-  results.simulations = hdf5::within(path, [&] { return read_simulations(file); });
-  results.shard = hdf5::within(path, [&] { return read_shard(file); });
-  return results;
-}
-
-std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id) {
-  const hdf5::Handle file = open_results(path);
-  return tensors_of(path, file, std::string(row_id));
-}
-
-std::vector<FinishedRow> read_finished_rows(const std::string& path) {
-  const hdf5::Handle file = open_results(path);
-  std::vector<FinishedRow> finished;
-  for (Row& row : hdf5::within(path, [&] { return read_rows(file); })) {
-    std::vector<StoredTensor> tensors = tensors_of(path, file, row.id);
-    finished.push_back({std::move(row), std::move(tensors)});
-  }
-  return finished;
+  file.commit(Existing::refuse);
 }
 
 }  // namespace nalab::store

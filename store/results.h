@@ -16,11 +16,17 @@ namespace nalab::store {
 class ResultsSink {
  public:
   virtual ~ResultsSink() = default;
-  /// Stores the rows, all or none. Once it returns, they survive if the process is killed. Fills in first_sample and
-  /// sample_count itself. Throws Error if they cannot be stored (for example on a full disk).
+  /// Keeps a tensor of a row that is yet to be appended, on the disk: it need not stay in memory until then.
+  virtual void keep(const std::string& row_id, const StoredTensor& tensor) = 0;
+  /// Stores the rows with their tensors and those kept for them, all or none. Once it returns, they survive if the
+  /// process is killed. Fills in first_sample and sample_count itself. Throws Error if they cannot be stored (for
+  /// example on a full disk).
   virtual void append(std::span<const FinishedRow> rows) = 0;
   /// Stores simulations in the same way.
   virtual void append_simulations(std::span<const SimulationRow> simulations) = 0;
+  /// Takes into the results file the tensors that were stored beside it (store/tensor_files.h). A file that this is not
+  /// called for is whole together with those beside it.
+  virtual void finish() = 0;
 };
 
 /// Starts a new results file. Throws Error if the file already exists or cannot be written. As long as the sink lives,
@@ -36,9 +42,9 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished, const std::optional<Shard>& shard = {});
 
-/// Writes a whole results file at once: environment, configs, simulations and shard from `results`, and the given rows.
-/// Throws Error if the file already exists or cannot be written.
-void write_results(const std::string& path, const Results& results, std::span<const FinishedRow> rows);
+/// Writes a whole results file at once, with all tensors of other results files. Throws Error if the file already
+/// exists or cannot be written.
+void write_results(const std::string& path, const Results& results, std::span<const std::string> sources);
 
 /// "2 of 3"
 std::string shard_text(const Shard& shard);
@@ -49,8 +55,5 @@ Results read_results(const std::string& path);
 
 /// The tensors stored for a row; empty if there are none.
 std::vector<StoredTensor> read_tensors(const std::string& path, std::string_view row_id);
-
-/// All rows with the tensors stored for them. Throws Error as read_results() does.
-std::vector<FinishedRow> read_finished_rows(const std::string& path);
 
 }  // namespace nalab::store

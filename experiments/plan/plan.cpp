@@ -14,14 +14,25 @@ namespace nalab::plan {
 
 namespace {
 
-/// Bytes of the tensors of a group, and of the oracle's results in double with the float copies compared with them.
+/// Tensors of rows up to this size are stored under `store: {tensors: sample}`.
+constexpr int64_t kSampleBytes = 1 << 20;
+
+bool stores_tensors(const PlannedRow& row, config::TensorStorage storage) {
+  return storage == config::TensorStorage::all ||
+         (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes);
+}
+
+/// Bytes of the tensors of a group, of the oracle's results in double with the float copies compared with them, and of
+/// the float copy of the tensor that is being stored.
 int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
   const Problem& p = row.problem;
   int64_t bytes = 0;
   int64_t outputs = 0;
   int64_t gradients = 0;
+  int64_t stored = 0;
   for (const TensorInfo& info : tensors_of(p, config::passes_of(row.pass).back())) {
     bytes += size_of(info.type) * info.shape.elements();
+    if (row.stores_tensors) stored = std::max(stored, 4 * info.shape.elements());
     if (info.role == Role::output) outputs += row.verified_queries * info.shape.dim;
     if (info.role == Role::gradient) gradients += info.shape.elements();
   }
@@ -29,7 +40,7 @@ int64_t tensors_and_oracle_bytes(const PlannedRow& row) {
     gradients = sample->queries * p.head_dim + (sample->keys + sample->extra_tokens) * (p.head_dim + p.head_dim_v) +
                 sample->offsets;
   }
-  return bytes + 12 * (outputs + gradients);
+  return bytes + 12 * (outputs + gradients) + stored;
 }
 
 /// The tiling that the settings ask of a variant. One without tiles has no choice, and self attention keeps its best:
@@ -222,6 +233,7 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
     row.useful_flops += row.problem.useful_flops(each);
     row.tensor_bytes += row.problem.tensor_bytes(each);
   }
+  row.stores_tensors = stores_tensors(row, settings.store.tensors);
   row.refusal = unsupported(row);
   if (row.refusal) return row;
 

@@ -37,9 +37,10 @@ struct PlannedRow {
   int64_t useful_flops = 0;
   int64_t executed_flops = 0;   ///< 0 for a refused row
   int64_t tensor_bytes = 0;     ///< of the tensors that the row's passes must read or write once
+  bool stores_tensors = false;  ///< whether the settings have them kept in the results file
   int64_t workspace_bytes = 0;  ///< 0 for a refused row
-  int64_t memory_bytes = 0;     ///< everything that must be in memory: tensors, workspace, oracle
-  double seconds = 0;           ///< expected, verification included; 0 for a refused row
+  int64_t memory_bytes = 0;  ///< everything that must be in memory: tensors, workspace, oracle, a tensor being stored
+  double seconds = 0;        ///< expected, verification included; 0 for a refused row
 };
 
 /// Rows over the same tensors: the variants of one problem, type and pass, whose samples are interleaved.

@@ -27,8 +27,6 @@ constexpr const char* kRefused = "refused";
 constexpr int64_t kPackingSamples = 5;
 /// So often in a row may the clock fail to advance during a call.
 constexpr int64_t kLostSamples = 100;
-/// Tensors of rows up to this size are stored under `store: {tensors: sample}`.
-constexpr int64_t kSampleBytes = 1 << 20;
 
 /// What is known about a row before it runs; refused if the plan says so.
 store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
@@ -65,8 +63,8 @@ struct Stopped {};
 /// One group while it runs.
 class GroupRun {
  public:
-  GroupRun(const plan::Group& group, Workers& workers, Clock& clock, Host& host)
-      : group_(group), workers_(workers), clock_(clock), host_(host), execution_{workers, {}} {
+  GroupRun(const plan::Group& group, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink)
+      : group_(group), workers_(workers), clock_(clock), host_(host), sink_(sink), execution_{workers, {}} {
     for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, workers.threads()));
   }
 
@@ -209,10 +207,8 @@ class GroupRun {
     finished.row.error_max = result.worst_max().error;
     finished.row.bound_max = result.worst_max().bound;
     finished.row.reason = verification::not_verified(result);
-    const config::TensorStorage storage = group_.settings.store.tensors;
-    if (storage == config::TensorStorage::all ||
-        (storage == config::TensorStorage::sample && row.tensor_bytes <= kSampleBytes)) {
-      finished.tensors = tensors_->stored(row.problem);
+    if (row.stores_tensors) {
+      tensors_->store(row.problem, [&](const store::StoredTensor& tensor) { sink_.keep(row.id, tensor); });
     }
     if (!result.ok()) end(i, kFailed, result.failure());
   }
@@ -273,6 +269,7 @@ class GroupRun {
   Workers& workers_;
   Clock& clock_;
   Host& host_;
+  store::ResultsSink& sink_;
   Execution execution_;
   AlignedBuffer<std::byte> workspace_;
   std::unique_ptr<GroupTensors> tensors_;
@@ -305,8 +302,9 @@ Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host
       progress.started(group);
       const auto reason = budget.left_out(group);
       const double start = clock.seconds();
-      const std::vector<store::FinishedRow> rows = reason ? GroupRun(group, workers, clock, host).leave_out(*reason)
-                                                          : GroupRun(group, workers, clock, host).run();
+      const std::vector<store::FinishedRow> rows = reason
+                                                       ? GroupRun(group, workers, clock, host, sink).leave_out(*reason)
+                                                       : GroupRun(group, workers, clock, host, sink).run();
       if (!reason) budget.spent(group, clock.seconds() - start);
       sink.append(rows);
       count(rows, totals);

@@ -96,12 +96,10 @@ void GroupTensors::poison(Workers& workers) {
   }
 }
 
-std::vector<store::StoredTensor> GroupTensors::stored(const Problem& problem) const {
-  std::vector<store::StoredTensor> kept;
+void GroupTensors::store(const Problem& problem, const std::function<void(const store::StoredTensor&)>& store) const {
   for (const TensorInfo& info : tensors_of(problem, pass_)) {
-    kept.push_back({std::string(info.name), info.extents(problem), to_floats(*tensors_.find(info.name))});
+    store({std::string(info.name), info.extents(problem), to_floats(*tensors_.find(info.name))});
   }
-  return kept;
 }
 
 }  // namespace nalab::runner

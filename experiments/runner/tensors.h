@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <functional>
 
 #include "core/parallel.h"
 #include "core/problem.h"
@@ -32,8 +32,9 @@ class GroupTensors {
   /// Fills all results with NaN, so that elements that a variant does not write are found.
   void poison(Workers& workers);
 
-  /// Inputs and results of one of the problems that have these tensors as float32, as a results file stores them.
-  std::vector<store::StoredTensor> stored(const Problem& problem) const;
+  /// Gives inputs and results of one of the problems that have these tensors to `store`, one after the other, as
+  /// float32.
+  void store(const Problem& problem, const std::function<void(const store::StoredTensor&)>& store) const;
 
  private:
   Pass pass_;  ///< the last of the row's passes, which has the tensors of all

@@ -207,9 +207,10 @@ TEST(Attend, ABadCaseIsFoundBeforeAnyWork) {
   const TemporaryFolder folder;
   const std::string in = with_last_case(folder, [](hid_t group) {
     H5Adelete(group, "window");
-    store::hdf5::write_attribute(group, "window", int64_t{7});
+    store::hdf5::write_attribute(group, "window", 7.0);
   });
-  expect_refusal(folder, {}, in, in + ": group zz: attribute window has shape [], must be [1] as q has 1 token axis");
+  expect_refusal(folder, {}, in,
+                 in + ": group zz: attribute window is float64, must be an integer per axis, or one for all");
   EXPECT_EQ(run_nalab(folder, {"attend", in, folder.file("out.h5"), "--cases", "^[123]d"}).exit_code, 0)
       << "a bad case that is not asked for does not matter";
 }

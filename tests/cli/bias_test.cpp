@@ -142,10 +142,10 @@ class StoredRun : public testing::Test {
 
   /// The only row whose id ends like this.
   store::FinishedRow row_of(const std::string& end) {
-    auto rows = store::read_finished_rows(path_);
-    std::erase_if(rows, [&](const store::FinishedRow& row) { return !row.row.id.ends_with(end); });
+    auto rows = store::read_results(path_).rows;
+    std::erase_if(rows, [&](const store::Row& row) { return !row.id.ends_with(end); });
     EXPECT_EQ(rows.size(), 1u) << end;
-    return rows.at(0);
+    return {rows.at(0), store::read_tensors(path_, rows.at(0).id)};
   }
 
   /// nalab verify of a file that has this row alone.

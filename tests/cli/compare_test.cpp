@@ -11,8 +11,8 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-store::FinishedRow row(const std::string& id, std::vector<double> samples, const std::string& status = "done",
-                       const std::string& reason = "") {
+store::Row row(const std::string& id, std::vector<double> samples, const std::string& status = "done",
+               const std::string& reason = "") {
   store::Row r;
   r.id = id;
   r.config = "small";
@@ -23,7 +23,7 @@ store::FinishedRow row(const std::string& id, std::vector<double> samples, const
   r.status = status;
   r.reason = reason;
   r.samples = std::move(samples);
-  return {r, {}};
+  return r;
 }
 
 /// Seven samples.
@@ -40,10 +40,11 @@ class CompareCommand : public testing::Test {
     write(b_, {row("x", seven(1.5e-3)), row("y", seven(1e-3)), row("z", {2e-3}), row("new", {}, "refused", "too odd")});
   }
 
-  void write(const std::string& path, const std::vector<store::FinishedRow>& rows, const std::string& isa = "avx2") {
+  void write(const std::string& path, const std::vector<store::Row>& rows, const std::string& isa = "avx2") {
     store::Results results;
     results.environment.isa = isa;
-    store::write_results(path, results, rows);
+    results.rows = rows;
+    store::write_results(path, results, {});
   }
 
   Outcome compare(std::vector<std::string> arguments) {

@@ -7,7 +7,7 @@
 
 #include "store/arrays.h"
 #include "store/hdf5.h"
-#include "store/new_file.h"
+#include "store/new_hdf5_file.h"
 #include "tests/cli/run_nalab.h"
 
 namespace nalab {
@@ -61,13 +61,13 @@ class Infer : public testing::Test {
 
   void write_weights(const std::map<std::string, Array>& weights, const std::string& model = "tiny",
                      const std::string& schema = store::kWeightsSchema) {
-    const std::string path = folder_.file("weights.h5");
-    store::NewFile target(path);
-    const store::hdf5::Handle file = store::hdf5::create_in_memory(path);
-    store::hdf5::write_attribute(file, "schema", schema);
-    store::hdf5::write_attribute(file, "model", model);
-    for (const auto& [name, array] : weights) store::hdf5::write_tensor(file, name, array.shape, array.data);
-    target.commit(store::hdf5::image_of(file));
+    store::hdf5::NewHdf5File target(folder_.file("weights.h5"));
+    target.write([&](hid_t file) {
+      store::hdf5::write_attribute(file, "schema", schema);
+      store::hdf5::write_attribute(file, "model", model);
+      for (const auto& [name, array] : weights) store::hdf5::write_tensor(file, name, array.shape, array.data);
+    });
+    target.commit();
   }
 
   Outcome infer(std::vector<std::string> more, const std::string& model = "tiny", const std::string& input = "in.h5") {

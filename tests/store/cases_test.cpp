@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "core/error.h"
 #include "store/hdf5.h"
@@ -141,6 +142,113 @@ TEST(Cases, ReadsWhatTheFormatLeavesOpen) {
   EXPECT_THAT(c.tensors, SizeIs(3)) << "without extra tokens there are no tensors of them";
   EXPECT_FALSE(c.backward);
   EXPECT_THAT(c.expected.at("lse"), ElementsAre(0.5, 0.5, 0.5, 0.5, 0.5, 0.5));
+}
+
+/// The numbers 0 to 11 over 8, or others that fit in the type, in q, k and v of a case of one axis of 6 tokens.
+void write_case(const std::string& path, hid_t type, const std::vector<double>& data,
+                const std::function<void(hid_t group)>& write_attributes) {
+  const hdf5::Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), path);
+  hdf5::write_attribute(file, "schema", std::string(kCasesSchema));
+  const hdf5::Handle group = hdf5::create_group(file, "c");
+  const hsize_t shape[] = {1, 3, 2, 1, 2};
+  const hdf5::Handle space(H5Screate_simple(5, shape, nullptr), "space");
+  for (const char* name : {"q", "k", "v"}) {
+    const hdf5::Handle dataset(H5Dcreate2(group, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), name);
+    hdf5::check(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, data.data()), name);
+  }
+  write_attributes(group);
+}
+
+void write_plain_attributes(hid_t group) {
+  for (const char* name : {"window", "stride", "dilation"}) hdf5::write_attribute(group, name, int64_t{1});
+  hdf5::write_attribute(group, "causal", int64_t{0});
+}
+
+/// IEEE half, as NumPy's float16.
+hdf5::Handle half() {
+  hdf5::Handle type(H5Tcopy(H5T_IEEE_F32LE), "half");
+  hdf5::check(H5Tset_fields(type, 15, 10, 5, 0, 10), "half");
+  hdf5::check(H5Tset_size(type, 2), "half");
+  hdf5::check(H5Tset_ebias(type, 15), "half");
+  return type;
+}
+
+TEST(Cases, OneIntegerStandsForAllAxesAndScaleMayBeOne) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("c.h5");
+  write_case(path, H5T_IEEE_F32LE, std::vector<double>(12), [](hid_t group) {
+    hdf5::write_attribute(group, "window", int64_t{2});
+    hdf5::write_attribute(group, "stride", int64_t{2});
+    hdf5::write_attribute(group, "dilation", int64_t{1});
+    hdf5::write_attribute(group, "causal", int64_t{1});
+    hdf5::write_attribute(group, "scale", int64_t{-3});
+  });
+  EXPECT_EQ(read_case(path, "c").problem.id(), "3x2_w2x2_s2x2_d1x1_c1x1_b1_h1_kv1_dk2_dv2_e0_scale-3_f32");
+}
+
+TEST(Cases, CausalMayBeBoolean) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("c.h5");
+  // As h5py writes booleans.
+  const hdf5::Handle boolean(H5Tenum_create(H5T_STD_I8LE), "boolean");
+  const int8_t no = 0, yes = 1;
+  H5Tenum_insert(boolean, "FALSE", &no);
+  H5Tenum_insert(boolean, "TRUE", &yes);
+  for (const bool scalar : {false, true}) {
+    write_case(path, H5T_IEEE_F32LE, std::vector<double>(12), [&](hid_t group) {
+      write_plain_attributes(group);
+      H5Adelete(group, "causal");
+      const hsize_t two = 2;
+      const hdf5::Handle space(scalar ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &two, nullptr), "space");
+      const hdf5::Handle causal(H5Acreate2(group, "causal", boolean, space, H5P_DEFAULT, H5P_DEFAULT), "causal");
+      const int8_t values[] = {1, 0};
+      hdf5::check(H5Awrite(causal, boolean, values), "causal");
+    });
+    const Problem problem = read_case(path, "c").problem;
+    EXPECT_TRUE(problem.axes[0].causal);
+    EXPECT_EQ(problem.axes[1].causal, scalar);
+  }
+}
+
+TEST(Cases, TensorsMayHaveHalfOrDoublePrecision) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("c.h5");
+  // Exact in half precision; the last is its greatest, the one before it subnormal.
+  const std::vector<double> data{0, 1, -2, 0.5, 1024, 0.25, 3, -4, 1.5, 7, 0x1p-24, 65504};
+  const hdf5::Handle types[] = {half(), {H5Tcopy(H5T_IEEE_F64BE), "double"}};
+  for (const hdf5::Handle& type : types) {
+    write_case(path, type, data, write_plain_attributes);
+    for (const ElementType to : {ElementType::f32, ElementType::f16}) {
+      EXPECT_EQ(read_case(path, "c", to).tensors.at("q"), std::vector<float>(data.begin(), data.end()));
+      EXPECT_EQ(read_case(path, "c", to).problem.type, to);
+    }
+  }
+}
+
+TEST(Cases, DoublesAreRoundedOnceToTheTypeAtHand) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("c.h5");
+  // A little more or less than the middle of two numbers of 8 bits, and of 11: less than a float can tell.
+  const double bf16_middle = 1 + 0x1p-8, f16_middle = 1 + 0x1p-11, little = 0x1p-40;
+  const double f32_greatest = 0x1.fffffep127;
+  write_case(path, H5T_IEEE_F64LE,
+             {bf16_middle + little, bf16_middle - little, bf16_middle, -bf16_middle - little, f16_middle + little,
+              f16_middle - little, 1e-300, -1e-300, NAN, INFINITY, 1e300, f32_greatest * (1 + 0x1p-26)},
+             write_plain_attributes);
+  const auto read = [&](ElementType type) { return read_case(path, "c", type).tensors.at("q"); };
+  const auto expect = [&](ElementType type, const std::vector<float>& expected) {
+    const std::vector<float> values = read(type);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const bool same = std::isnan(expected[i]) ? std::isnan(values[i]) : values[i] == expected[i];
+      EXPECT_TRUE(same) << name(type) << ' ' << i << ": " << values[i];
+    }
+  };
+  const float inf = INFINITY, up = 1 + 0x1p-7, half_up = 1 + 0x1p-10;
+  expect(ElementType::bf16, {up, 1, 1, -up, 1, 1, 0, 0, NAN, inf, inf, inf});
+  expect(ElementType::f16, {float(bf16_middle), float(bf16_middle), float(bf16_middle), float(-bf16_middle), half_up, 1,
+                            0, 0, NAN, inf, inf, inf});
+  expect(ElementType::f32, {float(bf16_middle), float(bf16_middle), float(bf16_middle), float(-bf16_middle),
+                            float(f16_middle), float(f16_middle), 0, 0, NAN, inf, inf, float(f32_greatest)});
 }
 
 TEST(Outputs, AppearAtCommit) {

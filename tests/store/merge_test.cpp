@@ -31,16 +31,15 @@ class Merge : public testing::Test {
  protected:
   /// A file of those rows, a shard where index is positive.
   std::string write(const std::string& name, std::vector<int64_t> positions, int64_t index = 0, int64_t count = 3) {
-    Results results;
-    results.environment = environment_;
-    results.configs = configs_;
-    if (index > 0) results.shard = Shard{index, count, filter_, std::ssize(positions) + unfinished_};
-    if (index == 1) results.simulations = {simulation("a"), simulation("b")};
-    if (index == 1) results.shard->rows += 2;
+    std::optional<Shard> shard;
+    if (index > 0) shard = Shard{index, count, filter_, std::ssize(positions) + unfinished_};
+    if (index == 1) shard->rows += 2;
     std::vector<FinishedRow> rows;
     for (const int64_t position : positions) rows.push_back(at(position, position < 3 ? "first" : "second"));
     const std::string path = folder_.file(name);
-    write_results(path, results, rows);
+    const auto sink = create_results(path, environment_, configs_, shard);
+    if (index == 1) sink->append_simulations(std::vector{simulation("a"), simulation("b")});
+    sink->append(rows);
     return path;
   }
 
@@ -203,6 +202,21 @@ TEST_F(Merge, ShardsOfOtherDivisionsAreRefused) {
   filter_ = "bf16";
   const std::string filtered = write("filtered.h5", {1}, 2, 2);
   EXPECT_EQ(refused({a, filtered}, all), filtered + start + "of filter 'bf16' and that is of 'f32'");
+}
+
+TEST_F(Merge, RowsOfSeveralConfigurationsAreInTheirOrder) {
+  // Each of the runs counted its rows from 0.
+  const auto run = [&](const std::string& name, const std::string& config) {
+    std::vector<FinishedRow> rows;
+    for (const int64_t position : {1, 0, 2}) {
+      rows.push_back(at(position, config));
+      rows.back().row.id = config + std::to_string(position);
+    }
+    create_results(folder_.file(name), environment_, configs_)->append(rows);
+    return folder_.file(name);
+  };
+  merge_results({run("a.h5", "second"), run("b.h5", "first")}, out_, {});
+  EXPECT_THAT(ids(read_results(out_)), ElementsAre("first0", "first1", "first2", "second0", "second1", "second2"));
 }
 
 TEST_F(Merge, AnOutputThatExistsIsLeftAlone) {

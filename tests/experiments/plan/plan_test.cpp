@@ -185,6 +185,37 @@ TEST(Plan, MemoryCountsTensorsWorkspaceAndOracle) {
   EXPECT_EQ(row.memory_bytes, 4 * (4 * 288 + 72) + 12 * 72 * 5 + row.workspace_bytes);
 }
 
+TEST(Plan, MemoryCountsTheTensorThatIsBeingStored) {
+  const auto row = [](const std::string& storage, const std::string& layout) {
+    const RunPlan plan = make_run_plan({load_text("name: x\nvariants: naive\ntypes: bf16\nstore: {tensors: " + storage +
+                                                  "}\nproblems: [{layout: " + layout + ", window: 3, head_dim: 4}]\n")},
+                                       "", kLarge);
+    return plan.groups.at(0).rows.at(0);
+  };
+  const int64_t bytes = row("none", "9").memory_bytes;
+  EXPECT_FALSE(row("none", "9").stores_tensors);
+  for (const char* storage : {"sample", "all"}) {
+    EXPECT_TRUE(row(storage, "9").stores_tensors);
+    EXPECT_EQ(row(storage, "9").memory_bytes, bytes + 4 * 9 * 4) << "float32, whatever the type; one at a time";
+  }
+  EXPECT_FALSE(row("sample", "1000000").stores_tensors);
+  EXPECT_TRUE(row("all", "1000000").stores_tensors);
+}
+
+TEST(Plan, ASampleStoresTensorsUpToOneMebibyte) {
+  const auto row = [](const std::string& layout) {
+    return make_run_plan({load_text("name: x\nvariants: naive\ntypes: f32\nstore: {tensors: sample}\nproblems: "
+                                    "[{layout: " +
+                                    layout + ", window: 3, heads: 2, heads_kv: 1, head_dim: 1}]\n")},
+                         "", kLarge)
+        .groups.at(0)
+        .rows.at(0);
+  };
+  EXPECT_EQ(row("32768").tensor_bytes, 1 << 20);
+  EXPECT_TRUE(row("32768").stores_tensors);
+  EXPECT_FALSE(row("32769").stores_tensors);
+}
+
 TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
   Variant picky;
   picky.name = "picky";

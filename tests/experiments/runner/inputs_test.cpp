@@ -32,12 +32,12 @@ Problem problem_of(ElementType type) {
 std::vector<std::vector<float>> all_inputs(const Problem& p, int64_t seed, int threads) {
   Workers workers(threads);
   std::vector<std::vector<float>> data;
-  for (const store::StoredTensor& t : GroupTensors(p, RowPass::forward_backward, seed, workers).stored(p)) {
+  GroupTensors(p, RowPass::forward_backward, seed, workers).store(p, [&](const store::StoredTensor& t) {
     if (t.name == "q" || t.name == "k" || t.name == "v" || t.name == "extra_k" || t.name == "extra_v" ||
         t.name == "dout") {
       data.push_back(t.data);
     }
-  }
+  });
   return data;
 }
 
@@ -59,10 +59,10 @@ std::map<std::string, std::vector<float>> inputs_of(const Problem& p, RowPass pa
   Workers workers(2);
   std::map<std::string, std::vector<float>> data;
   const auto list = tensors_of(p, config::passes_of(pass).back());
-  for (const store::StoredTensor& t : GroupTensors(p, pass, 1, workers).stored(p)) {
+  GroupTensors(p, pass, 1, workers).store(p, [&](const store::StoredTensor& t) {
     const auto info = std::ranges::find(list, t.name, &TensorInfo::name);
     if (!info->is_result()) data[t.name] = t.data;
-  }
+  });
   return data;
 }
 

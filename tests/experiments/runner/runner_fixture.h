@@ -124,8 +124,10 @@ inline const Variant kB = fake("b");
 
 class MockSink : public store::ResultsSink {
  public:
+  MOCK_METHOD(void, keep, (const std::string&, const store::StoredTensor&), (override));
   MOCK_METHOD(void, append, (std::span<const store::FinishedRow>), (override));
   MOCK_METHOD(void, append_simulations, (std::span<const store::SimulationRow>), (override));
+  MOCK_METHOD(void, finish, (), (override));
 };
 
 class MockProgress : public runner::Progress {
@@ -148,13 +150,17 @@ class RunnerTest : public testing::Test {
     return plan::make_row(problem_, variant, pass, settings_, {int64_t{1} << 40, 1, Isa::baseline});
   }
 
-  /// Runs one group and returns what the sink got, by variant.
+  /// Runs one group and returns what the sink got, by variant, the tensors that it was given to keep among it.
   std::map<std::string, store::FinishedRow> run(std::vector<plan::PlannedRow> rows) {
     plan::RunPlan plan;
     plan.groups.push_back({std::move(rows), settings_});
     std::map<std::string, store::FinishedRow> got;
-    EXPECT_CALL(sink_, append).WillOnce([&got](std::span<const store::FinishedRow> finished) {
-      for (const store::FinishedRow& f : finished) got[f.row.variant] = f;
+    std::map<std::string, std::vector<store::StoredTensor>> kept;
+    EXPECT_CALL(sink_, keep).WillRepeatedly([&kept](const std::string& id, const store::StoredTensor& t) {
+      kept[id].push_back(t);
+    });
+    EXPECT_CALL(sink_, append).WillOnce([&](std::span<const store::FinishedRow> finished) {
+      for (const store::FinishedRow& f : finished) got[f.row.variant] = {f.row, kept[f.row.id]};
     });
     EXPECT_CALL(progress_, started);
     EXPECT_CALL(progress_, finished);

@@ -74,12 +74,11 @@ TEST_F(RunnerTest, KeptTensorsHaveTheirShapes) {
   EXPECT_EQ(shapes.size(), 13u);
 }
 
-TEST_F(RunnerTest, ASampleKeepsTensorsUpToOneMebibyte) {
-  settings_.store.tensors = config::TensorStorage::sample;
-  for (const auto& [bytes, kept] : {std::pair{int64_t{1} << 20, 3 + 2}, {(int64_t{1} << 20) + 1, 0}}) {
+TEST_F(RunnerTest, KeepsTheTensorsOfRowsThatStoreThem) {
+  for (const bool stores : {true, false}) {
     plan::PlannedRow planned = row(kA);
-    planned.tensor_bytes = bytes;
-    EXPECT_EQ(std::ssize(run({planned}).at("a").tensors), kept) << bytes;
+    planned.stores_tensors = stores;
+    EXPECT_EQ(run({planned}).at("a").tensors.size(), stores ? 3u + 2u : 0u);
     testing::Mock::VerifyAndClearExpectations(&sink_);
     testing::Mock::VerifyAndClearExpectations(&progress_);
   }

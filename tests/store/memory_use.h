@@ -1,0 +1,30 @@
+// How much memory something takes at its peak.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <string>
+
+namespace nalab::store {
+
+/// A number of kB from /proc/self/status, in bytes.
+inline int64_t status_bytes(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string word; file >> word;) {
+    int64_t kib = 0;
+    if (word == key + ":" && file >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+/// Bytes by which memory grows at most while f() runs.
+template <class F>
+int64_t peak_growth(const F& f) {
+  std::ofstream("/proc/self/clear_refs") << 5;  // the peak starts anew
+  const int64_t before = status_bytes("VmRSS");
+  f();
+  return status_bytes("VmHWM") - before;
+}
+
+}  // namespace nalab::store
