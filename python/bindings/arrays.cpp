@@ -91,7 +91,8 @@ bool overlaps_itself(const TensorView& view) {
 }  // namespace
 
 Array::Array(std::string_view name, nb::handle object, Access access) : name_(name) {
-  if (PyTuple_Check(object.ptr())) {
+  // A tuple of its own class, which nalab.torch makes; a plain one is a mistake like any other.
+  if (PyTuple_Check(object.ptr()) && !PyTuple_CheckExact(object.ptr())) {
     describe(nb::borrow<nb::tuple>(object));
   } else if (!read_array_struct(object, access)) {
     import_from(object, access);

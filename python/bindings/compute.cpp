@@ -83,9 +83,12 @@ Problem problem_of(Pass pass, Arguments& arguments, const Neighborhood& neighbor
   problem.heads_kv = keys.extent(-2);
   problem.head_dim = tokens.extent(-1);
   problem.head_dim_v = of_values || is_split(pass) ? tokens.extent(-1) : arguments.get("v").extent(-1);
-  for (const char* const extra : {"extra_k", "extra_v"}) {
-    if (const Array* array = arguments.find(extra)) problem.extra_tokens = array->extent(1);
+  const Array *const extra_k = arguments.find("extra_k"), *const extra_v = arguments.find("extra_v");
+  if (extra_k != nullptr && extra_v != nullptr && extra_k->extent(1) != extra_v->extent(1)) {
+    throw Error("extra_k has " + std::to_string(extra_k->extent(1)) + " tokens, extra_v " +
+                std::to_string(extra_v->extent(1)) + ": they must have as many");
   }
+  if (const Array* const extra = extra_k != nullptr ? extra_k : extra_v) problem.extra_tokens = extra->extent(1);
   problem.relative_bias = arguments.object("rpb").is_valid() || arguments.object("drpb").is_valid();
   if (!scale.is_none()) {
     double value = 0;

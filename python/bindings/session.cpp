@@ -34,8 +34,6 @@ struct Session {
   std::mutex guard;
   std::map<int, std::unique_ptr<Context>> contexts;
   std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;  ///< the latest used first
-  bool has_worker_threads = false;                                   ///< some calls ran on several threads
-  bool after_fork = false;  ///< of a process whose worker threads stayed in its parent
 };
 
 constexpr std::size_t kMostPlans = 256;  ///< more than a model has layers of different shapes

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 from . import _core
 
 Array = Any  # an array on the CPU that speaks DLPack or the buffer protocol
+
+
+class Description(tuple):
+    """A tensor as (address, shape, strides, type) to the library: nalab.torch knows all that of its own."""
 
 
 class Maker:
@@ -21,8 +25,11 @@ class Maker:
         return array if self._finish is None else self._finish(array)
 
 
-def maker(like: Array) -> Maker:
-    """The maker of arrays of the kind of `like`."""
+def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
+    """The maker of arrays of the kind of `like`. Refuses tensors of PyTorch, these and `others`, that need a gradient."""
+    for array in (like, *others):
+        if getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
+            raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
     kind = type(like).__module__.partition(".")[0]
     if kind == "numpy":
         return Maker(_numpy_empty(like.dtype))
@@ -41,10 +48,8 @@ def _numpy_empty(dtype):
 
 def _torch_maker(like):
     torch = sys.modules["torch"]
-    if like.requires_grad and torch.is_grad_enabled():
-        raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
     empty, single, dtype = torch.empty, torch.float32, like.dtype
-    return Maker(lambda name, shape, is_single: empty(shape, dtype=single if is_single else dtype))
+    return Maker(lambda name, shape, is_single: empty(shape, dtype=single if is_single else dtype, device="cpu"))
 
 
 _OWN_NAMES = {"float16": "f16", "e": "f16", "bfloat16": "bf16"}

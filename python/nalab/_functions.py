@@ -25,7 +25,7 @@ class Gradients(NamedTuple):
 
 
 def _compute(pass_, like, tensors, window, stride, dilation, causal, scale, variant):
-    make = maker(like)
+    make = maker(like, tensors.values())
     results = _core.compute(
         pass_, tensors, window, stride, dilation, causal, scale, variant or "", requested(), make.empty
     )

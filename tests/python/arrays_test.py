@@ -155,3 +155,17 @@ def test_refusals(call, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         call()
     assert isinstance(caught.value, nalab.Error) and "\n" not in str(caught.value)
+
+
+def test_what_is_no_array_is_refused():
+    with pytest.raises(ValueError, match="tensor q must be an array"):
+        nalab.attention((Q, K), K, V, 3)
+    k = torch.from_numpy(K).requires_grad_()
+    with pytest.raises(ValueError, match="needs a gradient"):
+        nalab.attention(torch.from_numpy(Q), k, torch.from_numpy(V), 3)
+
+
+def test_additional_tokens_that_disagree_are_refused():
+    extra = np.zeros((2, 3, 4, 8), np.float32)
+    with pytest.raises(ValueError, match="extra_k has 3 tokens, extra_v 0: they must have as many"):
+        nalab.attention(Q, K, V, 3, extra_k=extra, extra_v=extra[:, :0])

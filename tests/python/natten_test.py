@@ -265,3 +265,29 @@ def test_the_module_of_0_20_takes_dim(natten):
     assert layer(torch.randn(1, 5, 12)).shape == (1, 5, 12)
     with pytest.raises(TypeError, match="embed_dim, num_heads and kernel_size are required"):
         natten.NeighborhoodAttention1D(num_heads=3, kernel_size=3)
+
+
+def test_versions_with_a_suffix_are_those_without():
+    for version, plain in (("0.14.4+torch1121cu116", "0.14.4"), ("0.17.3+torch240cu121", "0.17.3")):
+        names = []
+        for name in (version, plain):
+            nalab.natten.install(name)
+            names.append(set(dir(importlib.import_module("natten.functional"))))
+            assert importlib.import_module("natten").__version__ == name
+            nalab.natten.uninstall()
+        assert names[0] == names[1]
+
+
+@with_natten("0.15.1", "0.17.3")
+def test_the_bias_of_earlier_names_is_called_rpb(natten):
+    functional = importlib.import_module("natten.functional")
+    q, rpb = torch.randn(1, 2, 6, 6, 8), torch.randn(2, 5, 5)
+    attn = functional.natten2dqkrpb(q, q, rpb=rpb, kernel_size=3, dilation=1)
+    torch.testing.assert_close(attn, functional.natten2dqkrpb(q, q, rpb, 3, 1))
+
+
+@with_natten("0.21.5")
+def test_lengths_of_sequences_are_not_ignored(natten):
+    q, lengths = torch.randn(1, 6, 2, 8), torch.tensor([3, 3])
+    with pytest.raises(NotImplementedError, match="takes what follows scale by name alone"):
+        importlib.import_module("natten.functional").attention(q, q, q, False, None, lengths, lengths)

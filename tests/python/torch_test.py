@@ -288,3 +288,12 @@ def test_nested_tensors_are_refused():
         pytest.skip("this PyTorch has no nested tensors")
     with pytest.raises(NotImplementedError, match="na1d does not take nested tensors"):
         nt.na1d(nested, nested, nested, 3)
+
+
+def test_no_additional_tokens_have_gradients_too():
+    q, k, v = (torch.randn(1, 7, 2, 8, requires_grad=True) for _ in range(3))
+    none = torch.zeros(1, 0, 2, 8, requires_grad=True)
+    out = nt.na1d(q, k, v, 3, additional_keys=none, additional_values=none)
+    out.sum().backward()
+    assert none.grad.shape == none.shape and q.grad is not None
+    torch.testing.assert_close(out, nt.na1d(q, k, v, 3))

@@ -56,12 +56,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 _installed: Optional[_Finder] = None
 
 
-def _generation(version):
+def _contents(version):
+    """Names by module of a version such as "0.17.5" or "0.14.4+torch1121cu116"."""
     match = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)?.*", version) if isinstance(version, str) else None
     number = tuple(int(part) for part in match.groups()[:2]) if match else (0, 0)
+    patch = int(match.group(3)[1:]) if match and match.group(3) else None
     if number < min(_GENERATIONS):
         raise Error(f"natten version {version!r} must be 0.14 or later, such as '0.14.6', '0.15.1', '0.17.5', '0.21.0'")
-    return importlib.import_module("." + _GENERATIONS[max(g for g in _GENERATIONS if g <= number)], __package__)
+    generation = importlib.import_module("." + _GENERATIONS[max(g for g in _GENERATIONS if g <= number)], __package__)
+    return generation.contents(version, patch)
 
 
 def install(version: str = "0.17.5") -> None:
@@ -77,7 +80,7 @@ def install(version: str = "0.17.5") -> None:
         raise Error(f"natten {_installed.version} is installed already: call nalab.natten.uninstall() first")
     if "natten" in sys.modules:
         raise Error("another natten has been imported: call nalab.natten.install() before")
-    names = _generation(version).contents(version)
+    names = _contents(version)
     _installed = _Finder(version, {".".join(filter(None, ("natten", name))): names[name] for name in names})
     sys.meta_path.insert(0, _installed)
 

@@ -70,9 +70,9 @@ _CLASSES = {
 }
 
 
-def contents(version):
-    """Names by module."""
-    patch = int("".join(c for c in (version.split(".") + ["6"])[2] if c.isdigit()) or 6)
+def contents(version, patch):
+    """Names by module; the last of the generation without a patch number."""
+    patch = 6 if patch is None else patch
     functions = {**_LATE, **_CLASSES}
     one, two = NeighborhoodAttention1D, NeighborhoodAttention2D
     if patch == 5:

@@ -33,7 +33,10 @@ def _make(rank):
     def av(attn, value, kernel_size, dilation, additional_values=None):
         return values(rank, attn, value, kernel_size, dilation, additional_values)
 
-    return qk, qk_with_bias, av
+    def qkrpb(query, key, rpb, kernel_size, dilation):
+        return weights(rank, query, key, kernel_size, dilation, rpb)
+
+    return qk, qk_with_bias, av, qkrpb
 
 
 def _make_3d():
@@ -52,17 +55,22 @@ def _make_3d():
         own = spread(kernel_size_d, kernel_size, dilation_d, dilation)
         return values(3, attn, value, *own, additional_values)
 
-    return qk, qk_with_bias, av
+    def qkrpb(query, key, rpb, kernel_size_d, kernel_size, dilation_d, dilation):
+        return weights(3, query, key, *spread(kernel_size_d, kernel_size, dilation_d, dilation), rpb)
+
+    return qk, qk_with_bias, av, qkrpb
 
 
 FUNCTIONS = {}
-for _rank, _functions in ((1, _make(1)), (2, _make(2)), (3, _make_3d())):
-    FUNCTIONS.update(set_names(dict(zip((f"na{_rank}d_qk", f"na{_rank}d_qk_with_bias", f"na{_rank}d_av"), _functions))))
-    FUNCTIONS.update(zip((f"natten{_rank}dqk", f"natten{_rank}dqkrpb", f"natten{_rank}dav"), _functions))
+for _rank, (_qk, _qk_with_bias, _av, _qkrpb) in ((1, _make(1)), (2, _make(2)), (3, _make_3d())):
+    FUNCTIONS.update(
+        set_names({f"na{_rank}d_qk": _qk, f"na{_rank}d_qk_with_bias": _qk_with_bias, f"na{_rank}d_av": _av})
+    )
+    FUNCTIONS.update({f"natten{_rank}dqk": _qk, f"natten{_rank}dqkrpb": _qkrpb, f"natten{_rank}dav": _av})
 globals().update(FUNCTIONS)
 
 
-def contents(version):
+def contents(version, patch):
     """Names by module. There is no natten.context: programs tell 0.17 by it."""
     modules = {
         "NeighborhoodAttention1D": NeighborhoodAttention1D,

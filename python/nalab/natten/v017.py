@@ -65,7 +65,7 @@ def _earlier_names():
     return {**names, **v014._LATE}
 
 
-def contents(version):
+def contents(version, patch):
     """Names by module."""
     modules = {
         "NeighborhoodAttention1D": NeighborhoodAttention1D,
@@ -73,8 +73,7 @@ def contents(version):
         "NeighborhoodAttention3D": NeighborhoodAttention3D,
     }
     context = _context.names()
-    has_earlier_names = version in ("0.17", *(f"0.17.{patch}" for patch in range(5)))
-    functions = {**FUNCTIONS, **(_earlier_names() if has_earlier_names else {})}
+    functions = {**FUNCTIONS, **(_earlier_names() if (patch or 0) < 5 else {})}
     by_rank = {
         f"{prefix}{rank}d": {f"NeighborhoodAttention{rank}D": list(modules.values())[rank - 1]}
         for prefix in ("na", "natten")

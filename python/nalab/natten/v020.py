@@ -79,8 +79,11 @@ FUNCTIONS = set_names(
 globals().update(FUNCTIONS)
 
 
-def attention(query, key, value, is_causal=False, scale=None, *_kernels, return_lse=False, **kernels):
+def attention(query, key, value, is_causal=False, scale=None, *positional, return_lse=False, **kernels):
     """Self and cross attention [batch, tokens, heads, head_dim], of a window that is the whole sequence."""
+    if any(argument is not None for argument in positional):
+        # What follows the scale there are lengths of sequences.
+        raise NotImplementedError("nalab.natten takes what follows scale by name alone")
     for name in kernels:
         if "seqlen" in name and kernels[name] is not None:
             raise NotImplementedError(f"nalab.natten has no sequences of varied length: {name} must be None")
@@ -103,7 +106,7 @@ def merge_attentions(outputs, lse_tensors, torch_compile=True, use_autograd_fix=
     return _torch.merge_attentions(outputs, lse_tensors)
 
 
-def contents(version):
+def contents(version, patch):
     """Names by module."""
     modules = {
         "NeighborhoodAttention1D": NeighborhoodAttention1D,

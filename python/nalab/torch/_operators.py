@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from .. import _core
+from .._arrays import Description
 from .._threads import requested_beside_torch
 
 _NEIGHBORHOOD = "int[] window, int[] stride, int[] dilation, bool[] causal"
@@ -52,7 +53,7 @@ def _describe(name, tensor):
         raise _core.Error(
             f"tensor {name} is {str(tensor.dtype)[6:]}, must be float32, bfloat16 or float16: convert it first"
         )
-    return tensor.data_ptr(), tensor.shape, tensor.stride(), _TYPES[tensor.dtype]
+    return Description((tensor.data_ptr(), tensor.shape, tensor.stride(), _TYPES[tensor.dtype]))
 
 
 def _heads_last(name, tensor):
@@ -69,10 +70,10 @@ class _Maker:
     def __call__(self, name, shape, is_single):
         dtype = torch.float32 if is_single else self._dtype
         if self._heads_first and name != "drpb":
-            made = torch.empty((shape[0], shape[-2], *shape[1:-2], shape[-1]), dtype=dtype)
+            made = torch.empty((shape[0], shape[-2], *shape[1:-2], shape[-1]), dtype=dtype, device="cpu")
             self.made[name] = made
             return _describe(name, made.movedim(1, -2))
-        made = self.made[name] = torch.empty(shape, dtype=dtype)
+        made = self.made[name] = torch.empty(shape, dtype=dtype, device="cpu")
         return _describe(name, made)
 
 
@@ -88,8 +89,15 @@ def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=Fal
     return make.made
 
 
-def _given(results, like, *names):
-    return tuple(results[name] if name in results else like.new_empty(0) for name in names)
+def _gradients(results, inputs, like):
+    """The gradients of inputs by name. The library gives none of inputs that are absent or have no elements."""
+    return tuple(
+        results[f"d{name}"] if f"d{name}" in results else _like(tensor, like) for name, tensor in inputs.items()
+    )
+
+
+def _like(tensor, like):
+    return like.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
 
 
 @_operator(f"forward(Tensor q, Tensor k, Tensor v, {_ATTENTION}) -> (Tensor out, Tensor lse)")
@@ -109,19 +117,15 @@ def _(q, k, v, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, v
     "(Tensor dq, Tensor dk, Tensor dv, Tensor drpb, Tensor dextra_k, Tensor dextra_v)"
 )
 def _backward(dout, q, k, v, out, lse, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant):
-    tensors = {"q": q, "k": k, "v": v, "rpb": rpb, "extra_k": extra_k, "extra_v": extra_v}
-    tensors.update(dout=dout, out=out, lse=lse)
+    inputs = {"q": q, "k": k, "v": v, "rpb": rpb, "extra_k": extra_k, "extra_v": extra_v}
+    tensors = {**inputs, "dout": dout, "out": out, "lse": lse}
     results = _compute("backward", q, tensors, (window, stride, dilation, causal), scale, variant)
-    return _given(results, q, "dq", "dk", "dv", "drpb", "dextra_k", "dextra_v")
+    return _gradients(results, inputs, q)
 
 
 @_fake("backward")
 def _(dout, q, k, v, out, lse, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant):
     return tuple(_like(tensor, q) for tensor in (q, k, v, rpb, extra_k, extra_v))
-
-
-def _like(tensor, q):
-    return q.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape)
 
 
 @_operator(f"weights(Tensor q, Tensor k, {_WEIGHTS}) -> Tensor")
@@ -146,10 +150,10 @@ def _(q, k, rpb, extra_k, window, stride, dilation, causal, scale, variant, head
     "(Tensor dq, Tensor dk, Tensor drpb, Tensor dextra_k)"
 )
 def _weights_backward(dattn, q, k, rpb, extra_k, window, stride, dilation, causal, scale, variant, heads_first):
-    tensors = {"dattn": dattn, "q": q, "k": k, "rpb": rpb, "extra_k": extra_k}
+    inputs = {"q": q, "k": k, "rpb": rpb, "extra_k": extra_k}
     neighborhood = (window, stride, dilation, causal)
-    results = _compute("weights_backward", q, tensors, neighborhood, scale, variant, heads_first)
-    return _given(results, q, "dq", "dk", "drpb", "dextra_k")
+    results = _compute("weights_backward", q, {**inputs, "dattn": dattn}, neighborhood, scale, variant, heads_first)
+    return _gradients(results, inputs, q)
 
 
 @_fake("weights_backward")
@@ -172,10 +176,10 @@ def _(attn, v, extra_v, window, stride, dilation, causal, variant, heads_first):
     f"values_backward(Tensor dout, Tensor attn, Tensor v, {_VALUES}) -> (Tensor dattn, Tensor dv, Tensor dextra_v)"
 )
 def _values_backward(dout, attn, v, extra_v, window, stride, dilation, causal, variant, heads_first):
-    tensors = {"dout": dout, "attn": attn, "v": v, "extra_v": extra_v}
+    inputs = {"attn": attn, "v": v, "extra_v": extra_v}
     neighborhood = (window, stride, dilation, causal)
-    results = _compute("values_backward", v, tensors, neighborhood, None, variant, heads_first)
-    return _given(results, v, "dattn", "dv", "dextra_v")
+    results = _compute("values_backward", v, {**inputs, "dout": dout}, neighborhood, None, variant, heads_first)
+    return _gradients(results, inputs, v)
 
 
 @_fake("values_backward")
