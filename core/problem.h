@@ -51,7 +51,7 @@ struct Violation {
 /// out [batch, X..., heads, head_dim_v], lse [batch, X..., heads]. Query head h reads kv head h div (heads / heads_kv).
 /// rpb, a relative positional bias if the problem has one: [heads, 2 w1 - 1, (2 w2 - 1, (2 w3 - 1))].
 struct Problem {
-  std::vector<Axis> axes;  ///< the token layout X with window, stride, dilation, causal per axis; one to three
+  std::vector<Axis> axes = {};  ///< the token layout X with window, stride, dilation, causal per axis; one to three
   int64_t batch = 1;
   int64_t heads = 1;
   int64_t heads_kv = 1;

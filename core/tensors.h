@@ -20,34 +20,34 @@ namespace nalab {
 /// tokens, rpb without a relative bias. Of the split operators, `weights` reads q, k, extra_k and rpb; `values` v and
 /// extra_v.
 struct Inputs {
-  ConstTensorView q;         ///< [batch, X..., heads, head_dim]
-  ConstTensorView k;         ///< [batch, X..., heads_kv, head_dim]
-  ConstTensorView v;         ///< [batch, X..., heads_kv, head_dim_v]
-  ConstTensorView extra_k;   ///< [batch, extra_tokens, heads_kv, head_dim]
-  ConstTensorView extra_v;   ///< [batch, extra_tokens, heads_kv, head_dim_v]
-  ConstTensorView rpb = {};  ///< [heads, 2 w1 - 1, (2 w2 - 1, (2 w3 - 1))], f32; see rpb_shape()
+  ConstTensorView q = {};        ///< [batch, X..., heads, head_dim]
+  ConstTensorView k = {};        ///< [batch, X..., heads_kv, head_dim]
+  ConstTensorView v = {};        ///< [batch, X..., heads_kv, head_dim_v]
+  ConstTensorView extra_k = {};  ///< [batch, extra_tokens, heads_kv, head_dim]
+  ConstTensorView extra_v = {};  ///< [batch, extra_tokens, heads_kv, head_dim_v]
+  ConstTensorView rpb = {};      ///< [heads, 2 w1 - 1, (2 w2 - 1, (2 w3 - 1))], f32; see rpb_shape()
 };
 
 /// Results of the forward pass.
 struct Outputs {
-  TensorView out;  ///< [batch, X..., heads, head_dim_v]; the problem's element type or f32
-  TensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores, biases included
+  TensorView out = {};  ///< [batch, X..., heads, head_dim_v]; the problem's element type or f32
+  TensorView lse = {};  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scores, scaled and biased
 };
 
 /// What the backward pass reads besides the inputs.
 struct SavedForBackward {
-  ConstTensorView out;   ///< as the forward pass left it
-  ConstTensorView lse;   ///< as the forward pass left it
-  ConstTensorView dout;  ///< shape of out; the problem's element type
+  ConstTensorView out = {};   ///< as the forward pass left it
+  ConstTensorView lse = {};   ///< as the forward pass left it
+  ConstTensorView dout = {};  ///< shape of out; the problem's element type
 };
 
 /// Results of the backward pass, shaped as what they are gradients of; the problem's element type or f32, drpb f32.
 struct Gradients {
-  TensorView dq;
-  TensorView dk;
-  TensorView dv;
-  TensorView dextra_k;  ///< absent without extra tokens
-  TensorView dextra_v;
+  TensorView dq = {};
+  TensorView dk = {};
+  TensorView dv = {};
+  TensorView dextra_k = {};  ///< absent without extra tokens
+  TensorView dextra_v = {};
   TensorView drpb = {};  ///< absent without a relative bias
 };
 

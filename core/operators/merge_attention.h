@@ -11,8 +11,8 @@ namespace nalab {
 
 /// Attention of all queries over one set of keys.
 struct PartialAttention {
-  ConstTensorView out;  ///< [batch, X..., heads, head_dim_v]
-  ConstTensorView lse;  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores
+  ConstTensorView out = {};  ///< [batch, X..., heads, head_dim_v]
+  ConstTensorView lse = {};  ///< [batch, X..., heads] (dim 1), f32: natural log-sum-exp of the scaled scores
 };
 
 /// Writes the attention over the union of the parts' key sets, which must be disjoint:

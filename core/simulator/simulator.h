@@ -78,7 +78,8 @@ struct Simulation {
 
 /// Counts the tiles. Takes time in proportion to the query tiles along each axis (multi-dimensional tiling), or to the
 /// query tiles times the rows of their windows (single-dimensional).
-/// Throws Error if the problem or the tiles are invalid, or the pairs of self attention do not fit in 64 bits.
+/// Throws Error if the problem or the tiles are invalid, the pairs of self attention do not fit in 64 bits, or
+/// more than 2^27 query tiles, or rows of keys, would have to be looked at.
 Simulation simulate(const Problem& problem, const TileShapes& tiles);
 
 /// The part of an application that attention takes.
