@@ -1,9 +1,11 @@
 // nalab infer: a whole model on images or latents.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "cli/commands.h"
@@ -15,6 +17,7 @@
 #include "models/build.h"
 #include "models/program.h"
 #include "store/arrays.h"
+#include "store/new_file.h"
 
 namespace nalab::cli {
 
@@ -61,6 +64,12 @@ std::vector<int64_t> output_shape(const models::Graph& graph, int64_t batch) {
 void infer(const InferOptions& options) {
   if (options.weights.empty() == !options.seed) throw Error("give either --weights or --random");
   const models::Definition definition = find_model(options.model, options.definitions);
+  for (const std::string& input : {options.input, options.weights, options.definitions}) {
+    std::error_code not_there;
+    if (std::filesystem::equivalent(input, options.output, not_there)) {
+      throw Error(options.output + ": is an input file; the output must be another file");
+    }
+  }
   const ElementType type = parse_element_type(options.type);
   if (!options.variant.empty()) find_variant(options.variant);
   const int threads = choose_threads(options.threads);
@@ -71,6 +80,7 @@ void infer(const InferOptions& options) {
   models::BuildOptions build;
   if (definition.is_classifier()) build = {.rows = input.shape[1], .columns = input.shape[2]};
   const models::Graph graph = models::build(definition, build);
+  store::NewFile probe(options.output);  // before any work
   models::Program program(graph, weights_of(definition, graph, options),
                           {.batch = batch, .type = type, .variant = options.variant}, workers);
 

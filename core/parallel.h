@@ -29,7 +29,7 @@ class Workers {
   /// floating-point environment of the caller. worker is in [0, threads()) and no two calls with the same worker
   /// overlap: it selects private memory. So that results do not depend on the thread count, a task must write only what
   /// no other task reads or writes.
-  /// An exception of the body is passed on to the caller, and no more tasks are started.
+  /// An exception of the body is passed on to the caller; tasks that other threads have taken on by then still run.
   template <class Body>
   void for_each(int64_t tasks, const Body& body) {
     run(tasks, &body, [](const void* erased, int64_t begin, int64_t end, int worker) {

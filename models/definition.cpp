@@ -36,6 +36,9 @@ void check(const Definition& d, const Field& mapping, const std::vector<Field>& 
     if (d.channels[i] % d.heads[i] != 0) {
       require(mapping, entries, "channels").refuse("multiples of the heads " + text(d.heads[i]), text(d.channels[i]));
     }
+    if (static_cast<double>(d.channels[i]) * d.mlp_ratio < 1) {
+      require(mapping, entries, "channels").complain("must be at least 1 / mlp_ratio, so that an MLP has a channel");
+    }
   }
   const auto doubles = [&] {
     return std::ranges::adjacent_find(d.channels, [](int64_t a, int64_t b) { return b != 2 * a; }) == d.channels.end();

@@ -8,7 +8,7 @@ namespace nalab::models {
 
 namespace {
 
-/// SplitMix64: the same numbers with every compiler and library.
+/// SplitMix64.
 class Random {
  public:
   Random(uint64_t seed, std::string_view name) : state_(seed) {
@@ -17,7 +17,10 @@ class Random {
 
   /// From 0 to 1, both excluded.
   double uniform() { return (static_cast<double>(next() >> 11) + 0.5) * 0x1p-53; }
-  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::numbers::pi * uniform()); }
+  double normal() {
+    const double radius = uniform(), angle = uniform();
+    return std::sqrt(-2 * std::log(radius)) * std::cos(2 * std::numbers::pi * angle);
+  }
 
  private:
   uint64_t next() {

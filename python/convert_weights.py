@@ -9,6 +9,7 @@ safetensors.
 """
 
 import argparse
+import pickle
 import re
 import sys
 
@@ -64,7 +65,7 @@ def main():
     options = parser.parse_args()
     try:
         weights = weights_of(load(options.checkpoint))
-    except (OSError, ImportError, AttributeError, RuntimeError) as error:
+    except (OSError, ImportError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         sys.exit(f"convert_weights.py: {options.checkpoint}: {error}")
     with h5py.File(options.weights, "w") as file:
         file.attrs["schema"], file.attrs["model"] = "nalab.weights/1", options.model

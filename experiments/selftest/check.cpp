@@ -134,6 +134,7 @@ Agreement Checker::check(const Trial& trial) {
         agreement.fault = tensor + ": other bits with " + std::to_string(trial.threads[i]) + " threads than with " +
                           std::to_string(trial.threads.front());
       }
+      if (agreement.fault.empty()) agreement.fault = again.overwritten();
     }
     if (agreement.fault.empty()) agreement.fault = first.overwritten();
     return agreement;

@@ -148,11 +148,17 @@ TEST(Edges, HalvesAreInfiniteOnlyWhereTheReferenceSaysSo) {
       int64_t infinite = 0;
       for (std::size_t i = 0; i < values.size(); ++i) {
         const bool low = std::isinf(half(0.99 * reference[i])), high = std::isinf(half(1.01 * reference[i]));
-        if (low) ASSERT_TRUE(std::isinf(values[i])) << tensor << " " << i << ": " << values[i];
-        if (!high) ASSERT_TRUE(std::isfinite(values[i])) << tensor << " " << i << ": " << values[i];
+        if (low) {
+          ASSERT_TRUE(std::isinf(values[i])) << tensor << " " << i << ": " << values[i];
+        }
+        if (!high) {
+          ASSERT_TRUE(std::isfinite(values[i])) << tensor << " " << i << ": " << values[i];
+        }
         infinite += low ? 1 : 0;
       }
-      if (tensor == "dv") EXPECT_GT(infinite, 0);
+      if (tensor == "dv") {
+        EXPECT_GT(infinite, 0);
+      }
     };
     for (const Setting& each : test::settings(variant, problem, Pass::forward)) {
       SCOPED_TRACE(std::string(variant.name) + " " + each.text());
