@@ -266,7 +266,7 @@ TEST(Attend, OutputThatCannotBeWritten) {
 }
 
 // The sanitizers need more address space.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef NALAB_SANITIZED
 TEST(Attend, MoreThreadsThanTheSystemStarts) {
   const TemporaryFolder folder;
   const std::string path = folder.file("out.h5");

@@ -154,7 +154,7 @@ TEST(Workers, RefuseWhatIsNotANumberOfThreads) {
 }
 
 // The sanitizers need more address space than that, and the thread sanitizer starts no threads after a fork.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef NALAB_SANITIZED
 /// In a process of its own, since the limit stays.
 [[noreturn]] void ask_for_more_than_the_system_starts() {
   const rlimit limit{rlim_t{1} << 30, rlim_t{1} << 30};  // of address space, of which a stack takes 8 MiB

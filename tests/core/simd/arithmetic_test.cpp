@@ -46,7 +46,8 @@ TEST(Arithmetics, AreAvailableWhereTheLimitAndTheCpuHaveWhatTheyNeed) {
           << arithmetic.name << " " << name(isa);
     }
     EXPECT_TRUE(available(find_arithmetic(kF32Fma), isa));
-    EXPECT_EQ(available(find_arithmetic(kBf16Dot), isa), isa >= Isa::avx512bf16 && cpu_supports(isa)) << name(isa);
+    EXPECT_EQ(available(find_arithmetic(kBf16Dot), isa), isa >= Isa::avx512bf16 && cpu_supports(Isa::avx512bf16))
+        << name(isa);
   }
 }
 
