@@ -33,6 +33,7 @@ std::string write_config(const TemporaryFolder& folder) {
 std::string without_times(store::Row row) {
   row.first_sample = 0;
   row.packing_seconds = 0;
+  row.stopped_by.clear();
   row.cpus_others = row.cpus_stolen = row.cpus_throttled = row.peak_before = row.peak_after = 0;
   std::ostringstream text;
   store::Row::visit_fields(

@@ -22,6 +22,9 @@ struct Count {
   int64_t parameters;
 };
 
+/// For the names of tests.
+void PrintTo(const Count& count, std::ostream* stream) { *stream << count.parameters; }
+
 class PublishedModels : public testing::TestWithParam<Count> {};
 
 TEST_P(PublishedModels, HaveTheirParametersToTheUnit) {
