@@ -18,6 +18,7 @@ cmake --preset fuzz "${options[@]}"
 cmake --build --preset fuzz --target "${targets[@]/#/fuzz_}"
 
 mkdir -p build/fuzz/findings
+export LSAN_OPTIONS=suppressions=$PWD/tests/fuzz/lsan.supp
 code=0
 for target in "${targets[@]}"; do
   corpus=build/fuzz/corpus/$target
