@@ -1,7 +1,6 @@
 // nalab attend: checks everything, then computes and writes.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -61,10 +60,7 @@ std::vector<Task> plan_all(const AttendOptions& options, ElementType type) {
 }
 
 void attend(const AttendOptions& options) {
-  std::error_code not_there;
-  if (std::filesystem::equivalent(options.input, options.output, not_there)) {
-    throw Error(options.output + ": is the input file; the output must be another file");
-  }
+  require_another_file(options.output, {options.input});
   const ElementType type = parse_element_type(options.type);
   options.choices.check();
   if (!options.variant.empty()) find_variant(options.variant);

@@ -1,11 +1,9 @@
 // nalab infer: a whole model on images or latents.
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "cli/commands.h"
@@ -64,12 +62,7 @@ std::vector<int64_t> output_shape(const models::Graph& graph, int64_t batch) {
 void infer(const InferOptions& options) {
   if (options.weights.empty() == !options.seed) throw Error("give either --weights or --random");
   const models::Definition definition = find_model(options.model, options.definitions);
-  for (const std::string& input : {options.input, options.weights, options.definitions}) {
-    std::error_code not_there;
-    if (std::filesystem::equivalent(input, options.output, not_there)) {
-      throw Error(options.output + ": is an input file; the output must be another file");
-    }
-  }
+  require_another_file(options.output, {options.input, options.weights, options.definitions});
   const ElementType type = parse_element_type(options.type);
   if (!options.variant.empty()) find_variant(options.variant);
   const int threads = choose_threads(options.threads);

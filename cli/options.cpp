@@ -3,14 +3,16 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <filesystem>
 #include <system_error>
 #include <type_traits>
+
+#include "core/error.h"
+#include "core/parallel.h"
 
 namespace nalab::cli {
 
 namespace {
-
-constexpr int kMostThreads = 1024;
 
 /// Throws CLI::ValidationError unless the whole text is a number.
 template <class T>
@@ -31,8 +33,8 @@ T parse(const std::string& name, const std::string& text) {
 
 int parse_threads(const std::string& text) {
   const int threads = parse<int>("--threads", text);
-  if (threads < 1 || threads > kMostThreads) {
-    throw CLI::ValidationError(fmt::format("--threads {} must be from 1 to {}", threads, kMostThreads));
+  if (threads < 1 || threads > kMaxThreads) {
+    throw CLI::ValidationError(fmt::format("--threads {} must be from 1 to {}", threads, kMaxThreads));
   }
   return threads;
 }
@@ -94,6 +96,15 @@ CLI::Option* add_threads(CLI::App& command, std::vector<int>& threads, const std
 
 CLI::Option* add_filter(CLI::App& command, std::string& filter) {
   return command.add_option("--filter", filter, "Only rows whose id or label matches this regular expression");
+}
+
+void require_another_file(const std::string& output, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code not_there;
+    if (std::filesystem::equivalent(input, output, not_there)) {
+      throw Error(output + ": is the input file; the output must be another file");
+    }
+  }
 }
 
 CLI::Validator not_empty() {

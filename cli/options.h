@@ -30,6 +30,9 @@ CLI::Option* add_threads(CLI::App& command, std::vector<int>& threads, const std
 /// --filter, a regular expression.
 CLI::Option* add_filter(CLI::App& command, std::string& filter);
 
+/// Throws Error if `output` is one of the files that are read. Names that lead to no file are no matter.
+void require_another_file(const std::string& output, const std::vector<std::string>& inputs);
+
 /// For names of files: an empty one is refused, since it would count as none.
 CLI::Validator not_empty();
 
