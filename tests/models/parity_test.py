@@ -62,9 +62,19 @@ def as_checkpoint(definition, weights):
     return {"g_ema": state}
 
 
-class Parity:
+class Checks:
+    """Says of each comparison whether it holds, and counts those that do not."""
+
+    failures = 0
+
+    def expect(self, holds, text):
+        print(("ok      " if holds else "FAILED  ") + text)
+        self.failures += not holds
+
+
+class Parity(Checks):
     def __init__(self, nalab, folder):
-        self.nalab, self.folder, self.failures = nalab, folder, 0
+        self.nalab, self.folder = nalab, folder
 
     def run(self, definition, weights, data, *options):
         """What nalab infer gives, with weights from a checkpoint of PyTorch."""
@@ -81,10 +91,6 @@ class Parity:
                        stdout=subprocess.DEVNULL)
         with h5py.File(paths[2]) as file:
             return torch.from_numpy(file[result][()])
-
-    def expect(self, holds, text):
-        print(("ok      " if holds else "FAILED  ") + text)
-        self.failures += not holds
 
     def check(self, definition, data, options):
         name, kind = definition["name"], definition["kind"]

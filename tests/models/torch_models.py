@@ -16,6 +16,9 @@ MISTAKES = {
     "stylenat": ["repeated_edges", "no_bias", "no_positions", "gamma_plus_one", "tanh_gelu", "other_eps"],
 }
 
+# Right forward and wrong backward: what is called constant has no gradient.
+GRADIENT_MISTAKES = ["constant_bias", "constant_statistics", "constant_sum", "constant_keys", "constant_residual"]
+
 
 def neighbors(length, window, dilation):
     """Of each position along an axis: its keys, and their offsets in the bias table. Both [length, window]."""
@@ -41,6 +44,9 @@ class Model:
     def w(self, name):
         return self.weights[name]
 
+    def unless(self, mistake, x):
+        return x.detach() if mistake in self.mistakes else x
+
     def linear(self, x, name, bias=True):
         y = x @ self.w(name + ".weight").T
         return y + self.w(name + ".bias") if bias else y
@@ -50,8 +56,9 @@ class Model:
         return F.conv2d(x.permute(0, 3, 1, 2), self.w(name + ".weight"), b, **how).permute(0, 2, 3, 1)
 
     def layer_norm(self, x, name):
-        centred = x - x.mean(-1, keepdim=True)
-        scaled = centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        centred = x - self.unless("constant_statistics", x.mean(-1, keepdim=True))
+        variance = self.unless("constant_statistics", centred.square().mean(-1, keepdim=True))
+        scaled = centred / (variance + self.eps).sqrt()
         return scaled * self.w(name + ".weight") + self.w(name + ".bias")
 
     def gelu(self, x):
@@ -68,13 +75,14 @@ class Model:
             x = x[:, row_keys]  # [batch, rows, window, columns, heads, dim]
             return x[:, :, :, column_keys].permute(0, 1, 3, 5, 2, 4, 6)
 
-        scores = torch.einsum("brchd,brchijd->brchij", q, gathered(k))
+        scores = torch.einsum("brchd,brchijd->brchij", q, gathered(self.unless("constant_keys", k)))
         if "transposed_bias" in self.mistakes:
             rpb = rpb.transpose(1, 2)
         if "no_bias" not in self.mistakes:
-            table = rpb[:, row_offsets]  # [heads, rows, window, offsets]
+            table = self.unless("constant_bias", rpb)[:, row_offsets]  # [heads, rows, window, offsets]
             scores = scores + table[:, :, :, column_offsets].permute(1, 3, 0, 2, 4)
-        weights = scores.flatten(-2).softmax(-1).view(scores.shape)
+        sums = self.unless("constant_sum", scores.flatten(-2).logsumexp(-1))
+        weights = (scores - sums[..., None, None]).exp()
         return torch.einsum("brchij,brchijd->brchd", weights, gathered(v))
 
     def attention(self, x, state, heads, window, groups):
@@ -104,7 +112,8 @@ class Classifier(Model):
             return self.weights.get(f"{state}gamma{i}", 1)
 
         normed = self.layer_norm(x, state + "norm1")
-        x = x + gamma(1) * self.attention(normed, state, heads, self.d["window"], [("attn.rpb", dilation)])
+        branch = self.attention(normed, state, heads, self.d["window"], [("attn.rpb", dilation)])
+        x = self.unless("constant_residual", x) + gamma(1) * branch
         return x + gamma(2) * self.mlp(self.layer_norm(x, state + "norm2"), state)
 
     def tokens(self, x):
