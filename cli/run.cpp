@@ -164,18 +164,23 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
 
 /// What speaks against the times of a file, a line for each reason.
 void print_doubts(const store::Results& results) {
-  std::vector<const store::Row*> timed;
-  for (const store::Row& row : results.rows) {
-    if (!row.samples.empty()) timed.push_back(&row);
-  }
+  std::vector<const store::TimedRow*> timed;
+  const auto add_timed = [&timed](const auto& rows) {
+    for (const store::TimedRow& row : rows) {
+      if (!row.samples.empty()) timed.push_back(&row);
+    }
+  };
+  add_timed(results.rows);
+  add_timed(results.models);
   for (const store::Doubt& doubt : store::doubts(results.environment, timed)) {
-    fmt::print("{}\n", store::sentence(doubt, timed.size(), [](const store::Row& row) { return row.id; }));
+    fmt::print("{}\n", store::sentence(doubt, timed.size(), [](const store::TimedRow& row) { return row.id; }));
   }
 }
 
 /// Whether the file has rows with a wrong result, those of earlier runs included.
 bool has_failed_rows(const store::Results& results) {
-  return std::ranges::any_of(results.rows, [](const store::Row& row) { return row.status == "failed"; });
+  const auto has_failed = [](const store::TimedRow& row) { return row.status == "failed"; };
+  return std::ranges::any_of(results.rows, has_failed) || std::ranges::any_of(results.models, has_failed);
 }
 
 /// Says what a run that was asked to end leaves.

@@ -34,9 +34,9 @@ std::string operations_of(const std::string& arithmetic) {
   return arithmetic;
 }
 
-/// "naive of NAT-T level 1"
-std::string name_of(const store::Row& row) {
-  return row.variant + " of " + (row.label.empty() ? row.layout : row.label);
+/// "naive of NAT-T level 1"; the id without a label.
+std::string name_of(const store::TimedRow& row) {
+  return row.label.empty() ? row.id : row.variant + " of " + row.label;
 }
 
 std::string peaks_text(const store::Environment& environment) {
@@ -70,7 +70,7 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
   };
   const auto times =
       static_cast<std::size_t>(std::ranges::count_if(rows, [](const store::Row* row) { return is_measured(*row); }));
-  for (const store::Doubt& doubt : store::doubts(environment, rows)) {
+  for (const store::Doubt& doubt : store::doubts(environment, {rows.begin(), rows.end()})) {
     caption.push_back(store::sentence(doubt, times, name_of) + ".");
   }
   return caption;

@@ -84,7 +84,7 @@ void refuse_gaps(const std::vector<Results>& files, bool allowed, Complaints& co
   std::set<int64_t> there;
   for (const Results& file : files) {
     there.insert(file.shard->index);
-    const int64_t rows = std::ssize(file.rows) + std::ssize(file.simulations);
+    const int64_t rows = std::ssize(file.rows) + std::ssize(file.models) + std::ssize(file.simulations);
     if (rows == file.shard->rows) continue;
     complaints.add(allowed,
                    file.path + ": is unfinished, with " + std::to_string(rows) + " of " +
@@ -101,7 +101,7 @@ void refuse_gaps(const std::vector<Results>& files, bool allowed, Complaints& co
   complaints.add(allowed, noun + missing + " of " + std::to_string(count) + " missing", "--allow-missing");
 }
 
-/// Throws Error if two files have a row or simulation with the same id.
+/// Throws Error if two files have a row, model or simulation with the same id.
 void require_different_ids(const std::vector<Results>& files) {
   std::map<std::string, std::string> paths;
   const auto require_new = [&paths](const std::string& id, const std::string& path) {
@@ -110,6 +110,7 @@ void require_different_ids(const std::vector<Results>& files) {
   };
   for (const Results& file : files) {
     for (const Row& row : file.rows) require_new(row.id, file.path);
+    for (const ModelRow& model : file.models) require_new(model.id, file.path);
     for (const SimulationRow& simulation : file.simulations) require_new(simulation.id, file.path);
   }
 }
@@ -125,11 +126,13 @@ std::vector<StoredConfig> all_configs(const std::vector<Results>& files) {
   return configs;
 }
 
-/// All rows, by configuration and in the order of its plan.
-std::vector<Row> all_rows(const std::vector<Results>& files, const std::vector<StoredConfig>& configs) {
-  std::vector<Row> rows;
-  for (const Results& file : files) std::ranges::copy(file.rows, std::back_inserter(rows));
-  std::ranges::stable_sort(rows, {}, [&configs](const Row& row) {
+/// All rows of a list, by configuration and in the order of its plan.
+template <class R>
+std::vector<R> all_rows(const std::vector<Results>& files, std::vector<R> Results::*list,
+                        const std::vector<StoredConfig>& configs) {
+  std::vector<R> rows;
+  for (const Results& file : files) std::ranges::copy(file.*list, std::back_inserter(rows));
+  std::ranges::stable_sort(rows, {}, [&configs](const R& row) {
     const auto config = std::ranges::find(configs, row.config, &StoredConfig::name);
     return std::tuple(config - configs.begin(), row.position);
   });
@@ -156,11 +159,12 @@ MergeSummary merge_results(const std::vector<std::string>& paths, const std::str
   merged.environment = files.front().environment;
   merged.configs = all_configs(files);
   for (const Results& file : files) std::ranges::copy(file.simulations, std::back_inserter(merged.simulations));
-  merged.rows = all_rows(files, merged.configs);
+  merged.rows = all_rows(files, &Results::rows, merged.configs);
+  merged.models = all_rows(files, &Results::models, merged.configs);
   std::vector<std::string> sources;
   for (const Results& file : files) sources.push_back(file.path);
   write_results(output, merged, sources);
-  summary.rows = std::ssize(merged.rows);
+  summary.rows = std::ssize(merged.rows) + std::ssize(merged.models);
   summary.simulations = std::ssize(merged.simulations);
   return summary;
 }

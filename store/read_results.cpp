@@ -37,48 +37,68 @@ std::vector<SimulationRow> read_simulations(hid_t file) {
 }
 
 /// Throws Error if the status is not one that a run writes.
-void require_plausible(const Row& row) {
+void require_plausible(const TimedRow& row) {
   require_id(row);
   if (std::ranges::find(kStatuses, row.status) == kStatuses.end()) {
     throw Error("row " + row.id + " has status '" + row.status + "', must be done, failed or refused");
   }
 }
 
-/// Throws Error if a sample is not one that a run writes. Memory is asked for as samples are found to be there.
-std::vector<double> read_samples(hid_t samples, const Row& row) {
-  const hdf5::Handle type = hdf5::value_type<double>();
-  std::vector<double> read;
-  while (std::ssize(read) < row.sample_count) {
-    const auto begin = std::ssize(read);
-    const int64_t count = std::min(kSamplesPerRead, row.sample_count - begin);
-    read.resize(static_cast<std::size_t>(begin + count));
-    hdf5::read_part(samples, row.first_sample + begin, count, type, read.data() + begin);
-    for (auto sample = read.begin() + begin; sample != read.end(); ++sample) {
-      if (std::isfinite(*sample) && *sample > 0) continue;
-      throw Error("row " + row.id + " has a sample of " + std::to_string(*sample) +
-                  " s, must be finite and greater than 0");
-    }
-  }
-  return read;
-}
+/// The samples of a file, each of which belongs to one row.
+class Samples {
+ public:
+  explicit Samples(hid_t file)
+      : dataset_(hdf5::open_dataset(file, kSamples)), total_(hdf5::length(dataset_)), unclaimed_(total_) {}
 
-std::vector<Row> read_rows(hid_t file) {
+  /// Gives a row its samples. Throws Error if they are not there, or another row's, or not what a run writes.
+  void give(TimedRow& row) {
+    if (row.first_sample < 0 || row.sample_count < 0 || row.first_sample > total_ - row.sample_count) {
+      throw Error("row " + row.id + " has samples from " + std::to_string(row.first_sample) + ", " +
+                  std::to_string(row.sample_count) + " of them, but there are " + std::to_string(total_));
+    }
+    unclaimed_ -= row.sample_count;
+    if (unclaimed_ < 0) throw Error("row " + row.id + " has samples that another row has too");
+    row.samples = read(row);
+  }
+
+ private:
+  /// Memory is asked for as samples are found to be there.
+  std::vector<double> read(const TimedRow& row) const {
+    const hdf5::Handle type = hdf5::value_type<double>();
+    std::vector<double> read;
+    while (std::ssize(read) < row.sample_count) {
+      const auto begin = std::ssize(read);
+      const int64_t count = std::min(kSamplesPerRead, row.sample_count - begin);
+      read.resize(static_cast<std::size_t>(begin + count));
+      hdf5::read_part(dataset_, row.first_sample + begin, count, type, read.data() + begin);
+      for (auto sample = read.begin() + begin; sample != read.end(); ++sample) {
+        if (std::isfinite(*sample) && *sample > 0) continue;
+        throw Error("row " + row.id + " has a sample of " + std::to_string(*sample) +
+                    " s, must be finite and greater than 0");
+      }
+    }
+    return read;
+  }
+
+  hdf5::Handle dataset_;
+  int64_t total_, unclaimed_;
+};
+
+std::vector<Row> read_rows(hid_t file, Samples& samples) {
   std::vector<Row> rows = read_compounds<Row>(file, kRows, require_plausible);
-  const hdf5::Handle samples = hdf5::open_dataset(file, kSamples);
-  const int64_t sample_total = hdf5::length(samples);
-  int64_t unclaimed = sample_total;
   const bool infer = !has_field(file, kRows, "arithmetic");
   for (Row& row : rows) {
     if (infer) infer_arithmetic(row);
-    if (row.first_sample < 0 || row.sample_count < 0 || row.first_sample > sample_total - row.sample_count) {
-      throw Error("row " + row.id + " has samples from " + std::to_string(row.first_sample) + ", " +
-                  std::to_string(row.sample_count) + " of them, but there are " + std::to_string(sample_total));
-    }
-    unclaimed -= row.sample_count;
-    if (unclaimed < 0) throw Error("row " + row.id + " has samples that another row has too");
-    row.samples = read_samples(samples, row);
+    samples.give(row);
   }
   return rows;
+}
+
+std::vector<ModelRow> read_models(hid_t file, Samples& samples) {
+  if (!hdf5::has_link(file, kModels)) return {};
+  std::vector<ModelRow> models = read_compounds<ModelRow>(file, kModels, require_plausible);
+  for (ModelRow& model : models) samples.give(model);
+  return models;
 }
 
 /// The two peaks that files of earlier builds have as attributes, 0 if not measured.
@@ -146,7 +166,11 @@ Results read_results(const std::string& path) {
           config, [&](const char* field, std::string& text, const char*) { text = hdf5::read_text(group, field); });
     }
   });
-  results.rows = hdf5::within(path, [&] { return read_rows(file); });
+  hdf5::within(path, [&] {
+    Samples samples(file);
+    results.rows = read_rows(file, samples);
+    results.models = read_models(file, samples);
+  });
   results.simulations = hdf5::within(path, [&] { return read_simulations(file); });
   results.shard = hdf5::within(path, [&] { return read_shard(file); });
   return results;

@@ -40,6 +40,10 @@ class ResultsFile : public ResultsSink {
     change([&](hid_t file) { append_rows(file, std::move(rows)); }, tensors.get());
   }
 
+  void append_models(std::span<const ModelRow> models) override {
+    change([&](hid_t file) { store::append_models(file, {models.begin(), models.end()}); });
+  }
+
   void append_simulations(std::span<const SimulationRow> simulations) override {
     change([&](hid_t file) { store::append_simulations(file, simulations); });
   }
@@ -188,6 +192,7 @@ std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Envir
   }
   if (!sentence.empty()) throw Error(path + ": cannot be resumed: " + sentence);
   for (const Row& row : before.rows) finished.push_back(row.id);
+  for (const ModelRow& model : before.models) finished.push_back(model.id);
   for (const SimulationRow& simulation : before.simulations) finished.push_back(simulation.id);
   return std::make_unique<ResultsFile>(path, std::move(lock));
 }
@@ -198,6 +203,7 @@ void write_results(const std::string& path, const Results& results, std::span<co
   file.write([&](hid_t f) {
     compose(f, results.environment, results.configs, results.shard);
     append_rows(f, results.rows);
+    if (!results.models.empty()) store::append_models(f, results.models);
     if (!results.simulations.empty()) store::append_simulations(f, results.simulations);
     const hdf5::Handle tensors = hdf5::open_group(f, kTensors);
     for (const std::string& source : sources) {

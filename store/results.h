@@ -22,7 +22,8 @@ class ResultsSink {
   /// process is killed. Fills in first_sample and sample_count itself. Throws Error if they cannot be stored (for
   /// example on a full disk).
   virtual void append(std::span<const FinishedRow> rows) = 0;
-  /// Stores simulations in the same way.
+  /// Stores rows of models, and simulations, in the same way.
+  virtual void append_models(std::span<const ModelRow> models) = 0;
   virtual void append_simulations(std::span<const SimulationRow> simulations) = 0;
   /// Takes into the results file the tensors that were stored beside it (store/tensor_files.h). A file that this is not
   /// called for is whole together with those beside it.
@@ -36,8 +37,8 @@ std::unique_ptr<ResultsSink> create_results(const std::string& path, const Envir
                                             const std::optional<Shard>& shard = {});
 
 /// Continues a results file of the same configs, build, machine and shard. Throws Error that says what differs, or if
-/// another run is writing the file. Times and measured peaks may differ. The ids of the rows and simulations that the
-/// file holds are stored in `finished`.
+/// another run is writing the file. Times and measured peaks may differ. The ids of the rows, models and
+/// simulations that the file holds are stored in `finished`.
 std::unique_ptr<ResultsSink> resume_results(const std::string& path, const Environment& environment,
                                             const std::vector<StoredConfig>& configs,
                                             std::vector<std::string>& finished, const std::optional<Shard>& shard = {});

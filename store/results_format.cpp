@@ -1,5 +1,7 @@
 #include "store/results_format.h"
 
+#include <utility>
+
 #include "core/error.h"
 #include "store/compounds.h"
 
@@ -14,6 +16,18 @@ template <class T>
 void write_attributes(hid_t group, const T& object) {
   T::visit_fields(object,
                   [&](const char* name, const auto& field, const char*) { hdf5::write_attribute(group, name, field); });
+}
+
+/// Adds rows to a list, and their samples to those of the file.
+template <class R>
+void append_timed(hid_t file, const char* name, std::vector<R> rows) {
+  const hdf5::Handle samples = hdf5::open_dataset(file, kSamples);
+  for (R& row : rows) {
+    row.first_sample = hdf5::length(samples);
+    row.sample_count = std::ssize(row.samples);
+    hdf5::append(samples, hdf5::value_type<double>(), row.samples.data(), row.sample_count);
+  }
+  append_compounds<R>(file, name, rows);
 }
 
 }  // namespace
@@ -61,14 +75,11 @@ void copy_without_tensors(hid_t from, hid_t to) {
   hdf5::create_group(to, kTensors);
 }
 
-void append_rows(hid_t file, std::vector<Row> rows) {
-  const hdf5::Handle samples = hdf5::open_dataset(file, kSamples);
-  for (Row& row : rows) {
-    row.first_sample = hdf5::length(samples);
-    row.sample_count = std::ssize(row.samples);
-    hdf5::append(samples, hdf5::value_type<double>(), row.samples.data(), row.sample_count);
-  }
-  append_compounds<Row>(file, kRows, rows);
+void append_rows(hid_t file, std::vector<Row> rows) { append_timed(file, kRows, std::move(rows)); }
+
+void append_models(hid_t file, std::vector<ModelRow> models) {
+  if (!hdf5::has_link(file, kModels)) create_compounds<ModelRow>(file, kModels);
+  append_timed(file, kModels, std::move(models));
 }
 
 void append_simulations(hid_t file, std::span<const SimulationRow> simulations) {

@@ -15,6 +15,7 @@ namespace nalab::store {
 inline constexpr const char* kRows = "rows";
 inline constexpr const char* kSamples = "samples";
 inline constexpr const char* kSimulations = "simulations";
+inline constexpr const char* kModels = "models";
 inline constexpr const char* kPeaks = "peaks";
 inline constexpr const char* kShard = "shard";
 inline constexpr const char* kTensors = "tensors";
@@ -32,6 +33,7 @@ void copy_without_tensors(hid_t from, hid_t to);
 
 /// Adds rows with their samples, but without their tensors.
 void append_rows(hid_t file, std::vector<Row> rows);
+void append_models(hid_t file, std::vector<ModelRow> models);
 void append_simulations(hid_t file, std::span<const SimulationRow> simulations);
 
 }  // namespace nalab::store

@@ -83,37 +83,20 @@ inline const Peak* find_peak(const Environment& environment, std::string_view ar
   return found == environment.peaks.end() ? nullptr : &*found;
 }
 
-/// One (problem, variant, type, pass). Element of the compound dataset /rows.
-struct Row {
-  std::string id;        ///< stable: problem id, variant and pass
+/// What rows of attention and of models say alike: what was asked for, whether it ran, and its times.
+struct TimedRow {
+  std::string id;        ///< stable: what is computed, variant and pass
   int64_t position = 0;  ///< among all that the configurations request, counted from 0: the order of rows
   std::string config;    ///< name of the configuration that requested it
-  std::string label;     ///< what the configuration calls the problem, such as "NAT-T level 1"
-  std::string problem;   ///< id of the problem that was computed
-  std::string baseline;  ///< id of the same problem with self attention: where to find the baseline row
-  std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
-  int64_t batch = 0, heads = 0, heads_kv = 0, head_dim = 0, head_dim_v = 0, extra_tokens = 0;
-  int64_t relative_bias = 0;  ///< 1: with a relative positional bias
-  double scale = 0;
-  std::string variant, type;
-  /// forward, forward_backward (both, timed together), or a pass on the weights themselves: weights, weights_backward,
-  /// values, values_backward.
-  std::string pass;
+  std::string label;     ///< what the configuration calls what is computed, such as "NAT-T level 1"
+  std::string variant, type, pass;
   std::string isa;
-  std::string arithmetic;  ///< of the first pass that is timed: f32_fma, bf16_dot, f64_scalar (that of the reference)
-  std::string tiling;      ///< of the first pass; empty if the variant has none
-  std::string backward_arithmetic, backward_tiling;  ///< of the backward pass of forward_backward; else empty
+  std::string arithmetic;
   int64_t threads = 0;
-  std::string status;                         ///< done, failed (a wrong result) or refused (not run)
-  std::string reason;                         ///< why the status is not done, or what was not verified
-  int64_t verified_queries = 0;               ///< rows of out compared with the oracle
-  int64_t total_queries = 0;                  ///< rows of out
-  double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms
-  double bound_frobenius = 0, bound_max = 0;
-  int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
+  std::string status;  ///< done, failed (a wrong result) or refused (not run)
+  std::string reason;  ///< why the status is not done, or what was not verified
   int64_t warmups = 0;
-  double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 if none was timed
-  int64_t first_sample = 0;    ///< the row's samples are /samples[first_sample : first_sample + sample_count]
+  int64_t first_sample = 0;  ///< the row's samples are /samples[first_sample : first_sample + sample_count]
   int64_t sample_count = 0;
   /// What ended the sampling: noise (the samples are enough and scatter little), count or time (the most that was
   /// allowed). Empty if there are none.
@@ -124,6 +107,26 @@ struct Row {
   double peak_before = 0, peak_after = 0;  ///< of f32_fma on all threads, from a few milliseconds; 0: not measured
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
+};
+
+/// One (problem, variant, type, pass). Element of the compound dataset /rows. The pass is forward, forward_backward
+/// (both, timed together), or one on the weights themselves: weights, weights_backward, values, values_backward. The
+/// arithmetic is that of the first pass that is timed: f32_fma, bf16_dot, f64_scalar (that of the reference).
+struct Row : TimedRow {
+  std::string problem;   ///< id of the problem that was computed
+  std::string baseline;  ///< id of the same problem with self attention: where to find the baseline row
+  std::string layout, window, stride, dilation, causal;  ///< "30x48x80"
+  int64_t batch = 0, heads = 0, heads_kv = 0, head_dim = 0, head_dim_v = 0, extra_tokens = 0;
+  int64_t relative_bias = 0;  ///< 1: with a relative positional bias
+  double scale = 0;
+  std::string tiling;                                ///< of the first pass; empty if the variant has none
+  std::string backward_arithmetic, backward_tiling;  ///< of the backward pass of forward_backward; else empty
+  int64_t verified_queries = 0;                      ///< rows of out compared with the oracle
+  int64_t total_queries = 0;                         ///< rows of out
+  double error_frobenius = 0, error_max = 0;  ///< the greater of all compared tensors, relative to the bounds' norms
+  double bound_frobenius = 0, bound_max = 0;
+  int64_t attended_pairs = 0, useful_flops = 0, executed_flops = 0, tensor_bytes = 0, workspace_bytes = 0;
+  double packing_seconds = 0;  ///< median of a call that packs and does nothing else; 0 if none was timed
 
   /// The same for each field of the compound.
   template <class Self, class Visitor>
@@ -171,6 +174,70 @@ struct Row {
     visitor("workspace_bytes", self.workspace_bytes, "B");
     visitor("warmups", self.warmups, "");
     visitor("packing_seconds", self.packing_seconds, "s");
+    visitor("first_sample", self.first_sample, "");
+    visitor("sample_count", self.sample_count, "");
+    visitor("stopped_by", self.stopped_by, "");
+    visitor("cpus_others", self.cpus_others, "CPUs");
+    visitor("cpus_stolen", self.cpus_stolen, "CPUs");
+    visitor("cpus_throttled", self.cpus_throttled, "CPUs");
+    visitor("peak_before", self.peak_before, "FLOP/s");
+    visitor("peak_after", self.peak_after, "FLOP/s");
+  }
+};
+
+/// One (model, batch, type, variant, pass). Element of the compound dataset /models. A file without models has no such
+/// dataset. The pass is forward, or training_step: forward, backward and an update of the weights. The arithmetic is
+/// that of attention; several are separated by spaces.
+struct ModelRow : TimedRow {
+  std::string model;                          ///< name of its definition
+  int64_t height = 0, width = 0;              ///< of the images that it gets or generates
+  int64_t batch = 0;                          ///< images of a call
+  int64_t relative_bias = 0;                  ///< 1: attention has its relative positional biases
+  int64_t parameters = 0;                     ///< numbers
+  int64_t multiply_adds = 0;                  ///< of the forward pass of one image
+  int64_t attention_multiply_adds = 0;        ///< of those, within attention
+  std::string verified;                       ///< what was compared; empty if nothing was
+  double error_frobenius = 0;                 ///< the greatest of all compared, relative to the norm of the right one
+  double bound_frobenius = 0;                 ///< that of the comparison whose error comes closest to its bound
+  double attention_seconds = 0;               ///< median of what the timed calls spent within attention
+  int64_t weight_bytes = 0, value_bytes = 0;  ///< parameters and what belongs to each; values and their gradients
+  int64_t workspace_bytes = 0;                ///< of attention
+  int64_t memory_bytes = 0;                   ///< what the row was planned to need, verification included
+  int64_t peak_memory_bytes = 0;              ///< of the process while its group ran, measured; 0: not known
+
+  /// The same for each field of the compound.
+  template <class Self, class Visitor>
+  static void visit_fields(Self& self, Visitor&& visitor) {
+    visitor("id", self.id, "");
+    visitor("position", self.position, "");
+    visitor("config", self.config, "");
+    visitor("label", self.label, "");
+    visitor("model", self.model, "");
+    visitor("height", self.height, "pixels");
+    visitor("width", self.width, "pixels");
+    visitor("batch", self.batch, "");
+    visitor("relative_bias", self.relative_bias, "");
+    visitor("parameters", self.parameters, "");
+    visitor("multiply_adds", self.multiply_adds, "");
+    visitor("attention_multiply_adds", self.attention_multiply_adds, "");
+    visitor("variant", self.variant, "");
+    visitor("type", self.type, "");
+    visitor("pass", self.pass, "");
+    visitor("isa", self.isa, "");
+    visitor("arithmetic", self.arithmetic, "");
+    visitor("threads", self.threads, "");
+    visitor("status", self.status, "");
+    visitor("reason", self.reason, "");
+    visitor("verified", self.verified, "");
+    visitor("error_frobenius", self.error_frobenius, "");
+    visitor("bound_frobenius", self.bound_frobenius, "");
+    visitor("attention_seconds", self.attention_seconds, "s");
+    visitor("weight_bytes", self.weight_bytes, "B");
+    visitor("value_bytes", self.value_bytes, "B");
+    visitor("workspace_bytes", self.workspace_bytes, "B");
+    visitor("memory_bytes", self.memory_bytes, "B");
+    visitor("peak_memory_bytes", self.peak_memory_bytes, "B");
+    visitor("warmups", self.warmups, "");
     visitor("first_sample", self.first_sample, "");
     visitor("sample_count", self.sample_count, "");
     visitor("stopped_by", self.stopped_by, "");
@@ -283,7 +350,7 @@ struct StoredConfig {
 struct Shard {
   int64_t index = 1, count = 1;  ///< the index-th of count shards, 1 <= index <= count
   std::string filter = {};       ///< expression that chose the rows of the plan
-  int64_t rows = 0;              ///< rows and simulations of the finished file
+  int64_t rows = 0;              ///< rows, models' among them, and simulations of the finished file
 
   /// The same for each attribute.
   template <class Self, class Visitor>
@@ -302,6 +369,7 @@ struct Results {
   std::vector<StoredConfig> configs;
   std::vector<Row> rows;  ///< with their samples
   std::vector<SimulationRow> simulations = {};
+  std::vector<ModelRow> models = {};  ///< with their samples
   std::optional<Shard> shard = {};
 };
 

@@ -55,8 +55,9 @@ int64_t keep_matching(store::Results& results, const Filter& filter, AlsoKept al
     const bool is_compared_with = row.variant == "dense" && compared_with.contains({row.problem, row.pass});
     return !matches(row) && !is_compared_with;
   });
+  std::erase_if(results.models, [&](const store::ModelRow& row) { return !matches(row); });
   std::erase_if(results.simulations, [&](const store::SimulationRow& row) { return !matches(row); });
-  return count + std::ssize(results.simulations);
+  return count + std::ssize(results.models) + std::ssize(results.simulations);
 }
 
 }  // namespace nalab

@@ -37,7 +37,7 @@ enum class AlsoKept {
   self_attention,  ///< the rows that speedups of the others are relative to
 };
 
-/// Keeps the rows and simulations of results whose id or label contains a match. Returns how many match.
+/// Keeps the rows, models and simulations of results whose id or label contains a match. Returns how many match.
 int64_t keep_matching(store::Results& results, const Filter& filter, AlsoKept also = AlsoKept::nothing);
 
 }  // namespace nalab

@@ -105,9 +105,9 @@ std::vector<uint8_t> any_values(hid_t type, hid_t space, FuzzedDataProvider& cho
 }
 
 std::string any_name(const std::vector<std::string>& present, FuzzedDataProvider& choices) {
-  constexpr std::array kNames{"q",      "k",        "v",      "extra_k", "rpb",    "dout",       "expected", "out",
-                              "window", "dilation", "causal", "scale",   "schema", "samples",    "rows",     "peaks",
-                              "shard",  "tensors",  "text",   "index",   "count",  "simulations"};
+  constexpr std::array kNames{"q",      "k",        "v",      "extra_k", "rpb",    "dout",        "expected", "out",
+                              "window", "dilation", "causal", "scale",   "schema", "samples",     "rows",     "peaks",
+                              "shard",  "tensors",  "text",   "index",   "count",  "simulations", "models"};
   if (!present.empty() && choices.ConsumeBool()) {
     return present[choices.ConsumeIntegralInRange<std::size_t>(0, present.size() - 1)];
   }

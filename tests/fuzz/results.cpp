@@ -83,12 +83,15 @@ std::string made_file(FuzzedDataProvider& choices) {
   }
   std::vector<store::SimulationRow> simulations{store::simulation("s")};
   change(choices, simulations.front());
+  std::vector<store::ModelRow> models{store::model("m", {1.0})};
+  change(choices, models.front());
   const std::string path = std::filesystem::temp_directory_path() / ("nalab_fuzz_" + std::to_string(::getpid()));
   std::filesystem::remove(path);
   store::system_calls.fsync = [](int) { return 0; };  // takes most of the time, and matters only if power fails
   const auto sink = store::create_results(path, environment, {config});
   sink->append(rows);
   sink->append_simulations(simulations);
+  sink->append_models(models);
   const std::string bytes = bytes_of(path);
   std::filesystem::remove(path);
   return choices.ConsumeBool() ? fuzz::edited(bytes, choices) : bytes;

@@ -123,10 +123,10 @@ TEST(Doubts, RowsWithoutTimesHaveNone) {
 }
 
 TEST(Doubts, AreSaidInOneLineThatNamesTheRows) {
-  const auto id = [](const Row& row) { return row.id; };
+  const auto id = [](const TimedRow& row) { return row.id; };
   Row row = quiet_row();
   row.cpus_stolen = 1;
-  const std::vector<const Row*> one{&row}, five(5, &row);
+  const std::vector<const TimedRow*> one{&row}, five(5, &row);
   EXPECT_EQ(sentence(doubts(machine(), one).at(0), 1, id),
             "1 of 1 time is doubtful: the hypervisor gave CPUs to other machines (quiet)");
   EXPECT_EQ(sentence(doubts(machine(), five).at(0), 7, id),

@@ -27,6 +27,13 @@ FinishedRow at(int64_t position, const std::string& config = "first") {
   return {r, {{"q", {2}, {static_cast<float>(position), 1}}}};
 }
 
+ModelRow model_at(int64_t position) {
+  ModelRow m = model("model" + std::to_string(position), {static_cast<double>(position)});
+  m.position = position;
+  m.config = "first";
+  return m;
+}
+
 class Merge : public testing::Test {
  protected:
   /// A file of those rows, a shard where index is positive.
@@ -34,12 +41,14 @@ class Merge : public testing::Test {
     std::optional<Shard> shard;
     if (index > 0) shard = Shard{index, count, filter_, std::ssize(positions) + unfinished_};
     if (index == 1) shard->rows += 2;
+    if (index > 0) shard->rows += 1;
     std::vector<FinishedRow> rows;
     for (const int64_t position : positions) rows.push_back(at(position, position < 3 ? "first" : "second"));
     const std::string path = folder_.file(name);
     const auto sink = create_results(path, environment_, configs_, shard);
     if (index == 1) sink->append_simulations(std::vector{simulation("a"), simulation("b")});
     sink->append(rows);
+    if (index > 0) sink->append_models(std::vector{model_at(100 - index)});
     return path;
   }
 
@@ -71,7 +80,7 @@ TEST_F(Merge, ShardsInAnyOrderGiveTheFileOfTheWholePlan) {
   environment_.started = "an hour earlier";
   const std::string first = write("a.h5", {0, 2, 3}, 1);
   const MergeSummary summary = merge_results({third, second, first}, out_, {});
-  EXPECT_EQ(summary.rows, 5);
+  EXPECT_EQ(summary.rows, 8) << "with those of models";
   EXPECT_EQ(summary.simulations, 2);
   EXPECT_THAT(summary.warnings, IsEmpty());
 
@@ -92,6 +101,14 @@ TEST_F(Merge, ShardsInAnyOrderGiveTheFileOfTheWholePlan) {
     ASSERT_EQ(tensors.size(), 1u);
     EXPECT_THAT(tensors[0].data, ElementsAre(static_cast<float>(i), 1));
   }
+  ASSERT_EQ(merged.models.size(), 3u);
+  for (int64_t i = 0; i < 3; ++i) {
+    ModelRow expected = model_at(97 + i);
+    expected.first_sample = 10 + i;
+    expected.sample_count = 1;
+    EXPECT_EQ(text_of(merged.models[i]), text_of(expected));
+    EXPECT_EQ(merged.models[i].samples, expected.samples);
+  }
   ASSERT_EQ(merged.simulations.size(), 2u);
   EXPECT_EQ(text_of(merged.simulations[1]), text_of(simulation("b")));
 }
@@ -100,7 +117,7 @@ TEST_F(Merge, ItsFileIsResumedAsTheWholePlan) {
   merge_results({write("a.h5", {0, 1}, 1, 2)}, out_, {.allow_missing = true});
   std::vector<std::string> finished;
   resume_results(out_, environment_, configs_, finished);
-  EXPECT_THAT(finished, ElementsAre("row0", "row1", "a", "b"));
+  EXPECT_THAT(finished, ElementsAre("row0", "row1", "model99", "a", "b"));
 }
 
 TEST_F(Merge, MixturesAreRefusedByFieldWithBothValues) {
@@ -178,7 +195,7 @@ TEST_F(Merge, AnUnfinishedShardIsRefused) {
   const std::string a = write("a.h5", {0, 1}, 1, 2);
   unfinished_ = 2;
   const std::string b = write("b.h5", {2}, 2, 2);
-  const std::string sentence = b + ": is unfinished, with 1 of 3 rows";
+  const std::string sentence = b + ": is unfinished, with 2 of 4 rows";
   EXPECT_EQ(refused({a, b}), sentence + " (nalab run --resume goes on with it, --allow-missing merges anyway)");
   EXPECT_THAT(merge_results({a, b}, out_, {.allow_missing = true}).warnings, ElementsAre(sentence));
 }
@@ -190,6 +207,11 @@ TEST_F(Merge, WhatStandsTwiceIsRefused) {
   EXPECT_EQ(refused({a, a}, all), "shard 1 of 2 is in both " + a + " and " + a);
   const std::string x = write("x.h5", {0, 1}), y = write("y.h5", {2, 1});
   EXPECT_EQ(refused({x, y}, all), "row row1 is in both " + x + " and " + y);
+  for (const char* name : {"p.h5", "q.h5"}) {
+    create_results(folder_.file(name), environment_, configs_)->append_models(std::vector{model_at(1)});
+  }
+  const std::string p = folder_.file("p.h5"), q = folder_.file("q.h5");
+  EXPECT_EQ(refused({p, q}, all), "row model1 is in both " + p + " and " + q);
 }
 
 TEST_F(Merge, ShardsOfOtherDivisionsAreRefused) {

@@ -102,6 +102,27 @@ TEST(Results, KeepsTensors) {
   EXPECT_THAT(read_tensors(path, "unknown"), IsEmpty());
 }
 
+TEST(Results, ModelsShareTheSamplesWithRows) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("r.h5");
+  const auto sink = create_results(path, environment(), kConfigs);
+  append(*sink, {{row("row", {0.5}), {}}});
+  EXPECT_THAT(read_results(path).models, IsEmpty());
+  sink->append_models(std::vector{model("a", {1.0, 2.0}), model("no samples")});
+  append(*sink, {{row("another row", {0.25}), {}}});
+  sink->append_models(std::vector{model("b", {3.0})});
+  const Results read = read_results(path);
+  ASSERT_EQ(read.models.size(), 3u);
+  ModelRow expected = model("a");
+  expected.first_sample = 1;
+  expected.sample_count = 2;
+  EXPECT_EQ(text_of(read.models[0]), text_of(expected));
+  EXPECT_THAT(read.models[0].samples, ElementsAre(1.0, 2.0));
+  EXPECT_THAT(read.models[1].samples, IsEmpty());
+  EXPECT_THAT(read.models[2].samples, ElementsAre(3.0));
+  EXPECT_THAT(read.rows[1].samples, ElementsAre(0.25));
+}
+
 TEST(Results, KeepsEveryFieldOfASimulation) {
   const TemporaryFolder folder;
   const std::string path = folder.file("r.h5");

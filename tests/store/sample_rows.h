@@ -1,4 +1,5 @@
-// Environments, rows and simulations with a different value in every field, so that two fields mixed up are seen.
+// Environments, rows, models and simulations with a different value in every field, so that two fields mixed up are
+// seen.
 #pragma once
 
 #include <sstream>
@@ -27,10 +28,11 @@ inline Environment environment() {
   return e;
 }
 
-inline Row row(const std::string& id, std::vector<double> samples = {}) {
-  Row r;
+template <class R>
+R timed_row(const std::string& id, std::vector<double> samples) {
+  R r;
   int n = 0;
-  Row::visit_fields(r, [&](const char* name, auto& field, const char*) {
+  R::visit_fields(r, [&](const char* name, auto& field, const char*) {
     ++n;
     if constexpr (std::is_same_v<std::decay_t<decltype(field)>, std::string>) {
       field = std::string(name) + " of " + id;
@@ -42,6 +44,14 @@ inline Row row(const std::string& id, std::vector<double> samples = {}) {
   r.status = "done";
   r.samples = std::move(samples);
   return r;
+}
+
+inline Row row(const std::string& id, std::vector<double> samples = {}) {
+  return timed_row<Row>(id, std::move(samples));
+}
+
+inline ModelRow model(const std::string& id, std::vector<double> samples = {}) {
+  return timed_row<ModelRow>(id, std::move(samples));
 }
 
 inline SimulationRow simulation(const std::string& id) {

@@ -24,6 +24,7 @@ TEST(Schema, EveryFieldIsDocumented) {
   require_fields(Environment());
   require_fields(Peak());
   require_fields(Row());
+  require_fields(ModelRow());
   require_fields(SimulationRow());
   require_fields(Shard());
   require_fields(StoredConfig());

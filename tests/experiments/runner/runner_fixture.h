@@ -126,6 +126,7 @@ class MockSink : public store::ResultsSink {
  public:
   MOCK_METHOD(void, keep, (const std::string&, const store::StoredTensor&), (override));
   MOCK_METHOD(void, append, (std::span<const store::FinishedRow>), (override));
+  MOCK_METHOD(void, append_models, (std::span<const store::ModelRow>), (override));
   MOCK_METHOD(void, append_simulations, (std::span<const store::SimulationRow>), (override));
   MOCK_METHOD(void, finish, (), (override));
 };
