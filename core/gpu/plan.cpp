@@ -88,7 +88,7 @@ void append_query_tiles(const std::array<GroupLengths, kAxisCount>& lengths,
 
 std::optional<std::string> cannot_plan(const Problem& problem) {
   if (problem.tokens() > kMostTokens || problem.extra_tokens > kMostTokens) {
-    return "plans for GPUs count tokens in 32 bits, and take at most " + std::to_string(kMostTokens) + " of them";
+    return "takes at most " + std::to_string(kMostTokens) + " tokens, since its plan counts them in 32 bits";
   }
   return std::nullopt;
 }
@@ -123,7 +123,7 @@ TilePlan make_tile_plan(const Problem& problem, const GpuLimits& limits) {
 
 int64_t executed_flops(const TilePlan& plan, const Problem& problem) {
   const int64_t pairs = plan.visits * kWarpgroupQueries * plan.shape().keys;
-  return problem.batch * problem.heads * pairs * 2 * (padded_dim(problem.head_dim) + padded_dim(problem.head_dim_v));
+  return problem.batch * problem.heads * pairs * 4 * padded_dim(problem);
 }
 
 }  // namespace nalab::gpu

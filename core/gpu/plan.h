@@ -34,7 +34,7 @@ struct TilePlan {
   const TileShape& shape() const { return header.shape; }
 };
 
-/// Why no plan can be made for a valid problem, as a sentence; nullopt if one can.
+/// Why no plan can be made for a valid problem, as the end of a sentence; nullopt if one can.
 std::optional<std::string> cannot_plan(const Problem& problem);
 
 /// The tile shapes that suit a problem in the order of their expected time, the best first: at most `most`, at least
@@ -46,8 +46,8 @@ TilePlan make_tile_plan(const Problem& problem, const TileShape& shape);
 /// With the first of them.
 TilePlan make_tile_plan(const Problem& problem, const GpuLimits& limits = {});
 
-/// Channels that a row of q, k (head_dim) or v (head_dim_v) takes in shared memory: 64 or 128.
-int padded_dim(int64_t dim);
+/// Channels that rows of q, k and v take in shared memory, head_dim and head_dim_v alike: 64 or 128.
+int64_t padded_dim(const Problem& problem);
 
 /// Shared memory of a thread block: 128 queries or, later, their results; `stages` tiles of keys and of values; for a
 /// one-hot mask `bias_slots` inner biases for each warpgroup, and kOuterBiases outer ones that both share, each of 8

@@ -30,7 +30,7 @@ inline constexpr int kWarpgroupQueries = 64;
 inline constexpr int kTileQueries = kWarpgroups * kWarpgroupQueries;
 
 /// The keys that a KV tile may have: n columns of a score tile, a multiple of 16 for the product with the values.
-inline constexpr int kKeyCounts[] = {96, 112, 128, 144, 160, 176};
+inline constexpr int kKeyCounts[] = {112, 128, 144, 160, 176};
 
 /// Rows of the bias of a one-hot mask: the depth of one bf16 tensor-core step.
 inline constexpr int kMaskRows = 16;

@@ -227,12 +227,11 @@ std::vector<TileShape> tile_shapes(const Problem& problem, const GpuLimits& limi
   return shapes;
 }
 
-int padded_dim(int64_t dim) { return dim <= 64 ? 64 : 128; }
+int64_t padded_dim(const Problem& problem) { return std::max(problem.head_dim, problem.head_dim_v) <= 64 ? 64 : 128; }
 
 int64_t shared_bytes(const TileShape& shape, const Problem& problem) {
   constexpr int64_t kElement = 2;
-  const int64_t dim = padded_dim(problem.head_dim), dim_v = padded_dim(problem.head_dim_v);
-  int64_t bytes = kTileQueries * std::max(dim, dim_v) * kElement + shape.stages * shape.keys * (dim + dim_v) * kElement;
+  int64_t bytes = (kTileQueries + 2 * shape.stages * shape.keys) * padded_dim(problem) * kElement;
   if (shape.mask == MaskMode::one_hot) {
     const int64_t biases = kWarpgroups * shape.bias_slots + kOuterBiases;
     bytes += biases * shape.keys * kInnerMaskRows * kElement;

@@ -1,0 +1,77 @@
+// The kernel's arithmetic on the kernel's plan, against the definition.
+#include "tests/core/gpu/emulator.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/compare.h"
+#include "core/kernels/reference.h"
+#include "tests/core/gpu/problems.h"
+#include "tests/core/kernels/support.h"
+
+namespace nalab::gpu {
+namespace {
+
+/// Compares out and lse; gives the rows that were rescaled.
+int64_t expect_agreement(const Problem& problem, const TileShape& shape, const nalab::test::Data& data) {
+  const Inputs inputs = data.inputs();
+  const TilePlan plan = make_tile_plan(problem, shape);
+  const test::Emulated got = test::emulate(plan, problem, inputs);
+  const auto expected = reference::forward(problem, inputs);
+  const Tolerance bound = tolerance(problem.type, TensorKind::output, expected.max_abs_score);
+  const Comparison out = compare(std::span(got.out), std::span(expected.out), bound, 5);
+  const Comparison lse = compare(std::span(got.lse), std::span(expected.lse), bound, 1);
+  EXPECT_TRUE(out.ok) << out.to_string();
+  EXPECT_TRUE(lse.ok) << lse.to_string();
+  EXPECT_TRUE(std::ranges::all_of(got.writes, [](int writes) { return writes == 1; }));
+  return got.rescaled;
+}
+
+/// Heads, channels and scales for a problem of a layout.
+Problem with_heads(Problem problem, test::RandomPlanProblems& random) {
+  problem.heads_kv = random.pick(1, 2);
+  problem.heads = problem.heads_kv * (problem.heads_kv == 1 ? random.pick(1, 2) : 1);
+  problem.head_dim = random.pick(1, 12);
+  problem.head_dim_v = random.pick(1, 12);
+  problem.batch = problem.tokens() < 100 ? 2 : 1;
+  problem.type = random.pick(0, 1) == 0 ? ElementType::bf16 : ElementType::f16;
+  if (random.pick(0, 3) == 0) problem.scale = static_cast<double>(random.pick(-3, 3)) / 4;
+  return problem;
+}
+
+TEST(Emulator, AgreesWithTheReference) {
+  test::RandomPlanProblems random(7);
+  for (const Problem& layout : test::plan_problems()) {
+    const Problem problem = with_heads(layout, random);
+    const nalab::test::Data data(problem, 3);
+    for (const TileShape& shape : test::some_shapes(problem, 0)) {
+      SCOPED_TRACE(problem.id() + " " + to_string(shape));
+      expect_agreement(problem, shape, data);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+/// Scores that grow from one tile to the next, so that sums are rescaled again and again.
+TEST(Emulator, RescalesWhenScoresGrow) {
+  for (const bool falling : {false, true}) {
+    const Problem problem{
+        .axes = {{.extent = 500, .window = 401}}, .head_dim = 8, .head_dim_v = 8, .type = ElementType::bf16};
+    nalab::test::Data data(problem, 5);
+    for (int64_t i = 0; i < data["k"].elements(); ++i) {
+      const auto token = static_cast<double>(i / 8);
+      nalab::test::set(data["k"], i, (falling ? 500 - token : token) / 8);
+      nalab::test::set(data["q"], i, 0.5);
+    }
+    const int64_t rescaled = expect_agreement(problem, tile_shapes(problem, {}, 1).front(), data);
+    if (falling) {
+      EXPECT_LE(rescaled, 500);
+    } else {
+      EXPECT_GE(rescaled, 1000);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nalab::gpu
