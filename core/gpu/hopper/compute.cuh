@@ -1,0 +1,217 @@
+// The warpgroups that compute: scores, online softmax, weights times values, for 64 queries each.
+//
+// Order of a step: the product with the values of the tile before, then the scores of this tile, are handed to the
+// tensor cores together; when both are done, the softmax of this tile runs while the other warpgroup's products do.
+// Softmax beside the own product with the values was tried and is slower (docs/gpu.md).
+#pragma once
+
+#include "core/gpu/hopper/softmax.cuh"
+#include "core/gpu/hopper/walk.cuh"
+#include "core/gpu/hopper/wgmma.cuh"
+
+namespace nalab::gpu::hopper {
+
+/// Results of a warpgroup's queries in registers.
+template <int kDim>
+struct Results {
+  Softmax softmax;
+  float out[kDim / 2];
+};
+
+/// Of a warpgroup: thread 0 to 127.
+__device__ inline int warpgroup_thread() { return threadIdx.x % 128; }
+/// The first of the thread's two rows; the second is 8 on.
+__device__ inline int first_row() { return warpgroup_thread() / 32 * 16 + threadIdx.x % 32 / 4; }
+
+/// The one-hot rows of the thread's queries: operand A of the product that masks.
+__device__ inline void one_hot(const TileShape& shape, uint32_t (&a)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int query = first_row() + i % 2 * 8;
+    const int x2 = query % shape.warpgroup[2], x1 = query / shape.warpgroup[2] % shape.warpgroup[1];
+    const int x0 = query / (shape.warpgroup[2] * shape.warpgroup[1]);
+    const auto named = [&](int row) {
+      const int8_t(&c)[kAxisCount] = shape.rows[row].coordinate;
+      const bool is = (c[0] < 0 || c[0] == x0) && (c[1] < 0 || c[1] == x1) && (c[2] < 0 || c[2] == x2);
+      return is ? 0x3F80u : 0u;  // 1 in bf16
+    };
+    const int row = i / 2 * 8 + threadIdx.x % 4 * 2;
+    a[i] = named(row) | named(row + 1) << 16;
+  }
+}
+
+/// Changes the sign of a warpgroup's queries: for a negative scale.
+template <class Layout>
+__device__ void flip_queries(uint32_t queries, uint32_t flip, int warpgroup) {
+  for (uint32_t i = warpgroup_thread() * 4; i < Layout::kQueryBytes; i += 128 * 4) {
+    uint32_t two;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(two) : "r"(queries + i));
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(queries + i), "r"(two ^ flip));
+  }
+  fence_shared_writes();
+  named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);
+}
+
+/// Returns whether the warpgroup has queries.
+template <class Element, int kDim, int kKeys, MaskMode kMask>
+__device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers, int warpgroup,
+                        Results<kDim>& results) {
+  using Layout = SharedLayout<kDim, kKeys>;
+  const TileShape& shape = work.shape();
+  const int inner = shape.loop[2];
+  const bool first_lane = threadIdx.x % 32 == 0;
+  const bool take_turns = shape.ping_pong != 0;
+  const uint32_t queries = at.queries(warpgroup);
+
+  float(&out)[kDim / 2] = results.out;
+  float s[kKeys / 2];
+  uint32_t weights[kKeys / 4];
+  uint32_t hot[4];
+  KeyRange row_ranges[2];
+  const Span any = work.axis(inner).any[warpgroup], full = work.axis(inner).full[warpgroup];
+  results.softmax.scale = work.p.scale_log2;
+#pragma unroll
+  for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
+  if constexpr (kMask == MaskMode::one_hot) one_hot(shape, hot);
+  if constexpr (kMask == MaskMode::row_ranges) {
+    const AxisTile& axis = work.axis(inner);
+    for (int r = 0; r < 2; ++r) {
+      const KeyRange range = work.p.key_ranges[axis.key_ranges + warpgroup * kWarpgroupQueries + first_row() + 8 * r];
+      row_ranges[r] = {range.begin - axis.kv_begin, range.end - axis.kv_begin};
+    }
+  }
+
+  barrier_wait(shared_address(&barriers.queries_full), 0);
+  if (work.p.flip_q != 0) flip_queries<Layout>(queries, work.p.flip_q, warpgroup);
+
+  TileWalk walk(work, warpgroup);
+  const auto release = [&](uint64_t* empty, int stage) {
+    if (first_lane) barrier_arrive(shared_address(empty + stage));
+  };
+  const auto enter_row = [&] {
+    if (kMask == MaskMode::one_hot && walk.in_layout()) {
+      barrier_wait(shared_address(&barriers.row_full[walk.row_place.stage]), walk.row_place.parity);
+    }
+  };
+  const auto next = [&] {
+    const bool in_layout = walk.in_layout();
+    if (walk.next() && kMask == MaskMode::one_hot && in_layout) {
+      release(barriers.row_empty, walk.row_place.stage);
+      walk.row_place.advance(kOuterBiases);
+      enter_row();
+    }
+  };
+  const auto begin_turn = [&] {
+    if (take_turns) named_barrier_sync(kTurnBarrier + warpgroup, 256);
+  };
+  const auto end_turn = [&] {
+    if (take_turns) named_barrier_arrive(kTurnBarrier + 1 - warpgroup, 256);
+  };
+  /// A skipped tile is a turn as well, so that both warpgroups have equally many. in_turn: that of the first has begun.
+  const auto skip_unvisited = [&](bool in_turn) {
+    while (!walk.done() && !walk.visited()) {
+      if (!in_turn) begin_turn();
+      in_turn = false;
+      end_turn();
+      barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
+      release(barriers.keys_empty, walk.place.stage);
+      barrier_wait(shared_address(&barriers.values_full[walk.place.stage]), walk.place.parity);
+      release(barriers.values_empty, walk.place.stage);
+      next();
+    }
+  };
+  /// Hands the scores of the tile to the tensor cores.
+  const auto multiply_scores = [&] {
+    uint64_t a = rows_descriptor(queries), b = rows_descriptor(at.keys(walk.place.stage));
+    if constexpr (kMask == MaskMode::one_hot) {
+      // Extra tokens: zeros for both halves.
+      const uint32_t zeros = at.inner_bias(warpgroup, 0);
+      const uint32_t first = walk.in_layout() ? at.inner_bias(warpgroup, inner_slot(any, full, walk.t)) : zeros;
+      const uint32_t second = walk.in_layout() ? at.row_bias(walk.row_place.stage) - first : 0;
+      multiply_bias<kKeys>(s, hot, bias_descriptor(first, second));
+    }
+#pragma unroll
+    for (uint32_t step = 0; step < kDim / 16; ++step) {
+      const uint64_t da = a + advance(step / 4 * Layout::kQueryBlockBytes + step % 4 * 32);
+      const uint64_t db = b + advance(step / 4 * Layout::kKeyBlockBytes + step % 4 * 32);
+      if (kMask != MaskMode::one_hot && step == 0) {
+        multiply_rows<Element, kKeys, false>(s, da, db);
+      } else {
+        multiply_rows<Element, kKeys, true>(s, da, db);
+      }
+    }
+  };
+  const auto multiply_values = [&](int stage) {
+    const uint64_t b = columns_descriptor(at.values(stage), Layout::kKeyBlockBytes);
+#pragma unroll
+    for (int step = 0; step < kKeys / 16; ++step) {
+      multiply_columns<Element, kDim>(out, weights + 4 * step, b + advance(step * 2048));
+    }
+  };
+  /// Scores to weights.
+  const auto soften = [&] {
+    if (walk.in_layout()) {
+      if constexpr (kMask == MaskMode::row_ranges) {
+        if (walk.t < full.begin || walk.t >= full.end) {
+          const int begin = walk.t * shape.kv[inner];
+          const KeyRange columns[2] = {{row_ranges[0].begin - begin, row_ranges[0].end - begin},
+                                       {row_ranges[1].begin - begin, row_ranges[1].end - begin}};
+          mask_columns<kKeys>(s, columns);
+        }
+      }
+    } else if (const int tokens = work.p.plan.extra_tokens - walk.t * kKeys; tokens < kKeys) {
+      const KeyRange columns[2] = {{0, tokens}, {0, tokens}};
+      mask_columns<kKeys>(s, columns);
+    }
+    results.softmax.template step<Element, kKeys, kDim>(s, weights, out);
+  };
+
+  if (take_turns && warpgroup == 1) named_barrier_arrive(kTurnBarrier, 256);
+  enter_row();
+  skip_unvisited(false);
+  const bool has_queries = !walk.done();
+  begin_turn();
+  if (has_queries) {
+    barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
+    wgmma_fence();
+    multiply_scores();
+    wgmma_commit();
+    end_turn();
+    wgmma_wait<0>();
+    release(barriers.keys_empty, walk.place.stage);
+    soften();
+
+    while (true) {
+      const RingPlace pending = walk.place;
+      barrier_wait(shared_address(&barriers.values_full[pending.stage]), pending.parity);
+      begin_turn();
+      wgmma_fence();
+      multiply_values(pending.stage);
+      wgmma_commit();
+      next();
+      const bool skips = !walk.done() && !walk.visited();
+      if (skips) {  // holding no stage: the other warpgroup may need them all
+        wgmma_wait<0>();
+        release(barriers.values_empty, pending.stage);
+        skip_unvisited(true);
+        begin_turn();
+      }
+      if (walk.done()) break;
+      barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
+      wgmma_fence();
+      multiply_scores();
+      wgmma_commit();
+      end_turn();
+      wgmma_wait<0>();
+      if (!skips) release(barriers.values_empty, pending.stage);
+      release(barriers.keys_empty, walk.place.stage);
+      soften();
+    }
+    wgmma_wait<0>();
+  }
+  end_turn();
+  if (take_turns && warpgroup == 0) named_barrier_sync(kTurnBarrier, 256);  // the other's last one
+  return has_queries;
+}
+
+}  // namespace nalab::gpu::hopper

@@ -1,0 +1,77 @@
+// Softmax by parts, in registers: scores of a tile to weights, with the maximum and the sum of each row so far. A
+// thread has two rows of the 64 (wgmma.cuh): values 4 j, 4 j + 1 belong to the first, 4 j + 2, 4 j + 3 to the second.
+#pragma once
+
+#include "core/gpu/hopper/ptx.cuh"
+#include "core/gpu/plan_data.h"
+
+namespace nalab::gpu::hopper {
+
+/// Over the four threads that share a row.
+__device__ inline float max_of_row(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+__device__ inline float sum_of_row(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+/// Masks the columns outside [begin, end) of a row's own range.
+template <int kKeys>
+__device__ void mask_columns(float (&s)[kKeys / 2], const KeyRange (&columns)[2]) {
+  const int first = 2 * (threadIdx.x % 4);
+#pragma unroll
+  for (int i = 0; i < kKeys / 2; ++i) {
+    const int column = 8 * (i / 4) + first + i % 2;
+    const KeyRange range = columns[i / 2 % 2];
+    if (column < range.begin || column >= range.end) s[i] = kMasked;
+  }
+}
+
+struct Softmax {
+  /// Weights are 2^(scale score - reference). The reference follows the row's maximum only where it has grown by more
+  /// than this: weights stay below 2^8, which both 16-bit types hold, and sums are seldom rescaled.
+  static constexpr float kGrowth = 8;
+  /// Where it begins: far below scores, and far above masked ones, which therefore never become the reference. If one
+  /// did, the rounding of its product with the scale, huge as it is, would be left as a difference, and its power of 2
+  /// would be infinite. A row whose scores are all lower has a sum of 0, and is computed again by exact.cu.
+  static constexpr float kLowest = -1e8f;
+
+  float scale;  ///< times log2(e)
+  float reference[2] = {kLowest, kLowest};
+  float sum[2] = {0, 0};  ///< this thread's part
+
+  /// Scores of a tile to packed weights, A operands of the product with the values; rescales what has been summed up.
+  template <class Element, int kKeys, int kDim>
+  __device__ void step(const float (&s)[kKeys / 2], uint32_t (&weights)[kKeys / 4], float (&out)[kDim / 2]) {
+    float top[2] = {s[0], s[2]};
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; ++i) top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);
+    top[0] = max_of_row(top[0]) * scale;
+    top[1] = max_of_row(top[1]) * scale;
+    const bool grown[2] = {top[0] > reference[0] + kGrowth, top[1] > reference[1] + kGrowth};
+    if (__any_sync(~0u, grown[0] || grown[1])) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float factor = grown[r] ? exp2_approx(reference[r] - top[r]) : 1.0f;
+        if (grown[r]) reference[r] = top[r];
+        sum[r] *= factor;
+#pragma unroll
+        for (int i = 0; i < kDim / 2; ++i) {
+          if (i / 2 % 2 == r) out[i] *= factor;
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kKeys / 2; i += 2) {
+      const int r = i / 2 % 2;
+      const float low = exp2_approx(fmaf(s[i], scale, -reference[r]));
+      const float high = exp2_approx(fmaf(s[i + 1], scale, -reference[r]));
+      sum[r] += low + high;
+      weights[i / 2] = pack<Element>(low, high);
+    }
+  }
+};
+
+}  // namespace nalab::gpu::hopper
