@@ -10,10 +10,10 @@ namespace nalab::models {
 
 namespace {
 
-using config::Field;
+using yaml::Field;
 
 const Field& require(const Field& mapping, const std::vector<Field>& entries, const char* key) {
-  const Field* field = config::find(entries, key);
+  const Field* field = yaml::find(entries, key);
   if (field == nullptr) mapping.refuse(std::string("the key ") + key, "none");
   return *field;
 }
@@ -63,7 +63,7 @@ void check(const Definition& d, const Field& mapping, const std::vector<Field>& 
 
 Definition read_definition(const Field& mapping) {
   Definition definition;
-  config::read(mapping, definition, config::Anything{});
+  yaml::read(mapping, definition, yaml::Anything{});
   check(definition, mapping, mapping.entries());
   return definition;
 }
@@ -74,7 +74,7 @@ std::vector<Definition> parse_definitions(const std::string& file, const std::st
   constexpr const char* kModels = "models";
   const Field whole = Field::parse(file, text);
   const std::vector<Field> entries = whole.entries();
-  config::refuse_unknown(entries, {kModels});
+  yaml::refuse_unknown(entries, {kModels});
   std::vector<Definition> definitions;
   for (const Field& mapping : require(whole, entries, kModels).elements()) {
     definitions.push_back(read_definition(mapping));
@@ -100,7 +100,7 @@ const Definition& find_definition(const std::vector<Definition>& list, std::stri
   if (found != list.end()) return *found;
   std::vector<std::string> names;
   for (const Definition& definition : list) names.push_back(definition.name);
-  throw Error("unknown model '" + std::string(name) + "', must be one of " + config::joined(names));
+  throw Error("unknown model '" + std::string(name) + "', must be one of " + yaml::joined(names));
 }
 
 }  // namespace nalab::models

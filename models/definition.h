@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "experiments/config/reader.h"
+#include "yaml/reader.h"
 
 namespace nalab::models {
 
@@ -40,9 +40,9 @@ struct Definition {
 
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
-    using config::Anything;
-    using config::AtLeast;
-    visitor("name", self.name, config::Identifier{});
+    using yaml::Anything;
+    using yaml::AtLeast;
+    visitor("name", self.name, yaml::Identifier{});
     visitor("about", self.about, Anything{});
     visitor("kind", self.kind, Anything{});
     visitor("depths", self.depths, AtLeast{1});
@@ -71,7 +71,7 @@ const Definition& find_definition(std::string_view name);
 }  // namespace nalab::models
 
 template <>
-struct nalab::config::Names<nalab::models::Kind> {
+struct nalab::yaml::Names<nalab::models::Kind> {
   static constexpr std::array<std::pair<models::Kind, const char*>, 4> list{{{models::Kind::nat, "nat"},
                                                                              {models::Kind::dinats, "dinats"},
                                                                              {models::Kind::isotropic, "isotropic"},

@@ -12,10 +12,12 @@
 #include "core/kernels/registry.h"
 #include "core/problem.h"
 #include "core/simulator/simulator.h"
-#include "experiments/config/reader.h"
 #include "store/schema.h"
+#include "yaml/reader.h"
 
 namespace nalab::config {
+
+using namespace yaml;
 
 /// What one row times: one pass, or attention's both passes together.
 enum class RowPass : uint8_t { forward, forward_backward, weights, weights_backward, values, values_backward };
@@ -27,19 +29,27 @@ enum class TensorStorage : uint8_t { none, sample, all };
 /// A configuration has a quick form: the same, overridden by the keys under `quick`.
 enum class Form : uint8_t { full, quick };
 
+}  // namespace nalab::config
+
+/// What they are called in YAML.
+namespace nalab::yaml {
+
 template <>
-struct Names<RowPass> {
-  static constexpr std::array<std::pair<RowPass, const char*>, 6> list{{{RowPass::forward, "forward"},
-                                                                        {RowPass::forward_backward, "forward_backward"},
-                                                                        {RowPass::weights, "weights"},
-                                                                        {RowPass::weights_backward, "weights_backward"},
-                                                                        {RowPass::values, "values"},
-                                                                        {RowPass::values_backward, "values_backward"}}};
+struct Names<config::RowPass> {
+  static constexpr std::array<std::pair<config::RowPass, const char*>, 6> list{
+      {{config::RowPass::forward, "forward"},
+       {config::RowPass::forward_backward, "forward_backward"},
+       {config::RowPass::weights, "weights"},
+       {config::RowPass::weights_backward, "weights_backward"},
+       {config::RowPass::values, "values"},
+       {config::RowPass::values_backward, "values_backward"}}};
 };
 template <>
-struct Names<TensorStorage> {
-  static constexpr std::array<std::pair<TensorStorage, const char*>, 3> list{
-      {{TensorStorage::none, "none"}, {TensorStorage::sample, "sample"}, {TensorStorage::all, "all"}}};
+struct Names<config::TensorStorage> {
+  static constexpr std::array<std::pair<config::TensorStorage, const char*>, 3> list{
+      {{config::TensorStorage::none, "none"},
+       {config::TensorStorage::sample, "sample"},
+       {config::TensorStorage::all, "all"}}};
 };
 template <>
 struct Names<ElementType> {
@@ -52,6 +62,10 @@ struct Names<geometry::KvTiling> {
   static constexpr std::array<std::pair<geometry::KvTiling, const char*>, 2> list{
       {{geometry::KvTiling::static_tiles, "static"}, {geometry::KvTiling::dynamic_tiles, "dynamic"}}};
 };
+
+}  // namespace nalab::yaml
+
+namespace nalab::config {
 
 /// "forward", "none", "f32", ...
 template <class E>

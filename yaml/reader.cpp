@@ -1,4 +1,4 @@
-#include "experiments/config/reader.h"
+#include "yaml/reader.h"
 
 #include <utf8.h>
 #include <yaml-cpp/depthguard.h>
@@ -15,7 +15,7 @@
 #include "core/error.h"
 #include "core/plan.h"
 
-namespace nalab::config {
+namespace nalab::yaml {
 
 namespace {
 
@@ -273,4 +273,4 @@ const Field* find(const std::vector<Field>& entries, std::string_view key) {
   return it == entries.end() ? nullptr : &*it;
 }
 
-}  // namespace nalab::config
+}  // namespace nalab::yaml

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace nalab::config {
+namespace nalab::yaml {
 
 /// Rules that a value must obey, beside having the right type.
 struct Anything {};
@@ -144,4 +144,4 @@ void read(const Field& field, S& object, Anything) {
   read_fields(entries, object);
 }
 
-}  // namespace nalab::config
+}  // namespace nalab::yaml
