@@ -75,7 +75,7 @@ void infer(const InferOptions& options) {
   const models::Graph graph = models::build(definition, build);
   store::NewFile probe(options.output);  // before any work
   models::Program program(graph, weights_of(definition, graph, options),
-                          {.batch = batch, .type = type, .variant = options.variant}, workers);
+                          {.batch = batch, .type = type, .variants = {options.variant}}, workers);
 
   store::Array output{output_shape(graph, batch), {}};
   output.data.resize(static_cast<std::size_t>(program.output_elements()));

@@ -5,19 +5,21 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/simd/isa.h"
 #include "core/tensor/element.h"
 #include "models/layers/onednn.h"
 
 namespace nalab::models {
 
-/// oneDNN keeps to NALAB_ISA as the kernels do. It takes a limit only before its first use.
-void limit_instructions();
+/// oneDNN keeps to the instructions that the kernels keep to. It takes a limit only before its first use: throws Error
+/// if there was another one.
+void limit_instructions(Isa isa);
 
-/// Calls f, which may use oneDNN, on one thread. What oneDNN refuses is an Error, and so is a type that models lack.
+/// Calls f, which may use oneDNN, on one thread, once its instructions are limited. What oneDNN refuses is an Error,
+/// and so is a type that models lack.
 template <class F>
 decltype(auto) with_onednn(ElementType type, const F& f) {
   if (type == ElementType::f16) throw Error("models compute in f32 and bf16, not in f16");
-  limit_instructions();
   const OneThread here;
   try {
     return f();

@@ -1,7 +1,6 @@
 #include "models/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <utility>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "models/layers/timed_step.h"
 #include "models/layers/training.h"
 #include "models/memory_plan.h"
 #include "models/onednn_errors.h"
@@ -16,8 +16,6 @@
 namespace nalab::models {
 
 namespace {
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// Steps of an operation that has a backward pass.
 template <class Operation>
@@ -48,13 +46,8 @@ void add(Workers& workers, const Buffer& x, const Buffer& sum) {
 }  // namespace
 
 struct Trainer::Parts {
-  struct TimedStep {
-    Step run;
-    bool is_attention;
-  };
-
   Parts(const Graph& graph, Weights first_weights, const ProgramOptions& options, Workers& workers)
-      : backend{workers, options.variant},
+      : backend{workers, {}, options.isa, options.arithmetic},
         type(options.type),
         list(parameters(graph)),
         weights(std::move(first_weights)),
@@ -66,16 +59,12 @@ struct Trainer::Parts {
       squares[parameter.name].resize(size);
     }
     place(graph, options.batch);
-    make_steps(graph);
+    make_steps(graph, options.variants);
   }
 
   void place(const Graph& graph, int64_t batch) {
-    std::vector<int64_t> sizes;
-    for (const Node& node : graph.nodes()) {
-      const ElementType element = node.precision == Precision::full ? ElementType::f32 : type;
-      values.push_back({nullptr, element, batch, node.extent});
-      sizes.push_back(values.back().elements() * size_of(element));
-    }
+    values = buffers_of(graph, batch, type);
+    const std::vector<int64_t> sizes = bytes_of(values);
     const MemoryPlan plan = plan_memory(training_lifetimes(graph, sizes));
     memory = AlignedBuffer<std::byte>(plan.bytes);
     scratch = AlignedBuffer<std::byte>(*std::ranges::max_element(sizes));
@@ -87,7 +76,7 @@ struct Trainer::Parts {
     value_gradients.front().data = nullptr;  // nobody asks for that of the images
   }
 
-  void make_steps(const Graph& graph) {
+  void make_steps(const Graph& graph, const std::vector<std::string>& variants) {
     // From the last node to the first: the first one to give a value's gradient writes it, others add theirs.
     std::vector<bool> has_gradient(values.size());
     std::vector<TimedStep> reversed;
@@ -107,23 +96,23 @@ struct Trainer::Parts {
         site.d_inputs.push_back(target);
       }
       const bool is_attention = std::holds_alternative<Attention>(node.operation);
-      TrainingSteps steps =
-          std::visit([&](const auto& operation) { return steps_of(operation, site); }, node.operation);
-      reversed.push_back({std::move(steps.forward), is_attention});
-      backward.push_back({std::move(steps.backward), is_attention});
+      TimedStep back{{}, is_attention};
+      reversed.push_back(for_each_variant(is_attention, variants, backend, [&] {
+        TrainingSteps steps =
+            std::visit([&](const auto& operation) { return steps_of(operation, site); }, node.operation);
+        back.forms.push_back(std::move(steps.backward));
+        return std::move(steps.forward);
+      }));
+      backward.push_back(std::move(back));
       for (const auto& [from, to] : sums) {
-        backward.push_back({[this, from = from, to = to] { add(backend.workers, from, to); }, false});
+        backward.push_back({{[this, from = from, to = to] { add(backend.workers, from, to); }}, false});
       }
     }
     forward.assign(std::make_move_iterator(reversed.rbegin()), std::make_move_iterator(reversed.rend()));
   }
 
   void run(const std::vector<TimedStep>& steps, Seconds& seconds) const {
-    for (const auto& [step, is_attention] : steps) {
-      const double start = is_attention ? now() : 0;
-      step();
-      if (is_attention) seconds.attention += now() - start;
-    }
+    for (const TimedStep& step : steps) step.run(chosen, seconds);
   }
 
   /// Mean cross entropy, and its gradient by the logits.
@@ -181,9 +170,11 @@ struct Trainer::Parts {
   std::vector<Buffer> values, value_gradients;
   AlignedBuffer<std::byte> memory, scratch;
   std::vector<TimedStep> forward, backward;
+  std::size_t chosen = 0;  ///< variant of the calls
 };
 
 Trainer::Trainer(const Graph& graph, Weights weights, const ProgramOptions& options, Workers& workers) {
+  limit_instructions(options.isa.value_or(choose_isa()));
   with_onednn(options.type, [&] { parts_ = std::make_unique<Parts>(graph, std::move(weights), options, workers); });
 }
 
@@ -191,15 +182,23 @@ Trainer::~Trainer() = default;
 
 Trainer::Result Trainer::gradients(std::span<const float> images, std::span<const int32_t> labels) {
   Result result;
-  const double start = now();
+  const double start = steady_seconds();
   with_onednn(parts_->type, [&] {
     set_values(parts_->values.front(), images);
     parts_->run(parts_->forward, result.seconds);
     result.loss = parts_->loss(labels);
     parts_->run(parts_->backward, result.seconds);
   });
-  result.seconds.all = now() - start;
+  result.seconds.all = steady_seconds() - start;
   return result;
+}
+
+void Trainer::choose(std::size_t variant) { parts_->chosen = variant; }
+
+void Trainer::forget() {
+  make_no_numbers(parts_->memory);
+  make_no_numbers(parts_->scratch);
+  for (auto& [name, gradient] : parts_->gradients) std::ranges::fill(gradient, NAN);
 }
 
 void Trainer::update(const AdamW& optimizer) {
@@ -213,6 +212,11 @@ void Trainer::set_weights(const Weights& weights) {
 
 const Weights& Trainer::weights() const { return parts_->weights; }
 const Weights& Trainer::weight_gradients() const { return parts_->gradients; }
+int64_t Trainer::value_bytes(const Graph& graph, int64_t batch, ElementType type) {
+  const std::vector<int64_t> sizes = bytes_of(buffers_of(graph, batch, type));
+  return plan_memory(training_lifetimes(graph, sizes)).bytes + *std::ranges::max_element(sizes);
+}
+
 int64_t Trainer::memory_bytes() const {
   return parts_->memory.size() + parts_->scratch.size() + parts_->backend.workspace.size();
 }

@@ -1,6 +1,7 @@
 // Training of classifiers: forward, backward and AdamW.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -33,6 +34,10 @@ class Trainer {
     double loss = 0;
     Seconds seconds;
   };
+  /// Which of the variants calls use from now on; the first until then.
+  void choose(std::size_t variant);
+  /// Makes all values and gradients no numbers, so that what a call does not compute shows.
+  void forget();
   /// Forward and backward. images: [batch, rows, columns, 3]; labels: a class of each.
   Result gradients(std::span<const float> images, std::span<const int32_t> labels);
   /// Changes the weights by the gradients of the last call.
@@ -45,6 +50,8 @@ class Trainer {
   void set_weights(const Weights& weights);
   /// Of values, their gradients and workspace.
   int64_t memory_bytes() const;
+  /// Those of values and their gradients, of a trainer that is yet to be made.
+  static int64_t value_bytes(const Graph& graph, int64_t batch, ElementType type);
 
  private:
   struct Parts;

@@ -48,14 +48,32 @@ double draw(const Initial& initial, Random& random) {
 }  // namespace
 
 Weights random_weights(const std::vector<Parameter>& parameters, uint64_t seed) {
+  Workers here(1);
+  return random_weights(parameters, seed, here);
+}
+
+Weights random_weights(const std::vector<Parameter>& parameters, uint64_t seed, Workers& workers) {
   Weights weights;
-  for (const Parameter& parameter : parameters) {
+  for (const Parameter& parameter : parameters) weights[parameter.name];
+  workers.for_each(std::ssize(parameters), [&](int64_t i, int) {
+    const Parameter& parameter = parameters[static_cast<std::size_t>(i)];
     Random random(seed, parameter.name);
-    std::vector<float>& values = weights[parameter.name];
+    std::vector<float>& values = weights.at(parameter.name);
     values.resize(static_cast<std::size_t>(parameter.elements()));
     for (float& value : values) value = static_cast<float>(draw(parameter.initial, random));
-  }
+  });
   return weights;
+}
+
+std::vector<Parameter> sharp(std::vector<Parameter> parameters) {
+  using enum Initial::Kind;
+  for (Parameter& parameter : parameters) {
+    const bool is_matrix = parameter.shape.size() == 2;
+    if (is_matrix) parameter.initial = {normal, 1 / std::sqrt(static_cast<double>(parameter.shape[1]))};
+    if (parameter.name.ends_with("rpb")) parameter.initial = {normal, 1};
+    if (parameter.name.ends_with("gamma1") || parameter.name.ends_with("gamma2")) parameter.initial = {constant, 1};
+  }
+  return parameters;
 }
 
 }  // namespace nalab::models

@@ -4,25 +4,15 @@
 #include "core/kernels/registry.h"
 #include "core/plan.h"
 #include "core/tensors.h"
+#include "models/attention_problems.h"
 #include "models/layers/training.h"
 
 namespace nalab::models {
 
 namespace {
 
-Problem problem_of(const Attention& attention, const HeadGroup& group, const Buffer& out) {
-  const auto axis = [&](int64_t extent) {
-    return Axis{.extent = extent, .window = attention.window, .dilation = group.dilation};
-  };
-  const int64_t head_dim = out.extent.channels / attention.heads();
-  return {.axes = {axis(out.extent.rows), axis(out.extent.columns)},
-          .batch = out.batch,
-          .heads = group.heads,
-          .heads_kv = group.heads,
-          .head_dim = head_dim,
-          .head_dim_v = head_dim,
-          .relative_bias = !group.rpb.empty(),
-          .type = out.type};
+Plan plan_of(const Problem& problem, Pass pass, const Backend& backend) {
+  return make_plan(problem, pass, {.variant = backend.variant, .arithmetic = backend.arithmetic, .isa = backend.isa});
 }
 
 /// Some adjacent heads of a buffer, from a channel on.
@@ -39,9 +29,9 @@ class Group {
  public:
   Group(const Attention& attention, const HeadGroup& group, int64_t first_head, const Site& site)
       : backend_(site.backend),
-        problem_(problem_of(attention, group, site.output)),
+        problem_(attention_problem(attention, group, site.output.extent, site.output.batch, site.output.type)),
         first_channel_(first_head * problem_.head_dim),
-        forward_(make_plan(problem_, Pass::forward, {.variant = backend_.variant})),
+        forward_(plan_of(problem_, Pass::forward, backend_)),
         lse_(std::make_shared<AlignedBuffer<float>>(lse_shape(problem_).elements())) {
     inputs_ = {part(site.x(), 0), part(site.x(), 1), part(site.x(), 2), {}, {}};
     outputs_ = {part(site.output, 0), contiguous_view(lse_->data(), lse_shape(problem_))};
@@ -56,7 +46,7 @@ class Group {
 
   /// The backward pass for the gradient of the output: those of queries, keys, values and table.
   Step backward(const HeadGroup& group, const BackwardSite& site) const {
-    const Plan plan = make_plan(problem_, Pass::backward, {.variant = backend_.variant});
+    const Plan plan = plan_of(problem_, Pass::backward, backend_);
     backend_.reserve(plan.workspace_bytes(backend_.workers.threads()));
     const Buffer& d_qkv = site.d_inputs.front();
     nalab::Gradients gradients{part(d_qkv, 0), part(d_qkv, 1), part(d_qkv, 2), {}, {}};

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/simd/isa.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/element.h"
 #include "models/graph.h"
@@ -19,7 +21,9 @@ namespace nalab::models {
 /// What the steps of a program share.
 struct Backend {
   Workers& workers;
-  std::string variant;  ///< of attention
+  std::string variant;  ///< of the attention step that is being made
+  std::optional<Isa> isa = {};
+  std::string arithmetic = {};  ///< of attention
   OneDnn onednn{workers.threads()};
   AlignedBuffer<std::byte> workspace = {};  ///< of the attention step that needs most
 

@@ -32,7 +32,7 @@ void write_gradients(const std::vector<std::string>& arguments) {
 
   Workers workers(choose_threads(0));
   Trainer trainer(graph, store::read_weights(weights_file, definition.name, wanted),
-                  {.batch = images.shape[0], .variant = arguments[5]}, workers);
+                  {.batch = images.shape[0], .variants = {arguments[5]}}, workers);
   trainer.gradients(images.data, labels);
   std::vector<float> all;
   for (const auto& [name, gradient] : trainer.weight_gradients())

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "core/error.h"
@@ -25,7 +28,7 @@ struct Case {
 std::vector<float> outcome(const std::string& name, const Case& c) {
   const Graph graph = build(small_model(name));
   Workers workers(c.threads);
-  Program program(graph, small_weights(graph), {.batch = c.batch, .type = c.type, .variant = c.variant}, workers);
+  Program program(graph, small_weights(graph), {.batch = c.batch, .type = c.type, .variants = {c.variant}}, workers);
   const std::vector<float> one = noise(program.input_elements() / c.batch, 5);
   std::vector<float> input;
   for (int64_t b = 0; b < c.batch; ++b) {
@@ -54,6 +57,31 @@ TEST_P(Programs, AgreeWithTheReferenceAttention) {
 TEST_P(Programs, GiveTheSameBitsForAnyNumberOfThreads) {
   const std::vector<float> one = outcome(GetParam(), {.threads = 1}), two = outcome(GetParam(), {.threads = 2});
   EXPECT_EQ(std::memcmp(one.data(), two.data(), one.size() * sizeof(float)), 0);
+}
+
+TEST_P(Programs, HoldSeveralVariantsThatDifferInAttentionAlone) {
+  const Graph graph = build(small_model(GetParam()));
+  Workers workers(2);
+  const auto made = [&](std::vector<std::string> variants) {
+    return std::make_unique<Program>(graph, small_weights(graph), ProgramOptions{.batch = 2, .variants = variants},
+                                     workers);
+  };
+  const auto outcome_of = [](Program& program) {
+    std::vector<float> output(static_cast<size_t>(program.output_elements()));
+    program.forward(noise(program.input_elements(), 5), output);
+    return output;
+  };
+  const auto both = made({"naive", "fused"}), naive = made({"naive"}), fused = made({"fused"});
+  const std::vector<float> by_naive = outcome_of(*naive), by_fused = outcome_of(*fused);
+  EXPECT_NE(by_naive, by_fused);
+  EXPECT_EQ(outcome_of(*both), by_naive) << "the first until another one is chosen";
+  both->choose(1);
+  EXPECT_EQ(outcome_of(*both), by_fused);
+  both->choose(0);
+  both->forget();
+  EXPECT_EQ(outcome_of(*both), by_naive) << "what earlier calls left has no part in it";
+  EXPECT_EQ(both->memory_bytes(), std::max(naive->memory_bytes(), fused->memory_bytes()));
+  EXPECT_LE(Program::value_bytes(graph, 2, ElementType::f32), naive->memory_bytes());
 }
 
 TEST_P(Programs, TakeEachImageByItself) {
@@ -88,7 +116,11 @@ TEST(Program, RefusesWhatItCannotCompute) {
     return "accepted";
   };
   EXPECT_THAT(refusal({.type = ElementType::f16}), testing::HasSubstr("f32 and bf16"));
-  EXPECT_THAT(refusal({.variant = "dense"}), testing::HasSubstr("dense"));
+  EXPECT_THAT(refusal({.variants = {"dense"}}), testing::HasSubstr("dense"));
+  if (choose_isa() != Isa::baseline) {
+    EXPECT_EQ(refusal({.isa = Isa::baseline}),
+              "oneDNN is limited to " + std::string(name(choose_isa())) + " by an earlier model of the process");
+  }
 }
 
 TEST(Weights, DependOnSeedAndNameAlone) {
