@@ -34,14 +34,14 @@ struct Options {
   std::string csv;
 };
 
-bool is_timed(const store::Row* row) { return row != nullptr && !row->samples.empty(); }
+bool is_timed(const store::TimedRow* row) { return row != nullptr && !row->samples.empty(); }
 
-std::string time_text(const store::Row* row) {
+std::string time_text(const store::TimedRow* row) {
   return is_timed(row) ? plan::seconds_text(store::median(row->samples)) : "-";
 }
 
 std::string samples_text(const Pair& pair) {
-  const auto count = [](const store::Row* row) { return row == nullptr ? 0 : row->samples.size(); };
+  const auto count = [](const store::TimedRow* row) { return row == nullptr ? 0 : row->samples.size(); };
   return fmt::format("{}, {}", count(pair.a), count(pair.b));
 }
 
@@ -86,9 +86,11 @@ void write_csv(const std::string& path, const std::vector<Pair>& pairs) {
                           "pass",  "samples_a", "samples_b",  "seconds_a", "seconds_b",
                           "ratio", "ratio_low", "ratio_high", "verdict",   "reason"};
   for (const Pair& pair : pairs) {
-    const store::Row& row = pair.row();
-    const auto samples = [](const store::Row* r) { return r == nullptr ? "" : report::exact(std::ssize(r->samples)); };
-    const auto seconds = [](const store::Row* r) {
+    const store::TimedRow& row = pair.row();
+    const auto samples = [](const store::TimedRow* r) {
+      return r == nullptr ? "" : report::exact(std::ssize(r->samples));
+    };
+    const auto seconds = [](const store::TimedRow* r) {
       return is_timed(r) ? report::exact(store::median(r->samples)) : "";
     };
     const comparison::Interval* const interval = pair.interval();

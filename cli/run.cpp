@@ -164,14 +164,8 @@ std::unique_ptr<store::ResultsSink> open_output(const std::string& path, const R
 
 /// What speaks against the times of a file, a line for each reason.
 void print_doubts(const store::Results& results) {
-  std::vector<const store::TimedRow*> timed;
-  const auto add_timed = [&timed](const auto& rows) {
-    for (const store::TimedRow& row : rows) {
-      if (!row.samples.empty()) timed.push_back(&row);
-    }
-  };
-  add_timed(results.rows);
-  add_timed(results.models);
+  std::vector<const store::TimedRow*> timed = store::timed_rows(results);
+  std::erase_if(timed, [](const store::TimedRow* row) { return row->samples.empty(); });
   for (const store::Doubt& doubt : store::doubts(results.environment, timed)) {
     fmt::print("{}\n", store::sentence(doubt, timed.size(), [](const store::TimedRow& row) { return row.id; }));
   }
@@ -179,8 +173,8 @@ void print_doubts(const store::Results& results) {
 
 /// Whether the file has rows with a wrong result, those of earlier runs included.
 bool has_failed_rows(const store::Results& results) {
-  const auto has_failed = [](const store::TimedRow& row) { return row.status == "failed"; };
-  return std::ranges::any_of(results.rows, has_failed) || std::ranges::any_of(results.models, has_failed);
+  return std::ranges::any_of(store::timed_rows(results),
+                             [](const store::TimedRow* row) { return row->status == "failed"; });
 }
 
 /// Says what a run that was asked to end leaves.
@@ -206,7 +200,7 @@ int run(const RunOptions& options) {
   // An existing file has its peaks, or will be refused at once. Simulations are not timed: there is nothing to compare
   // with peaks.
   std::error_code error;
-  const bool needs_peaks = !plan.groups.empty() && !fs::exists(path, error);
+  const bool needs_peaks = plan.has_rows() && !fs::exists(path, error);
   announce(plan, options, needs_peaks ? environment::kMeasureSeconds : 0);
   warn_of_crowding(machine);
   if (options.dry_run) return 0;

@@ -373,4 +373,12 @@ struct Results {
   std::optional<Shard> shard = {};
 };
 
+/// The rows of attention, then those of models.
+inline std::vector<const TimedRow*> timed_rows(const Results& results) {
+  std::vector<const TimedRow*> rows;
+  for (const Row& row : results.rows) rows.push_back(&row);
+  for (const ModelRow& row : results.models) rows.push_back(&row);
+  return rows;
+}
+
 }  // namespace nalab::store

@@ -15,7 +15,7 @@ constexpr const char* kNames[] = {"faster",    "slower",    "no difference told"
                                   "only in A", "only in B", "not timed",          "now failed"};
 
 /// "refused in A: not enough memory"; empty for a row with times.
-std::string why_not_timed(const store::Row& row, const char* file) {
+std::string why_not_timed(const store::TimedRow& row, const char* file) {
   return row.samples.empty() ? row.status + " in " + file + (row.reason.empty() ? "" : ": " + row.reason) : "";
 }
 
@@ -25,7 +25,7 @@ RatioVerdict verdict_of(const Ratio& ratio) {
   return ratio.interval->low > 1 ? RatioVerdict::slower : RatioVerdict::open;
 }
 
-Pair compare_rows(const store::Row& a, const store::Row& b) {
+Pair compare_rows(const store::TimedRow& a, const store::TimedRow& b) {
   Pair pair{&a, &b, RatioVerdict::not_timed, std::nullopt, why_not_timed(a, "A")};
   if (const std::string reason = why_not_timed(b, "B"); !reason.empty()) {
     pair.reason += (pair.reason.empty() ? "" : "; ") + reason;
@@ -39,7 +39,7 @@ Pair compare_rows(const store::Row& a, const store::Row& b) {
   return pair;
 }
 
-Pair alone(const store::Row& row, bool is_in_a) {
+Pair alone(const store::TimedRow& row, bool is_in_a) {
   if (is_in_a) return {&row, nullptr, RatioVerdict::only_in_a, std::nullopt, ""};
   return {nullptr, &row, RatioVerdict::only_in_b, std::nullopt, ""};
 }
@@ -49,18 +49,19 @@ Pair alone(const store::Row& row, bool is_in_a) {
 const char* name(RatioVerdict verdict) { return kNames[static_cast<int>(verdict)]; }
 
 std::vector<Pair> compare(const store::Results& a, const store::Results& b) {
-  std::map<std::string, const store::Row*> others;
-  for (const store::Row& row : b.rows) others.emplace(row.id, &row);
+  std::map<std::string, const store::TimedRow*> others;
+  const std::vector<const store::TimedRow*> rows_of_a = timed_rows(a), rows_of_b = timed_rows(b);
+  for (const store::TimedRow* row : rows_of_b) others.emplace(row->id, row);
   std::vector<Pair> pairs;
   std::set<std::string> shared;
-  for (const store::Row& row : a.rows) {
-    const auto other = others.find(row.id);
-    if (other != others.end()) shared.insert(row.id);
-    pairs.push_back(other == others.end() ? alone(row, true) : compare_rows(row, *other->second));
+  for (const store::TimedRow* row : rows_of_a) {
+    const auto other = others.find(row->id);
+    if (other != others.end()) shared.insert(row->id);
+    pairs.push_back(other == others.end() ? alone(*row, true) : compare_rows(*row, *other->second));
   }
   if (shared.empty()) throw Error(a.path + " and " + b.path + " have no row in common");
-  for (const store::Row& row : b.rows) {
-    if (!shared.contains(row.id)) pairs.push_back(alone(row, false));
+  for (const store::TimedRow* row : rows_of_b) {
+    if (!shared.contains(row->id)) pairs.push_back(alone(*row, false));
   }
   return pairs;
 }

@@ -26,13 +26,13 @@ enum class RatioVerdict {
 const char* name(RatioVerdict verdict);
 
 struct Pair {
-  const store::Row* a = nullptr;  ///< null if A lacks the row
-  const store::Row* b = nullptr;
+  const store::TimedRow* a = nullptr;  ///< null if A lacks the row
+  const store::TimedRow* b = nullptr;
   RatioVerdict verdict = RatioVerdict::open;
   std::optional<Ratio> ratio;  ///< of the times, B over A; unset unless both are timed
   std::string reason;          ///< why it is not timed; may be empty
 
-  const store::Row& row() const { return b != nullptr ? *b : *a; }
+  const store::TimedRow& row() const { return b != nullptr ? *b : *a; }
   /// The interval of the ratio; null if absent.
   const Interval* interval() const { return ratio && ratio->interval ? &*ratio->interval : nullptr; }
 };
@@ -43,7 +43,7 @@ struct Summary {
   std::vector<int64_t> counts;  ///< by verdict
 };
 
-/// The rows of A in their order, then those that are only in B. The pairs point into a and b.
+/// The rows of A in their order, models last, then those that are only in B. The pairs point into a and b.
 /// Throws Error if no row is in both.
 std::vector<Pair> compare(const store::Results& a, const store::Results& b);
 

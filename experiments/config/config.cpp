@@ -42,7 +42,7 @@ void expand_all(std::vector<std::string>& variants) {
   if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
 }
 
-/// The labels that runs ask for must be those of problems.
+/// The labels that runs ask for must be those of problems or models.
 void check_labels(const Config& config, const Field& runs) {
   for (const Field& run : runs.elements()) {
     const std::vector<Field> keys = run.entries();
@@ -51,17 +51,19 @@ void check_labels(const Config& config, const Field& runs) {
     for (const Field& label : labels->elements()) {
       std::string text;
       read(label, text, Anything{});
-      const bool is_there = std::ranges::find(config.problems, text, &ProblemSettings::label) != config.problems.end();
-      if (!is_there) label.refuse("the label of a problem");
+      const bool is_there =
+          std::ranges::find(config.problems, text, &ProblemSettings::label) != config.problems.end() ||
+          std::ranges::find(config.models, text, &ModelSettings::label) != config.models.end();
+      if (!is_there) label.refuse("the label of a problem or model");
     }
   }
 }
 
 /// The top level of a file, whose keys are those of Title and Settings, and a few more.
-Config read_config(const Field& root, Form form) {
+Config read_config(const Field& root, Form form, const std::string& folder) {
   std::vector<std::string> known = keys_of<Title>();
   for (const std::string& key : keys_of<Settings>()) known.push_back(key);
-  for (const char* key : {"quick", "problems", "grids", "simulations"}) known.emplace_back(key);
+  for (const char* key : {"quick", "problems", "grids", "models", "simulations"}) known.emplace_back(key);
   const std::vector<Field> entries = root.entries();
   refuse_unknown(entries, known);
 
@@ -87,12 +89,18 @@ Config read_config(const Field& root, Form form) {
       for (ProblemSettings& settings : read_grid(entry, form)) config.problems.push_back(std::move(settings));
     }
   }
+  if (const Field* models = find(entries, "models")) {
+    for (const Field& entry : models->elements()) {
+      for (ModelSettings& settings : read_models(entry, form, folder)) config.models.push_back(std::move(settings));
+    }
+  }
   const Field* runs = find(overrides, "runs");
   if (runs == nullptr) runs = find(entries, "runs");
   if (runs != nullptr) check_labels(config, *runs);
   const bool all_named =
       std::ranges::none_of(config.settings.runs, [](const Run& run) { return run.variants.empty(); });
-  if (!config.problems.empty() && config.settings.variants.empty() && !all_named) {
+  const bool needs_variants = !config.problems.empty() || !config.models.empty();
+  if (needs_variants && config.settings.variants.empty() && !all_named) {
     root.refuse("the key variants", "none");
   }
   if (const Field* simulations = find(entries, "simulations")) {
@@ -103,8 +111,8 @@ Config read_config(const Field& root, Form form) {
       }
     }
   }
-  if (config.problems.empty() && config.simulations.empty()) {
-    root.refuse("the key problems, grids or simulations", "none");
+  if (config.problems.empty() && config.models.empty() && config.simulations.empty()) {
+    root.refuse("the key problems, grids, models or simulations", "none");
   }
   return config;
 }
@@ -218,8 +226,9 @@ Config load(const std::string& path, Form form) {
   const std::string text = read_text(path);
   const Field root = Field::parse(path, text);
   // The other form is checked as well: a mistake in it should not stay hidden until the form is first used.
-  Config full = read_config(root, Form::full);
-  Config quick = read_config(root, Form::quick);
+  const std::string folder = fs::path(path).parent_path().string();
+  Config full = read_config(root, Form::full, folder);
+  Config quick = read_config(root, Form::quick, folder);
   Config config = std::move(form == Form::full ? full : quick);
   config.path = path;
   config.text = text;
@@ -232,6 +241,7 @@ std::string resolved(const Config& config) {
   emit_fields(out, config.title);
   emit_fields(out, config.settings);
   emit_list(out, "problems", config.problems);
+  emit_list(out, "models", config.models);
   emit_list(out, "simulations", config.simulations);
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";

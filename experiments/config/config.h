@@ -12,6 +12,7 @@
 #include "core/kernels/registry.h"
 #include "core/problem.h"
 #include "core/simulator/simulator.h"
+#include "experiments/config/models.h"
 #include "store/schema.h"
 #include "yaml/reader.h"
 
@@ -149,8 +150,8 @@ struct Run {
   std::vector<ElementType> types;                      ///< empty: those of the settings
   std::vector<RowPass> passes;                         ///< empty: those of the settings
   std::vector<std::string> variants;                   ///< empty: those of the settings
-  std::vector<std::string> labels;                     ///< of the problems that run; empty: all
-  std::optional<Stratified> sample;                    ///< unset: all problems
+  std::vector<std::string> labels;                     ///< of the problems and models that run; empty: all
+  std::optional<Stratified> sample;                    ///< of the problems; unset: all
   std::optional<std::string> tiling, backward_tiling;  ///< unset: those of the settings
 
   template <class Self, class Visitor>
@@ -305,16 +306,19 @@ struct Config {
   Title title;
   Settings settings;
   std::vector<ProblemSettings> problems;        ///< all valid: those listed, then the grids' in the order of the file
+  std::vector<ModelSettings> models;            ///< in the order of the file
   std::vector<SimulationSettings> simulations;  ///< all valid
 };
 
 /// What a run requests: its types, passes and variants, and the problems of the configuration in their order, those of
-/// its labels, or a sample of them that depends on problems and sample alone.
+/// its labels, or a sample of them that depends on problems and sample alone; and the models of its labels, which have
+/// passes of their own.
 struct Selection {
   std::vector<ElementType> types;
   std::vector<RowPass> passes;
   std::vector<std::string> variants;
   std::vector<const ProblemSettings*> problems;
+  std::vector<const ModelSettings*> models;
 };
 Selection select(const Config& config, const Run& run);
 

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/simulator/counting.h"
+#include "experiments/config/forms.h"
 #include "experiments/config/where.h"
 
 namespace nalab::config {
@@ -14,34 +15,11 @@ constexpr const char* kRows = "rows";
 /// Nobody runs more combinations than this: more of them are a mistake in the grid.
 constexpr int64_t kMostCombinations = 100'000;
 
-/// The entries with overrides in place of those of the same key, or after them.
-std::vector<Field> overridden(const std::vector<Field>& entries, const std::vector<Field>& overrides) {
-  std::vector<Field> result;
-  for (const Field& entry : entries) {
-    const Field* override_entry = find(overrides, entry.key());
-    result.push_back(override_entry == nullptr ? entry : *override_entry);
-  }
-  for (const Field& override_entry : overrides) {
-    if (find(entries, override_entry.key()) == nullptr) result.push_back(override_entry);
-  }
-  return result;
-}
-
-/// The entries of a mapping with those under `quick` in place of the ones of the same key, or after them.
-/// Refuses unknown keys.
-std::vector<Field> entries_in_form(const Field& mapping, Form form, const std::vector<std::string>& extra_keys) {
+/// The keys of a problem, and more.
+std::vector<std::string> problem_keys(const std::vector<std::string>& more) {
   std::vector<std::string> known = keys_of<ProblemSettings>();
-  known.insert(known.end(), extra_keys.begin(), extra_keys.end());
-  std::vector<std::string> known_outside = known;
-  known_outside.emplace_back(kQuick);
-  const std::vector<Field> entries = mapping.entries();
-  refuse_unknown(entries, known_outside);
-  if (form == Form::full) return entries;
-  const Field* quick = find(entries, kQuick);
-  if (quick == nullptr) return entries;
-  const std::vector<Field> overrides = quick->entries();
-  refuse_unknown(overrides, known);
-  return overridden(entries, overrides);
+  known.insert(known.end(), more.begin(), more.end());
+  return known;
 }
 
 void require_key(const Field& mapping, const std::vector<Field>& entries, const std::string& key) {
@@ -120,7 +98,7 @@ bool advance(std::vector<Alternatives>& grid) {
 }  // namespace
 
 ProblemSettings read_problem(const Field& entry, Form form) {
-  const std::vector<Field> entries = entries_in_form(entry, form, {});
+  const std::vector<Field> entries = entries_in_form(entry, form, problem_keys({}));
   require_key(entry, entries, "layout");
   require_key(entry, entries, "window");
   ProblemSettings settings = read_settings(entries);
@@ -129,7 +107,7 @@ ProblemSettings read_problem(const Field& entry, Form form) {
 }
 
 std::vector<ProblemSettings> read_grid(const Field& entry, Form form) {
-  const std::vector<Field> entries = entries_in_form(entry, form, {kWhere});
+  const std::vector<Field> entries = entries_in_form(entry, form, problem_keys({kWhere}));
   require_key(entry, entries, "layout");
   require_key(entry, entries, "window");
 

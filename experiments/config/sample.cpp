@@ -79,10 +79,16 @@ Selection select(const Config& config, const Run& run) {
   Selection selection{own_or(run.types, settings.types),
                       own_or(run.passes, settings.passes),
                       own_or(run.variants, settings.variants),
+                      {},
                       {}};
+  const auto is_wanted = [&run](const std::string& label) {
+    return run.labels.empty() || std::ranges::find(run.labels, label) != run.labels.end();
+  };
   for (const ProblemSettings& problem : config.problems) {
-    const bool wanted = run.labels.empty() || std::ranges::find(run.labels, problem.label) != run.labels.end();
-    if (wanted) selection.problems.push_back(&problem);
+    if (is_wanted(problem.label)) selection.problems.push_back(&problem);
+  }
+  for (const ModelSettings& model : config.models) {
+    if (is_wanted(model.label)) selection.models.push_back(&model);
   }
   if (run.sample) selection.problems = choose(selection.problems, *run.sample);
   return selection;

@@ -41,6 +41,10 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
   int64_t run = 0, sampled = 0, refused = 0, flops = 0, held = 0, workspace = 0, memory = 0;
   double seconds = peak_seconds;
   std::map<std::string, std::vector<std::string>> refusals;
+  const auto refuse = [&](const auto& row) {
+    ++refused;
+    refusals[fmt::format("{}: {}", row.variant->name, *row.refusal)].push_back(row.id);
+  };
   Budget budget;
   int64_t left_out = 0;
   for (const Group& group : plan.groups) {
@@ -52,8 +56,7 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
     }
     for (const PlannedRow& row : group.rows) {
       if (row.refusal) {
-        ++refused;
-        refusals[fmt::format("{}: {}", row.variant->name, *row.refusal)].push_back(row.id);
+        refuse(row);
         continue;
       }
       ++run;
@@ -64,18 +67,44 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
       memory = std::max(memory, row.memory_bytes);
     }
   }
+  int64_t with_reference = 0, without = 0;
+  for (const ModelGroup& group : plan.models) {
+    const bool is_left_out = budget.left_out(group).has_value();
+    if (!is_left_out) {
+      budget.spent(group, expected_seconds(group));
+      seconds += expected_seconds(group);
+    }
+    for (const PlannedModel& row : group.rows) {
+      if (row.refusal) {
+        refuse(row);
+        continue;
+      }
+      if (is_left_out) ++left_out;
+      ++(row.has_reference ? with_reference : without);
+      flops += flops_of_call(row);
+      held = std::max(held, row.memory_bytes - row.workspace_bytes);
+      workspace = std::max(workspace, row.workspace_bytes);
+      memory = std::max(memory, row.memory_bytes);
+    }
+  }
   std::string text;
   auto out = std::back_inserter(text);
-  if (plan.groups.empty()) {
+  if (!plan.has_rows()) {
     return fmt::format("plan: {} simulations, {} requested more than once\n", plan.simulations.size(), plan.repeated);
   }
   if (!plan.simulations.empty()) fmt::format_to(out, "plan: {} simulations\n", plan.simulations.size());
   fmt::format_to(out, "plan: {} rows in {} groups, {} refused, {} requested more than once\n", plan.rows(),
-                 plan.groups.size(), refused, plan.repeated);
+                 plan.groups.size() + plan.models.size(), refused, plan.repeated);
   fmt::format_to(out, "  work    {} useful, one call of each row\n", flops_text(flops));
   fmt::format_to(out, "  memory  at most {} at a time (tensors and oracle up to {}, workspace up to {})\n",
                  bytes_text(memory), bytes_text(held), bytes_text(workspace));
-  fmt::format_to(out, "  verify  {} rows on all queries, {} on a sample\n", run - sampled, sampled);
+  if (!plan.groups.empty()) {
+    fmt::format_to(out, "  verify  {} rows on all queries, {} on a sample\n", run - sampled, sampled);
+  }
+  if (!plan.models.empty()) {
+    fmt::format_to(out, "  models  {} rows against the reference attention, {} against the first variant alone\n",
+                   with_reference, without);
+  }
   fmt::format_to(out, "  time    very roughly {}\n", seconds_text(seconds));
   if (left_out > 0) {
     fmt::format_to(out, "  budget  leaves out about {} {}, by what the plan expects\n", left_out,
@@ -101,6 +130,19 @@ std::string listing(const RunPlan& plan) {
                        flops_text(row.useful_flops), bytes_text(row.memory_bytes), bytes_text(row.workspace_bytes),
                        verification_text(row), seconds_text(row.seconds));
       }
+    }
+  }
+  for (const ModelGroup& group : plan.models) {
+    for (const PlannedModel& row : group.rows) {
+      fmt::format_to(out, "{}  [{}] ", row.id, row.label);
+      if (row.refusal) {
+        fmt::format_to(out, "refused: {}\n", *row.refusal);
+        continue;
+      }
+      fmt::format_to(out, "{}, {}, memory {} with workspace {}, verify {}, about {}\n", row.arithmetic,
+                     flops_text(flops_of_call(row)), bytes_text(row.memory_bytes), bytes_text(row.workspace_bytes),
+                     row.has_reference ? "one image with the reference" : "variants with each other",
+                     seconds_text(row.seconds));
     }
   }
   for (const Simulation& simulation : plan.simulations) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "core/error.h"
 #include "experiments/filter/filter.h"
@@ -127,7 +128,7 @@ std::string simulation_id(const config::SimulationSettings& s) {
                      s.round_speedup ? "_rounded" : "");
 }
 
-/// Collects the groups and simulations that the filter lets through, each id once.
+/// Collects the groups, models and simulations that the filter lets through, each id once.
 class Planner {
  public:
   Planner(const std::string& filter, const Resources& resources) : filter_("--filter", filter), resources_(resources) {}
@@ -148,6 +149,17 @@ class Planner {
     if (!group.rows.empty()) plan_.groups.push_back(std::move(group));
   }
 
+  void add_models(const config::Config& config, const config::ModelSettings& model, ElementType type,
+                  const std::vector<std::string>& variants) {
+    ModelGroup group = make_model_group(model, type, variants, config.settings, resources_);
+    for (PlannedModel& row : std::exchange(group.rows, {})) {
+      row.config = config.title.name;
+      row.position = offered_;
+      if (is_wanted(row.id, row.label)) group.rows.push_back(std::move(row));
+    }
+    if (!group.rows.empty()) plan_.models.push_back(std::move(group));
+  }
+
   void add_simulation(const config::Config& config, const config::SimulationSettings& settings) {
     std::string id = simulation_id(settings);
     if (!is_wanted(id, settings.problem.label)) return;
@@ -155,7 +167,7 @@ class Planner {
   }
 
   RunPlan take() {
-    if (plan_.groups.empty() && plan_.simulations.empty()) {
+    if (!plan_.has_rows() && plan_.simulations.empty()) {
       throw Error("--filter '" + filter_.expression() + "' matches none of " + std::to_string(offered_) + " rows");
     }
     return std::move(plan_);
@@ -182,7 +194,8 @@ class Planner {
 
 int64_t RunPlan::rows() const {
   int64_t count = 0;
-  for (const Group& group : groups) count += static_cast<int64_t>(group.rows.size());
+  for (const Group& group : groups) count += std::ssize(group.rows);
+  for (const ModelGroup& group : models) count += std::ssize(group.rows);
   return count;
 }
 
@@ -197,12 +210,14 @@ std::string row_id(const Problem& problem, const Variant& variant, config::RowPa
   return id;
 }
 
+std::optional<std::string> lacks_memory(int64_t needed, int64_t workspace, int64_t bytes, std::string_view clause) {
+  if (needed <= bytes) return std::nullopt;
+  const std::string part = workspace == 0 ? "without workspace" : bytes_text(workspace) + " of it workspace";
+  return fmt::format("needs {} of memory ({}), {} {}", bytes_text(needed), part, clause, bytes_text(bytes));
+}
+
 std::optional<std::string> lacks_memory(const PlannedRow& row, int64_t bytes, std::string_view clause) {
-  if (row.memory_bytes <= bytes) return std::nullopt;
-  const std::string workspace =
-      row.workspace_bytes == 0 ? "without workspace" : bytes_text(row.workspace_bytes) + " of it workspace";
-  return fmt::format("needs {} of memory ({}), {} {}", bytes_text(row.memory_bytes), workspace, clause,
-                     bytes_text(bytes));
+  return lacks_memory(row.memory_bytes, row.workspace_bytes, bytes, clause);
 }
 
 PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowPass pass,
@@ -276,6 +291,9 @@ RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::str
           }
         }
       }
+      for (const config::ModelSettings* model : selection.models) {
+        for (const ElementType type : selection.types) planner.add_models(config, *model, type, selection.variants);
+      }
     }
     for (const config::SimulationSettings& simulation : config.simulations) planner.add_simulation(config, simulation);
   }
@@ -284,10 +302,12 @@ RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::str
 
 void skip_finished(RunPlan& plan, const std::vector<std::string>& finished) {
   const std::set<std::string> done(finished.begin(), finished.end());
-  for (Group& group : plan.groups) {
-    std::erase_if(group.rows, [&done](const PlannedRow& row) { return done.contains(row.id); });
-  }
-  std::erase_if(plan.groups, [](const Group& group) { return group.rows.empty(); });
+  const auto skip = [&done](auto& groups) {
+    for (auto& group : groups) std::erase_if(group.rows, [&done](const auto& row) { return done.contains(row.id); });
+    std::erase_if(groups, [](const auto& group) { return group.rows.empty(); });
+  };
+  skip(plan.groups);
+  skip(plan.models);
   std::erase_if(plan.simulations, [&done](const Simulation& simulation) { return done.contains(simulation.id); });
 }
 

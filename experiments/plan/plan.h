@@ -11,6 +11,7 @@
 #include "core/plan.h"
 #include "core/problem.h"
 #include "experiments/config/config.h"
+#include "experiments/plan/models.h"
 #include "experiments/verification/sample.h"
 
 namespace nalab::plan {
@@ -58,10 +59,13 @@ struct Simulation {
 
 struct RunPlan {
   std::vector<Group> groups;
+  std::vector<ModelGroup> models;
   std::vector<Simulation> simulations;
   int64_t repeated = 0;  ///< rows and simulations asked for again; they run once
 
-  int64_t rows() const;
+  int64_t rows() const;  ///< of groups and models
+  /// Whether it computes anything: simulations are only counted.
+  bool has_rows() const { return !groups.empty() || !models.empty(); }
 };
 
 /// What rows may use.
@@ -88,14 +92,16 @@ PlannedRow make_row(const Problem& problem, const Variant& variant, config::RowP
 /// Why a row is refused that needs more memory than so many bytes: "needs 2.00 GB of memory (1.00 GB of it workspace),
 /// CLAUSE 1.50 GB"; nullopt if it does not.
 std::optional<std::string> lacks_memory(const PlannedRow& row, int64_t bytes, std::string_view clause);
+/// The same for what needs so much, so much of it as workspace.
+std::optional<std::string> lacks_memory(int64_t needed, int64_t workspace, int64_t bytes, std::string_view clause);
 
-/// The rows and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
+/// The rows, models and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
 /// problem's label, contains a match of the regular expression `filter`. Throws Error if the filter is not a valid
 /// regular expression or matches nothing, or if two configurations have the same name.
 RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::string& filter,
                       const Resources& resources);
 
-/// Removes the rows and simulations with these ids.
+/// Removes the rows, models and simulations with these ids.
 void skip_finished(RunPlan& plan, const std::vector<std::string>& finished);
 
 }  // namespace nalab::plan

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -31,22 +32,30 @@ double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
   return std::min(oracle, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
 }
 
+/// The same for a row of a model. What a build or machine refuses costs as much as the others: they may have it.
+double cost_seconds(const PlannedModel& row, const config::Settings& settings) {
+  const double call = static_cast<double>(flops_of_call(row)) / kFlopsPerSecond;
+  return std::min(row.reference_seconds, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
+}
+
 /// Whole microseconds: their sums do not depend on the order.
-int64_t cost(const Group& group) {
+template <class G>
+int64_t cost(const G& group) {
   int64_t microseconds = 0;
-  for (const PlannedRow& row : group.rows) microseconds += std::llround(1e6 * cost_seconds(row, group.settings));
+  for (const auto& row : group.rows) microseconds += std::llround(1e6 * cost_seconds(row, group.settings));
   return microseconds;
 }
 
-/// The shard of each group, counted from 0.
-std::vector<std::size_t> shards_of(const std::vector<Group>& groups, std::size_t count) {
+/// The shard of each group and then of each model, counted from 0.
+std::vector<std::size_t> shards_of(const RunPlan& plan, std::size_t count) {
   std::vector<int64_t> costs;
-  for (const Group& group : groups) costs.push_back(cost(group));
-  std::vector<std::size_t> order(groups.size());
+  for (const Group& group : plan.groups) costs.push_back(cost(group));
+  for (const ModelGroup& group : plan.models) costs.push_back(cost(group));
+  std::vector<std::size_t> order(costs.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, std::ranges::greater(), [&costs](std::size_t group) { return costs[group]; });
 
-  std::vector<std::size_t> shards(groups.size());
+  std::vector<std::size_t> shards(costs.size());
   std::vector<int64_t> load(count);
   for (const std::size_t group : order) {
     const auto least = std::ranges::min_element(load);
@@ -73,12 +82,16 @@ store::Shard parse_shard(const std::string& text) {
 
 void take_shard(RunPlan& plan, const store::Shard& shard) {
   const auto mine = static_cast<std::size_t>(shard.index - 1);
-  const std::vector<std::size_t> shards = shards_of(plan.groups, static_cast<std::size_t>(shard.count));
-  std::vector<Group> kept;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    if (shards[i] == mine) kept.push_back(std::move(plan.groups[i]));
-  }
-  plan.groups = std::move(kept);
+  const std::vector<std::size_t> shards = shards_of(plan, static_cast<std::size_t>(shard.count));
+  auto place = shards.begin();
+  const auto keep_mine = [&place, mine](auto& groups) {
+    auto all = std::exchange(groups, {});
+    for (auto& group : all) {
+      if (*place++ == mine) groups.push_back(std::move(group));
+    }
+  };
+  keep_mine(plan.groups);
+  keep_mine(plan.models);
   if (mine != 0) plan.simulations.clear();
 }
 

@@ -9,6 +9,7 @@ namespace nalab::runner {
 struct Observation {
   double cpus_others = 0, cpus_stolen = 0, cpus_throttled = 0;
   double peak_before = 0, peak_after = 0;
+  int64_t peak_memory_bytes = 0;
 };
 
 class Host {

@@ -10,6 +10,8 @@
 
 #include "core/tensor/buffer.h"
 #include "experiments/plan/budget.h"
+#include "experiments/runner/model_run.h"
+#include "experiments/runner/sampler.h"
 #include "experiments/runner/simulation.h"
 #include "experiments/runner/stopping.h"
 #include "experiments/runner/tensors.h"
@@ -21,12 +23,7 @@ namespace nalab::runner {
 
 namespace {
 
-constexpr const char* kDone = "done";
-constexpr const char* kFailed = "failed";
-constexpr const char* kRefused = "refused";
 constexpr int64_t kPackingSamples = 5;
-/// So often in a row may the clock fail to advance during a call.
-constexpr int64_t kLostSamples = 100;
 
 /// What is known about a row before it runs; refused if the plan says so.
 store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
@@ -57,14 +54,16 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   return {r, {}};
 }
 
-/// Ends a group that the host asked to stop.
-struct Stopped {};
-
 /// One group while it runs.
 class GroupRun {
  public:
   GroupRun(const plan::Group& group, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink)
-      : group_(group), workers_(workers), clock_(clock), host_(host), sink_(sink), execution_{workers, {}} {
+      : group_(group),
+        workers_(workers),
+        host_(host),
+        sampler_(clock, host, group.settings.timing),
+        sink_(sink),
+        execution_{workers, {}} {
     for (const plan::PlannedRow& row : group.rows) finished_.push_back(planned(row, workers.threads()));
   }
 
@@ -78,7 +77,8 @@ class GroupRun {
         for (const std::size_t i : still_good()) verify(i);
         for (const std::size_t i : still_good()) warm_up(i);
         time();
-        note(host_.observe());
+        const Observation seen = host_.observe();
+        for (const std::size_t i : still_good()) note(seen, finished_[i].row);
         for (const std::size_t i : still_good()) time_packing(i);
       } catch (const std::bad_alloc&) {
         refuse_all("not enough memory");
@@ -104,10 +104,7 @@ class GroupRun {
   }
 
   void end(std::size_t i, const char* status, const std::string& reason) {
-    finished_[i].row.status = status;
-    finished_[i].row.reason = reason;
-    finished_[i].row.samples.clear();
-    finished_[i].row.stopped_by.clear();
+    runner::end(finished_[i].row, status, reason);
   }
 
   void refuse_all(const std::string& reason) {
@@ -119,17 +116,6 @@ class GroupRun {
     const int64_t free = host_.free_memory_bytes();
     for (const std::size_t i : still_good()) {
       if (const auto reason = plan::lacks_memory(group_.rows[i], free, "the free memory is")) end(i, kRefused, *reason);
-    }
-  }
-
-  void note(const Observation& seen) {
-    for (const std::size_t i : still_good()) {
-      store::Row& row = finished_[i].row;
-      row.cpus_others = seen.cpus_others;
-      row.cpus_stolen = seen.cpus_stolen;
-      row.cpus_throttled = seen.cpus_throttled;
-      row.peak_before = seen.peak_before;
-      row.peak_after = seen.peak_after;
     }
   }
 
@@ -179,18 +165,9 @@ class GroupRun {
   /// The packing of a row's forward call.
   void pack(const plan::PlannedRow& row) { row.variant->pack(row.plans.front(), tensors_->inputs(), execution_); }
 
-  /// Makes the row's call, or a part of it. Returns false if it threw; the row then has its final status.
-  bool call(std::size_t i, void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
-    if (host_.asked_to_stop()) throw Stopped();
-    try {
-      (this->*does)(group_.rows[i]);
-      return true;
-    } catch (const std::bad_alloc&) {
-      end(i, kRefused, "not enough memory");
-    } catch (const std::exception& error) {
-      end(i, kFailed, error.what());
-    }
-    return false;
+  /// Makes the row's call. Returns false if it threw; the row then has its final status.
+  bool call(std::size_t i) {
+    return sampler_.call(finished_[i].row, [&] { compute(group_.rows[i]); });
   }
 
   /// The first call; its results are verified, and stored if requested.
@@ -220,36 +197,12 @@ class GroupRun {
     }
   }
 
-  /// Takes a sample of a row's call, or of a part of it. A time that is not positive is none: it is taken again, and
-  /// the row is refused if that does not help. Returns false if the row has its final status.
-  bool sample(std::size_t i, std::vector<double>& samples,
-              void (GroupRun::*does)(const plan::PlannedRow&) = &GroupRun::compute) {
-    for (int64_t lost = 0; lost < kLostSamples; ++lost) {
-      const double start = clock_.seconds();
-      if (!call(i, does)) return false;
-      const double elapsed = clock_.seconds() - start;
-      if (!(elapsed > 0)) continue;
-      samples.push_back(elapsed);
-      return true;
-    }
-    end(i, kRefused, fmt::format("the clock did not advance during {} calls", kLostSamples));
-    return false;
-  }
-
-  /// One sample of each row in turn, and back again: changes on the machine then affect all rows alike.
   void time() {
-    const config::Timing& timing = group_.settings.timing;
-    std::vector<std::size_t> order = still_good();
-    while (!order.empty()) {
-      for (const std::size_t i : order) {
-        store::Row& row = finished_[i].row;
-        if (sample(i, row.samples)) row.stopped_by = stopped_by(row.samples, timing);
-      }
-      std::erase_if(order, [this](std::size_t i) {
-        return finished_[i].row.status != kDone || !finished_[i].row.stopped_by.empty();
-      });
-      std::reverse(order.begin(), order.end());
+    std::vector<Sampler::Timed> rows;
+    for (const std::size_t i : still_good()) {
+      rows.push_back({&finished_[i].row, [this, i] { compute(group_.rows[i]); }});
     }
+    sampler_.time(std::move(rows));
   }
 
   /// After the samples, which it must not disturb.
@@ -259,7 +212,7 @@ class GroupRun {
     const config::Timing& timing = group_.settings.timing;
     std::vector<double> samples;
     do {
-      if (!sample(i, samples, &GroupRun::pack)) return;
+      if (!sampler_.sample(finished_[i].row, samples, [&] { pack(row); })) return;
     } while (std::ssize(samples) < kPackingSamples && !are_enough(samples, timing) &&
              limit_reached(samples, timing).empty());
     finished_[i].row.packing_seconds = store::median(samples);
@@ -267,8 +220,8 @@ class GroupRun {
 
   const plan::Group& group_;
   Workers& workers_;
-  Clock& clock_;
   Host& host_;
+  Sampler sampler_;
   store::ResultsSink& sink_;
   Execution execution_;
   AlignedBuffer<std::byte> workspace_;
@@ -277,11 +230,8 @@ class GroupRun {
   std::vector<store::FinishedRow> finished_;
 };
 
-void count(std::span<const store::FinishedRow> rows, Totals& totals) {
-  for (const store::FinishedRow& finished : rows) {
-    const std::string& status = finished.row.status;
-    ++(status == kDone ? totals.done : status == kFailed ? totals.failed : totals.refused);
-  }
+void count(const store::TimedRow& row, Totals& totals) {
+  ++(row.status == kDone ? totals.done : row.status == kFailed ? totals.failed : totals.refused);
 }
 
 }  // namespace
@@ -296,18 +246,27 @@ Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host
     totals.simulated = static_cast<int64_t>(rows.size());
   }
   plan::Budget budget;
+  const auto run_group = [&](const auto& group, auto group_run) {
+    if (host.asked_to_stop()) throw Stopped();
+    progress.started(group);
+    const auto reason = budget.left_out(group);
+    if (reason) return group_run.leave_out(*reason);
+    const double start = clock.seconds();
+    auto rows = group_run.run();
+    budget.spent(group, clock.seconds() - start);
+    return rows;
+  };
   try {
     for (const plan::Group& group : plan.groups) {
-      if (host.asked_to_stop()) throw Stopped();
-      progress.started(group);
-      const auto reason = budget.left_out(group);
-      const double start = clock.seconds();
-      const std::vector<store::FinishedRow> rows = reason
-                                                       ? GroupRun(group, workers, clock, host, sink).leave_out(*reason)
-                                                       : GroupRun(group, workers, clock, host, sink).run();
-      if (!reason) budget.spent(group, clock.seconds() - start);
+      const auto rows = run_group(group, GroupRun(group, workers, clock, host, sink));
       sink.append(rows);
-      count(rows, totals);
+      for (const store::FinishedRow& finished : rows) count(finished.row, totals);
+      progress.finished(rows);
+    }
+    for (const plan::ModelGroup& group : plan.models) {
+      const auto rows = run_group(group, ModelRun(group, workers, clock, host));
+      sink.append_models(rows);
+      for (const store::ModelRow& row : rows) count(row, totals);
       progress.finished(rows);
     }
   } catch (const Stopped&) {

@@ -21,6 +21,9 @@ class Progress {
   virtual void started(const plan::Group& group) = 0;
   /// The rows of the group that was started last; they are stored by now.
   virtual void finished(std::span<const store::FinishedRow> rows) = 0;
+  /// The same for models.
+  virtual void started(const plan::ModelGroup& group) = 0;
+  virtual void finished(std::span<const store::ModelRow> rows) = 0;
 };
 
 /// Rows by status, and simulations.
@@ -29,9 +32,9 @@ struct Totals {
   bool stopped = false;  ///< before the end of the plan, because the host asked for it
 };
 
-/// Runs a plan: its simulations, which take hardly any time, then all groups in order. A row whose result is
-/// wrong, or that throws, gets the status failed and no samples; if it needs more memory than is free, or allocation
-/// fails, the row is refused. If the host asks to stop, the group at hand is dropped after its call at hand.
+/// Runs a plan: its simulations, which take hardly any time, then all groups and all models in order. A row whose
+/// result is wrong, or that throws, gets the status failed and no samples; if it needs more memory than is free, or
+/// allocation fails, the row is refused. If the host asks to stop, the group at hand is dropped after its call at hand.
 /// Throws what the sink throws.
 Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink,
            Progress& progress);

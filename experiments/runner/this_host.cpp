@@ -2,6 +2,7 @@
 
 #include "core/simd/probe.h"
 #include "experiments/environment/limits.h"
+#include "experiments/environment/peak_memory.h"
 
 namespace nalab::runner {
 
@@ -24,6 +25,7 @@ ThisHost::ThisHost(Isa isa, Workers& workers, Clock& clock, bool (*stop)())
 int64_t ThisHost::free_memory_bytes() { return environment::read_limits().free_bytes; }
 
 void ThisHost::watch() {
+  knows_peak_memory_ = environment::reset_peak_memory();
   if (peak_ == 0) peak_ = probe_fma_f32(isa_, workers_);
   if (clock_.seconds() - since_seconds_ < kWatchSeconds) return;
   since_ = environment::read_cpu_times(cpus_);
@@ -35,7 +37,8 @@ Observation ThisHost::observe() {
       environment::activity_between(since_, environment::read_cpu_times(cpus_), clock_.seconds() - since_seconds_);
   const double before = peak_;
   peak_ = probe_fma_f32(isa_, workers_);
-  return {activity.others, activity.stolen, activity.throttled, before, peak_};
+  const int64_t peak_memory = knows_peak_memory_ ? environment::peak_memory_bytes() : 0;
+  return {activity.others, activity.stolen, activity.throttled, before, peak_, peak_memory};
 }
 
 }  // namespace nalab::runner

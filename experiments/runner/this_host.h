@@ -30,6 +30,7 @@ class ThisHost : public Host {
   std::vector<int> cpus_;  ///< those that the process may run on
   environment::CpuTimes since_;
   double since_seconds_ = 0;
+  bool knows_peak_memory_ = false;
   double peak_ = 0;  ///< measured last: after one group is before the next
 };
 

@@ -25,7 +25,7 @@ std::string grid(const std::string& keys) { return std::string(kHead) + "grids:\
 
 const std::string kTopKeys =
     "name, table, about, timing, verify, store, seed, variants, types, passes, runs, baseline, tiling, "
-    "backward_tiling, quick, problems, grids, simulations";
+    "backward_tiling, quick, problems, grids, models, simulations";
 const std::string kProblemKeys =
     "label, layout, window, stride, dilation, causal, batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens, "
     "relative_bias, scale";
@@ -83,7 +83,7 @@ const Bad kBad[] = {
     {"no name", "variants: [naive]\nproblems: [{layout: 8, window: 3}]\n",
      "x.yaml:1:1: expected the key name, got none"},
     {"no variants", std::string("name: x\n") + kTail, "x.yaml:1:1: expected the key variants, got none"},
-    {"no problems", kHead, "x.yaml:1:1: expected the key problems, grids or simulations, got none"},
+    {"no problems", kHead, "x.yaml:1:1: expected the key problems, grids, models or simulations, got none"},
     {"empty problems", std::string(kHead) + "problems: []\n",
      "x.yaml:3:11: problems: expected at least one value, got an empty list"},
     {"problems without value", std::string(kHead) + "problems:\n",
@@ -109,7 +109,7 @@ const Bad kBad[] = {
      "x.yaml:3:9: passes: expected one of forward, forward_backward, weights, weights_backward, values, "
      "values_backward, got 'backward'"},
     {"label of a run that no problem has", top("runs: [{}, {labels: [a]}]"),
-     "x.yaml:3:22: labels: expected the label of a problem, got 'a'"},
+     "x.yaml:3:22: labels: expected the label of a problem or model, got 'a'"},
     {"labels of a run that are none", top("runs: {labels: []}"),
      "x.yaml:3:16: labels: expected at least one value, got an empty list"},
     {"labels of a run that are mappings", top("runs: {labels: [{a: b}]}"),

@@ -135,6 +135,8 @@ class MockProgress : public runner::Progress {
  public:
   MOCK_METHOD(void, started, (const plan::Group&), (override));
   MOCK_METHOD(void, finished, (std::span<const store::FinishedRow>), (override));
+  void started(const plan::ModelGroup&) override {}
+  void finished(std::span<const store::ModelRow>) override {}
 };
 
 class RunnerTest : public testing::Test {
