@@ -160,5 +160,43 @@ TEST(PapersConfigs, SweepsHaveTheSameProblemsInEveryTypeAndPassOfTheQuickForm) {
   }
 }
 
+/// The labels of a configuration's models, in its order.
+std::vector<std::string> labels_of(const config::Config& config) {
+  std::vector<std::string> labels;
+  for (const config::ModelSettings& model : config.models) labels.push_back(model.label);
+  return labels;
+}
+
+std::vector<std::string> keys_of(const YAML::Node& table) {
+  std::vector<std::string> keys;
+  for (const auto& entry : table) keys.push_back(entry.first.as<std::string>());
+  return keys;
+}
+
+TEST(PapersConfigs, ModelsAreThoseOfTheTables) {
+  const YAML::Node paper = report::published("fna2024");
+  const std::set<std::string> columns{"naive", "gemm", "fused"};
+  for (const auto& [name, tables] :
+       {std::pair{"fna_imagenet", std::set<std::string>{"table5_imagenet_fp16", "table6_imagenet_fp32"}},
+        {"fna_stylenat", {"table7_stylenat_fp32"}},
+        {"fna_training", {"table8_training_fp16_hours"}}}) {
+    const config::Config full = shipped(name, Form::full), quick = shipped(name, Form::quick);
+    for (const std::string& table : tables) EXPECT_EQ(labels_of(full), keys_of(paper[table])) << table;
+    for (const config::Config& config : {full, quick}) {
+      const std::set<std::string> variants(config.settings.variants.begin(), config.settings.variants.end());
+      EXPECT_TRUE(std::ranges::includes(variants, columns)) << name;
+    }
+    EXPECT_TRUE(quick.settings.timing.budget_seconds) << name;
+    for (const config::ModelSettings& model : full.models) {
+      const bool is_training = std::string(name) == "fna_training";
+      EXPECT_EQ(model.pass == config::ModelPass::training_step, is_training);
+      EXPECT_EQ(model.relative_bias, !is_training);
+      const YAML::Node batch = paper["table7_stylenat_fp32"][model.label];
+      EXPECT_EQ(model.batch, batch ? batch["batch"].as<int64_t>() : 128) << model.label;
+    }
+  }
+  EXPECT_EQ(shipped("fna_imagenet", Form::full).settings.types, (std::vector{ElementType::bf16, ElementType::f32}));
+}
+
 }  // namespace
 }  // namespace nalab
