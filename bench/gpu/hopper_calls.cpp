@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/gpu/hopper/hopper.h"
@@ -80,15 +81,17 @@ int64_t nalab_shapes(const Call* call, int64_t most, char* names, int64_t size, 
 void* nalab_open(const Call* call, const char* name, int64_t* executed, char* message, int64_t message_size) {
   return guarded(message, message_size, [&]() -> void* {
     const Problem p = problem_of(*call);
-    std::string wanted = name;
-    const bool turns = wanted.ends_with("_ping_pong");
-    if (turns) wanted.resize(wanted.size() - std::strlen("_ping_pong"));
-    const auto shapes = shapes_of(p, wanted.empty() ? 1 : kAllShapes);
-    const auto found = std::ranges::find_if(
-        shapes, [&](const auto& shape) { return wanted.empty() || gpu::to_string(shape) == wanted; });
-    if (found == shapes.end()) throw Error("there are no tiles " + wanted);
-    gpu::TileShape shape = *found;
-    shape.ping_pong = turns;
+    const std::string wanted = name;
+    gpu::TileShape shape = shapes_of(p, 1).front();
+    if (!wanted.empty()) {
+      auto shapes = shapes_of(p, kAllShapes);
+      const auto found = std::ranges::find_if(shapes, [&](gpu::TileShape& candidate) {
+        candidate.ping_pong = wanted.ends_with("_ping_pong");
+        return gpu::to_string(candidate) == wanted;
+      });
+      if (found == shapes.end()) throw Error("there are no tiles " + wanted);
+      shape = *found;
+    }
     const Inputs inputs{view<ConstTensorView>(call->q, p.type, q_shape(p)),
                         view<ConstTensorView>(call->k, p.type, k_shape(p)),
                         view<ConstTensorView>(call->v, p.type, v_shape(p)),

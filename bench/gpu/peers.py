@@ -81,7 +81,7 @@ def fastest(library, problem, tensors):
     """The best of the first tile shapes by name, with the plan's own choice; prints all."""
     tried = {}
     shapes = library.names_of_shapes(problem, CANDIDATES)
-    for shape in [s + turns for s in shapes for turns in ("", "_ping_pong")]:
+    for shape in [s.removesuffix("_ping_pong") + turns for s in shapes for turns in ("", "_ping_pong")]:
         forward = library.forward(problem, tensors, shape)
         milliseconds(forward.run)
         tried[shape] = min(milliseconds(forward.run) for _ in range(2))

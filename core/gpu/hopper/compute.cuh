@@ -40,13 +40,19 @@ __device__ inline void one_hot(const TileShape& shape, uint32_t (&a)[4]) {
   }
 }
 
-/// Changes the sign of a warpgroup's queries: for a negative scale.
-template <class Layout>
-__device__ void flip_queries(uint32_t queries, uint32_t flip, int warpgroup) {
+/// Multiplies a warpgroup's queries by -1 or 0, for a scale that is not above 0; times 0, an infinity is NaN.
+template <class Element, class Layout>
+__device__ void multiply_queries(uint32_t queries, float sign, int warpgroup) {
+  const uint32_t factor = pack<Element>(sign, sign);
   for (uint32_t i = warpgroup_thread() * 4; i < Layout::kQueryBytes; i += 128 * 4) {
     uint32_t two;
     asm volatile("ld.shared.b32 %0, [%1];" : "=r"(two) : "r"(queries + i));
-    asm volatile("st.shared.b32 [%0], %1;" ::"r"(queries + i), "r"(two ^ flip));
+    if constexpr (std::is_same_v<Element, __half>) {
+      asm("mul.rn.f16x2 %0, %0, %1;" : "+r"(two) : "r"(factor));
+    } else {
+      asm("mul.rn.bf16x2 %0, %0, %1;" : "+r"(two) : "r"(factor));
+    }
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(queries + i), "r"(two) : "memory");
   }
   fence_shared_writes();
   named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);
@@ -82,7 +88,7 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
   }
 
   barrier_wait(shared_address(&barriers.queries_full), 0);
-  if (work.p.flip_q != 0) flip_queries<Layout>(queries, work.p.flip_q, warpgroup);
+  if (work.p.sign != 1) multiply_queries<Element, Layout>(queries, work.p.sign, warpgroup);
 
   TileWalk walk(work, warpgroup);
   const auto release = [&](uint64_t* empty, int stage) {

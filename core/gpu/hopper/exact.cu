@@ -71,6 +71,23 @@ __device__ void for_each_key(const ExactParameters& p, const Query& query, const
   }
 }
 
+__device__ float& lse_of(const ExactParameters& p, const Query& query) {
+  const TokenResults<float>& lse = p.forward.lse;
+  int64_t place = query.batch * lse.batch + query.head * lse.heads;
+  for (int a = 0; a < kAxisCount; ++a) place += query.token[a] * lse.layout[a];
+  return lse.data[place];
+}
+
+/// Whether the forward kernel's results of a query are all finite, and so not to be touched.
+template <class Element>
+__device__ bool has_finite_results(const ExactParameters& p, const Query& query) {
+  float out[kChannels];
+  load_row(row_of<Element>(p.out, query.batch, query.token, query.head), p.head_dim_v, out);
+  float zero = lse_of(p, query) * 0;  // or NaN
+  for (int i = 0; i < kChannels; ++i) zero = fmaf(out[i], 0, zero);
+  return __all_sync(~0u, zero == 0);
+}
+
 template <class Element>
 __device__ void attend(const ExactParameters& p, const Query& query) {
   float q[kChannels], sums[kChannels] = {0, 0, 0, 0};
@@ -79,7 +96,7 @@ __device__ void attend(const ExactParameters& p, const Query& query) {
     float k[kChannels], part = 0;
     load_row(key, p.head_dim, k);
     for (int i = 0; i < kChannels; ++i) part = fmaf(q[i], k[i], part);
-    return sum_of_warp(part) * p.scale;
+    return __fmul_rn(sum_of_warp(part), p.scale);  // rounded, so that equal scores stay equal where they are huge
   };
   float top = -INFINITY, sum = 0;
   for_each_key<Element>(p, query, [&](const Element* key, const Element*) { top = fmaxf(top, score(key)); });
@@ -95,12 +112,7 @@ __device__ void attend(const ExactParameters& p, const Query& query) {
     const int c = threadIdx.x % 32 + 32 * i;
     if (c < p.head_dim_v) out[c] = to_element<Element>(sums[i] / sum);
   }
-  if (threadIdx.x % 32 == 0) {
-    const TokenResults<float>& lse = p.forward.lse;
-    int64_t place = query.batch * lse.batch + query.head * lse.heads;
-    for (int a = 0; a < kAxisCount; ++a) place += query.token[a] * lse.layout[a];
-    lse.data[place] = top + logf(sum);
-  }
+  if (threadIdx.x % 32 == 0) lse_of(p, query) = top + logf(sum);
 }
 
 /// The n-th query of a suspect. False if it is outside of the layout.
@@ -129,14 +141,13 @@ __device__ bool find_query(const ForwardParameters& p, int64_t suspect, int n, Q
 }
 
 template <class Element>
-__global__ void __launch_bounds__(kBlockThreads) exact(const __grid_constant__ ExactParameters p) {
+__global__ void __launch_bounds__(kBlockThreads, 4) exact(const __grid_constant__ ExactParameters p) {
   constexpr int kWarps = kBlockThreads / 32;
   const int64_t queries = static_cast<int64_t>(*p.forward.suspect_count) * kQueriesOfWarp;
   for (int64_t i = blockIdx.x * kWarps + threadIdx.x / 32; i < queries; i += gridDim.x * kWarps) {
     Query query;
-    if (find_query(p.forward, p.forward.suspects[i / kQueriesOfWarp], i % kQueriesOfWarp, query)) {
-      attend<Element>(p, query);
-    }
+    const bool inside = find_query(p.forward, p.forward.suspects[i / kQueriesOfWarp], i % kQueriesOfWarp, query);
+    if (inside && !has_finite_results<Element>(p, query)) attend<Element>(p, query);
   }
 }
 

@@ -48,6 +48,21 @@ Kernel kernel_for(const Problem& problem, const TileShape& shape) {
   return wide ? forward_bf16_128(shape) : forward_bf16_64(shape);
 }
 
+/// Throws Error if a query tile has more inner biases than shared memory has room for: they would overrun it.
+void check_biases(const TilePlan& plan) {
+  const TileShape& shape = plan.shape();
+  if (shape.mask != MaskMode::one_hot) return;
+  for (const QueryTile& tile : plan.query_tiles) {
+    const AxisTile& inner = plan.axis_tiles[static_cast<std::size_t>(tile.axis_tile[shape.loop[2]])];
+    for (int w = 0; w < kWarpgroups; ++w) {
+      const Span any = inner.any[w], full = inner.full[w];
+      if (1 + (any.end - any.begin) - (full.end - full.begin) > shape.bias_slots) {
+        throw Error("hopper: the tiles " + to_string(shape) + " have room for fewer biases than the plan needs");
+      }
+    }
+  }
+}
+
 template <class View>
 DeviceTensor device_tensor(const View& view) {
   const TokenStrides& s = view.strides;
@@ -95,6 +110,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   impl_->type = problem.type;
   impl_->kernel = kernel_for(problem, shape);
   if (impl_->kernel.function == nullptr) throw Error("hopper has no kernel for the tiles " + to_string(shape));
+  check_biases(plan);
   impl_->grid = dim3(static_cast<unsigned>(plan.header.query_tiles), static_cast<unsigned>(problem.heads),
                      static_cast<unsigned>(problem.batch));
   throw_on(cudaFuncSetAttribute(impl_->kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -141,8 +157,8 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   p.heads = static_cast<int32_t>(problem.heads);
   p.heads_kv = static_cast<int32_t>(problem.heads_kv);
   std::copy_n(dilation, kAxisCount, p.dilation);
-  p.scale_log2 = static_cast<float>(std::max(std::abs(scale), kLeastScale) * 1.4426950408889634);
-  p.flip_q = scale < 0 ? 0x80008000u : 0;
+  p.sign = scale < 0 ? -1.0f : scale > 0 ? 1.0f : 0.0f;
+  p.scale_log2 = static_cast<float>((scale == 0 ? 1 : std::max(std::abs(scale), kLeastScale)) * 1.4426950408889634);
   const TokenStrides& lse = outputs.lse.strides;
   p.lse = {static_cast<float*>(outputs.lse.data), lse.batch, {lse.layout[0], lse.layout[1], lse.layout[2]}, lse.heads};
   p.suspects = impl_->suspects.data();

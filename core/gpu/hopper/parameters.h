@@ -42,7 +42,7 @@ struct ForwardParameters {
   int32_t heads_kv;
   int32_t dilation[kAxisCount];
   float scale_log2;  ///< |scale| log2(e), above 0
-  uint32_t flip_q;   ///< 0x80008000 if the scale is negative, to change the signs of two elements; else 0
+  float sign;        ///< of the scale, that the queries are multiplied by: 1, -1 or 0
   TokenResults<float> lse;
   /// Sixteen queries each with a result that is not finite, in no certain order: ((batch * heads + head) * query_tiles
   /// + tile) * 8 + warp. What they do not attend to may have done it: exact.cu computes them again.
