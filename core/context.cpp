@@ -17,7 +17,7 @@ struct Context::Workspace::Memory {
 };
 
 struct Context::Shared {
-  explicit Shared(int threads) : workers(threads) {}
+  Shared(int threads, Team team) : workers(threads, std::move(team)) {}
 
   Workers workers;
   std::mutex guard;
@@ -35,7 +35,8 @@ int checked_threads(int threads) {
 
 }  // namespace
 
-Context::Context(int threads) : shared_(std::make_unique<Shared>(checked_threads(threads))) {}
+Context::Context(int threads, Team team)
+    : shared_(std::make_unique<Shared>(checked_threads(threads), std::move(team))) {}
 Context::~Context() = default;
 
 int Context::threads() const { return shared_->workers.threads(); }

@@ -6,9 +6,9 @@
 #include <memory>
 #include <span>
 
-namespace nalab {
+#include "core/parallel.h"
 
-class Workers;
+namespace nalab {
 
 /// Worker threads and workspaces, kept between calls. Several host threads may use one context at once: their calls
 /// share its workers, and each gets a workspace of its own. Other thread pools of the process are left alone.
@@ -17,7 +17,8 @@ class Context {
   /// threads: the calling thread included; 0: NALAB_THREADS if set, else all that the hardware has.
   /// Throws Error if threads is negative or above 1024, NALAB_THREADS is not a number from 1 to 1024, or the system
   /// refuses to start so many.
-  explicit Context(int threads = 0);
+  /// team: another library's threads, to use in place of threads of its own (core/parallel.h).
+  explicit Context(int threads = 0, Team team = nullptr);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;

@@ -23,7 +23,41 @@
 
 namespace nalab {
 
-/// Helper threads, and the calls of for_each() that they help with.
+/// A call of for_each(), on the stack of its caller.
+struct Workers::Call {
+  int64_t tasks;
+  int threads;  ///< at most
+  const void* body;
+  Range range;
+  std::fenv_t environment{};
+  std::atomic<int64_t> next = 0;  ///< the first task that nobody has claimed
+  std::mutex lock{};
+  std::exception_ptr exception = {};  ///< the first one; under the lock
+  std::atomic<int> helpers = 0;       ///< of a pool, at work; changed under the pool's lock
+
+  bool is_open() const { return next < tasks; }
+  /// Takes tasks until none is left.
+  void work(int worker);
+};
+
+void Workers::Call::work(int worker) {
+  // Fewer tasks at a time the fewer are left, so that all threads end together.
+  const int64_t parts = 4 * static_cast<int64_t>(threads);
+  try {
+    for (int64_t begin = next; begin < tasks;) {
+      const int64_t end = begin + std::max<int64_t>(1, (tasks - begin) / parts);
+      if (!next.compare_exchange_weak(begin, end)) continue;
+      range(body, begin, end, worker);
+      begin = next;
+    }
+  } catch (...) {
+    next = tasks;
+    const std::lock_guard guard(lock);
+    if (exception == nullptr) exception = std::current_exception();
+  }
+}
+
+/// Helper threads, and the calls that they help with.
 class Workers::Pool {
  public:
   /// Throws Error if the system refuses a thread.
@@ -33,23 +67,11 @@ class Workers::Pool {
   /// Whether its threads are of this process, and not of the one that it was forked from.
   bool lives_here() const { return process_ == getpid(); }
 
-  void run(int64_t tasks, const void* body, Range range);
+  void run(Call& call);
 
  private:
-  /// A call of for_each(), on the stack of its caller.
-  struct Call {
-    int64_t tasks;
-    const void* body;
-    Range range;
-    std::fenv_t environment{};
-    std::atomic<int64_t> next = 0;      ///< the first task that nobody has claimed
-    std::atomic<int> helpers = 0;       ///< at work; changed under the lock
-    std::exception_ptr exception = {};  ///< the first one; under the lock
-  };
-
   void stop();
   void serve(int worker);
-  void work(Call& call, int worker);
   Call* open_call() const;
   /// Gives the processor away until the condition holds or a while has passed.
   template <class Condition>
@@ -98,9 +120,8 @@ void Workers::Pool::linger(const Condition& condition) {
   for (int tries = 0; tries < kTries && !condition(); ++tries) std::this_thread::yield();
 }
 
-Workers::Pool::Call* Workers::Pool::open_call() const {
-  const auto open =
-      std::find_if(calls_.begin(), calls_.end(), [](const Call* call) { return call->next < call->tasks; });
+Workers::Call* Workers::Pool::open_call() const {
+  const auto open = std::ranges::find_if(calls_, &Call::is_open);
   return open == calls_.end() ? nullptr : *open;
 }
 
@@ -112,7 +133,7 @@ void Workers::Pool::serve(int worker) {
       ++call->helpers;
       guard.unlock();
       std::fesetenv(&call->environment);
-      work(*call, worker);
+      call->work(worker);
       guard.lock();
       if (--call->helpers == 0) finished_.notify_all();
       continue;
@@ -127,45 +148,23 @@ void Workers::Pool::serve(int worker) {
   }
 }
 
-void Workers::Pool::work(Call& call, int worker) {
-  // Fewer tasks at a time the fewer are left, so that all threads end together.
-  const int64_t parts = 4 * (static_cast<int64_t>(threads_.size()) + 1);
-  try {
-    for (int64_t begin = call.next; begin < call.tasks;) {
-      const int64_t end = begin + std::max<int64_t>(1, (call.tasks - begin) / parts);
-      if (!call.next.compare_exchange_weak(begin, end)) continue;
-      call.range(call.body, begin, end, worker);
-      begin = call.next;
-    }
-  } catch (...) {
-    call.next = call.tasks;
-    const std::lock_guard guard(lock_);
-    if (call.exception == nullptr) call.exception = std::current_exception();
-  }
-}
-
-void Workers::Pool::run(int64_t tasks, const void* body, Range range) {
-  Call call{tasks, body, range};
-  std::fegetenv(&call.environment);
+void Workers::Pool::run(Call& call) {
   {
     const std::lock_guard guard(lock_);
     calls_.push_back(&call);
     ++events_;
   }
-  const int64_t wanted = std::min(tasks - 1, static_cast<int64_t>(threads_.size()));
+  const int64_t wanted = std::min(call.tasks - 1, static_cast<int64_t>(threads_.size()));
   for (int64_t helper = 0; helper < wanted; ++helper) news_.notify_one();
-  work(call, 0);
-  {
-    std::unique_lock guard(lock_);
-    calls_.erase(std::find(calls_.begin(), calls_.end(), &call));
-    if (call.helpers > 0) {
-      guard.unlock();
-      linger([&] { return call.helpers == 0; });
-      guard.lock();
-      finished_.wait(guard, [&] { return call.helpers == 0; });
-    }
+  call.work(0);
+  std::unique_lock guard(lock_);
+  calls_.erase(std::ranges::find(calls_, &call));
+  if (call.helpers > 0) {
+    guard.unlock();
+    linger([&] { return call.helpers == 0; });
+    guard.lock();
+    finished_.wait(guard, [&] { return call.helpers == 0; });
   }
-  if (call.exception != nullptr) std::rethrow_exception(call.exception);
 }
 
 namespace {
@@ -177,27 +176,53 @@ int checked(int threads) {
 
 }  // namespace
 
-Workers::Workers(int threads) : threads_(checked(threads)), pool_(new Pool(threads - 1)) {}
+Workers::Workers(int threads, Team team)
+    : threads_(checked(threads)),
+      team_(std::move(team)),
+      process_(getpid()),
+      pool_(team_ == nullptr ? new Pool(threads - 1) : nullptr) {}
 
 Workers::~Workers() {
   Pool* const pool = pool_;
   // The threads of a parent process cannot be joined; what is left of them is left to lie.
-  if (pool->lives_here()) delete pool;
+  if (pool != nullptr && pool->lives_here()) delete pool;
 }
 
 Workers::Pool& Workers::pool() {
   Pool* pool = pool_;
-  if (pool->lives_here()) return *pool;
+  if (pool != nullptr && pool->lives_here()) return *pool;
   auto own = std::make_unique<Pool>(threads_ - 1);
   return pool_.compare_exchange_strong(pool, own.get()) ? *own.release() : *pool;
 }
 
+void Workers::run_on_team(Call& call) {
+  struct Members {
+    Call& call;
+    std::atomic<int> count = 0;
+  } members{call};
+  const auto member = [](void* data) {
+    auto& all = *static_cast<Members*>(data);
+    const int worker = all.count++;
+    std::fenv_t own;
+    std::fegetenv(&own);
+    std::fesetenv(&all.call.environment);
+    all.call.work(worker);
+    std::fesetenv(&own);
+  };
+  team_(member, &members, static_cast<int>(std::min<int64_t>(threads_, call.tasks)));
+}
+
 void Workers::run(int64_t tasks, const void* body, Range range) {
-  if (threads_ > 1 && tasks > 1) {
-    pool().run(tasks, body, range);
-  } else if (tasks > 0) {
-    range(body, 0, tasks, 0);
+  if (tasks <= 0) return;
+  if (threads_ == 1 || tasks == 1) return range(body, 0, tasks, 0);
+  Call call{tasks, threads_, body, range};
+  std::fegetenv(&call.environment);
+  if (team_ != nullptr && process_ == getpid()) {
+    run_on_team(call);
+  } else {
+    pool().run(call);
   }
+  if (call.exception != nullptr) std::rethrow_exception(call.exception);
 }
 
 int hardware_threads() {

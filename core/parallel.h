@@ -3,22 +3,35 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
 namespace nalab {
 
 /// The most threads that can be asked for.
 inline constexpr int kMaxThreads = 1024;
 
+/// Threads of another library: calls member(data) once on each of up to `threads` threads at the same time, one of them
+/// the calling thread, and returns when all have returned. It may use fewer. With OpenMP:
+///
+///     [](void (*member)(void*), void* data, int threads) {
+///     #pragma omp parallel num_threads(threads)
+///       member(data);
+///     }
+using Team = std::function<void(void (*member)(void* data), void* data, int threads)>;
+
 /// A fixed number of threads. An object owns its threads and bounds its own calls: other objects and other thread
 /// pools of the process are left alone. Several host threads may use one at once; each call works with at most
 /// threads() threads, one of which is always the calling one. A task may call for_each() again.
+///
+/// Where another library's threads wait for work by spinning, as OpenMP's do for milliseconds, threads of one's own
+/// would compete with them for the same cores: with a team an object has none, and its calls run on the team.
 ///
 /// After a fork an object of the parent works in the child too, with threads of the child's own.
 class Workers {
  public:
   /// threads: 1 to kMaxThreads, the calling thread included. Throws Error for other numbers, and if the system refuses
   /// to start so many.
-  explicit Workers(int threads);
+  explicit Workers(int threads, Team team = nullptr);
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -41,13 +54,17 @@ class Workers {
  private:
   /// Runs the body for tasks [begin, end).
   using Range = void (*)(const void* body, int64_t begin, int64_t end, int worker);
+  struct Call;
   class Pool;
 
   void run(int64_t tasks, const void* body, Range range);
+  void run_on_team(Call& call);
   Pool& pool();
 
   int threads_;
-  std::atomic<Pool*> pool_;
+  Team team_;
+  int process_;              ///< that made the object: its team does not outlive a fork
+  std::atomic<Pool*> pool_;  ///< null until it is used, if there is a team
 };
 
 /// The number of hardware threads that the process may use.

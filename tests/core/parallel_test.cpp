@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cfenv>
 #include <cstdlib>
@@ -22,19 +23,35 @@
 namespace nalab {
 namespace {
 
-class WorkersOf : public ::testing::TestWithParam<int> {};
+/// Threads as another library would bring them, started for each call.
+void team(void (*member)(void*), void* data, int threads) {
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads; ++i) others.emplace_back(member, data);
+  member(data);
+  for (std::thread& thread : others) thread.join();
+}
+
+struct Kind {
+  int threads;
+  bool has_team;
+};
+
+class WorkersOf : public ::testing::TestWithParam<Kind> {
+ protected:
+  const int threads_ = GetParam().threads;
+  Workers workers_{threads_, GetParam().has_team ? Team(team) : nullptr};
+};
 
 TEST_P(WorkersOf, EveryTaskOnceAndNoWorkerTwiceAtATime) {
-  Workers workers(GetParam());
-  ASSERT_EQ(workers.threads(), GetParam());
+  ASSERT_EQ(workers_.threads(), threads_);
   for (int64_t tasks : {0, 1, 2, 7, 1000}) {
     std::vector<std::atomic<int>> calls(static_cast<std::size_t>(tasks));
-    std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(GetParam()));
+    std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(threads_));
     std::atomic<int> wrong_worker = 0;
     std::atomic<int> overlaps = 0;
-    workers.for_each(tasks, [&](int64_t task, int worker) {
+    workers_.for_each(tasks, [&](int64_t task, int worker) {
       ++calls.at(static_cast<std::size_t>(task));
-      if (worker < 0 || worker >= GetParam()) {
+      if (worker < 0 || worker >= threads_) {
         ++wrong_worker;
         return;
       }
@@ -50,15 +67,14 @@ TEST_P(WorkersOf, EveryTaskOnceAndNoWorkerTwiceAtATime) {
 }
 
 TEST_P(WorkersOf, SeveralHostThreadsAtOnceHaveNoWorkerTwiceAtATimeInACall) {
-  Workers workers(GetParam());
   std::atomic<int> calls = 0, wrong_worker = 0, overlaps = 0;
   std::vector<std::thread> hosts;
   for (int host = 0; host < 4; ++host) {
     hosts.emplace_back([&] {
-      std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(GetParam()));
-      workers.for_each(200, [&](int64_t, int worker) {
+      std::vector<std::atomic<bool>> busy(static_cast<std::size_t>(threads_));
+      workers_.for_each(200, [&](int64_t, int worker) {
         ++calls;
-        if (worker < 0 || worker >= GetParam()) {
+        if (worker < 0 || worker >= threads_) {
           ++wrong_worker;
           return;
         }
@@ -75,29 +91,26 @@ TEST_P(WorkersOf, SeveralHostThreadsAtOnceHaveNoWorkerTwiceAtATimeInACall) {
 }
 
 TEST_P(WorkersOf, ExceptionReachesTheCallerAndWorkersGoOn) {
-  Workers workers(GetParam());
   EXPECT_EQ(test::error_of([&] {
-              workers.for_each(100, [](int64_t task, int) {
+              workers_.for_each(100, [](int64_t task, int) {
                 if (task == 42) throw Error("task 42 fails");
               });
             }),
             "task 42 fails");
   std::atomic<int64_t> sum = 0;
-  workers.for_each(100, [&](int64_t task, int) { sum += task; });
+  workers_.for_each(100, [&](int64_t task, int) { sum += task; });
   EXPECT_EQ(sum, 4950);
 }
 
 TEST_P(WorkersOf, AllThreadsReallyWorkTogetherHoweverFewCoresThereAre) {
-  Workers workers(GetParam());
-  EXPECT_TRUE(test::tasks_meet(workers, GetParam()));
+  EXPECT_TRUE(test::tasks_meet(workers_, threads_));
 }
 
 TEST_P(WorkersOf, ATaskMayCallThemAgain) {
-  Workers workers(GetParam());
   std::atomic<int64_t> sum = 0;
-  workers.for_each(20, [&](int64_t outer, int) {
-    workers.for_each(20, [&](int64_t inner, int worker) {
-      EXPECT_LT(worker, GetParam());
+  workers_.for_each(20, [&](int64_t outer, int) {
+    workers_.for_each(20, [&](int64_t inner, int worker) {
+      EXPECT_LT(worker, threads_);
       sum += 20 * outer + inner;
     });
   });
@@ -106,21 +119,62 @@ TEST_P(WorkersOf, ATaskMayCallThemAgain) {
 
 // So that denormals, say, are treated alike whichever thread meets them.
 TEST_P(WorkersOf, AllThreadsTakeTheFloatingPointEnvironmentOfTheCaller) {
-  Workers workers(GetParam());
   for (const int rounding : {FE_UPWARD, FE_DOWNWARD, FE_TONEAREST}) {
     std::fesetround(rounding);
     std::atomic<int> same = 0, started = 0;
-    workers.for_each(GetParam(), [&](int64_t, int) {
+    workers_.for_each(threads_, [&](int64_t, int) {
       same += std::fegetround() == rounding;
       ++started;
-      while (started < GetParam()) std::this_thread::yield();
+      while (started < threads_) std::this_thread::yield();
     });
-    EXPECT_EQ(same, GetParam());
+    EXPECT_EQ(same, threads_);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf, ::testing::Values(1, 2, 3, 7),
-                         [](const auto& test) { return std::to_string(test.param) + "_threads"; });
+INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf,
+                         ::testing::Values(Kind{1, false}, Kind{2, false}, Kind{3, false}, Kind{7, false},
+                                           Kind{1, true}, Kind{2, true}, Kind{3, true}, Kind{7, true}),
+                         [](const auto& test) {
+                           return std::to_string(test.param.threads) + "_threads" +
+                                  (test.param.has_team ? "_of_a_team" : "");
+                         });
+
+TEST(Workers, WithATeamRunOnItsThreadsAloneAndLeaveTheirEnvironmentAsItWas) {
+  const auto caller = std::this_thread::get_id();
+  std::atomic<int> calls = 0, most = 0, strangers = 0, kept = 0;
+  std::vector<std::thread::id> members(2);
+  Workers workers(2, [&](void (*member)(void*), void* data, int threads) {
+    ++calls;
+    most = std::max<int>(most, threads);
+    std::thread other([&] {
+      members[1] = std::this_thread::get_id();
+      std::fesetround(FE_UPWARD);
+      member(data);
+      kept += std::fegetround() == FE_UPWARD;
+    });
+    member(data);
+    other.join();
+  });
+  members[0] = caller;
+  EXPECT_TRUE(test::tasks_meet(workers, 2));
+  workers.for_each(
+      50, [&](int64_t, int) { strangers += std::ranges::find(members, std::this_thread::get_id()) == members.end(); });
+  workers.for_each(1, [&](int64_t, int) { strangers += std::this_thread::get_id() != caller; });
+  EXPECT_EQ(calls, 2) << "a single task needs no team";
+  EXPECT_EQ(most, 2);
+  EXPECT_EQ(strangers, 0);
+  EXPECT_EQ(kept, 2);
+}
+
+TEST(Workers, WhoseTeamHasFewerThreadsStillDoEveryTask) {
+  Workers workers(7, [](void (*member)(void*), void* data, int) { member(data); });
+  std::atomic<int64_t> sum = 0;
+  workers.for_each(100, [&](int64_t task, int worker) {
+    sum += task;
+    EXPECT_EQ(worker, 0);
+  });
+  EXPECT_EQ(sum, 4950);
+}
 
 TEST(Workers, OneThreadIsTheCallingOne) {
   Workers workers(1);
@@ -171,14 +225,21 @@ TEST(Workers, RefuseMoreThreadsThanTheSystemStarts) {
 }
 
 TEST(Workers, AfterAForkNewOnesAndThoseOfTheParentWorkInTheChild) {
+  const pid_t parent = getpid();
   Workers parents(3);
+  // As OpenMP's, whose threads do not exist in a child, which would wait for them.
+  Workers with_team(3, [parent](void (*member)(void*), void* data, int threads) {
+    if (getpid() == parent) team(member, data, threads);
+  });
   EXPECT_TRUE(test::tasks_meet(parents, 3));
+  EXPECT_TRUE(test::tasks_meet(with_team, 3));
   const pid_t child = fork();
   if (child == 0) {
     bool good = false;
     {
       Workers own(2);
-      good = test::tasks_meet(own, 2) && test::tasks_meet(parents, 3) && test::tasks_meet(parents, 3);
+      good = test::tasks_meet(own, 2) && test::tasks_meet(parents, 3) && test::tasks_meet(parents, 3) &&
+             test::tasks_meet(with_team, 3) && test::tasks_meet(with_team, 3);
     }
     std::_Exit(good ? 0 : 1);
   }
