@@ -53,6 +53,7 @@ std::vector<Axis> Neighborhood::axes(const std::vector<int64_t>& layout) const {
   const auto windows = per_axis("window", window, rank), strides = per_axis("stride", stride, rank),
              dilations = per_axis("dilation", dilation, rank), causals = per_axis("causal", causal, rank);
   std::vector<Axis> axes;
+  axes.reserve(layout.size());
   for (std::size_t i = 0; i < layout.size(); ++i) {
     if (causals[i] != 0 && causals[i] != 1) {
       throw Error("axis " + std::to_string(i + 1) + ": causal " + std::to_string(causals[i]) + " must be 0 or 1");

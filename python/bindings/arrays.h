@@ -44,6 +44,7 @@ class Array {
 
  private:
   bool read_array_struct(nb::handle object, Access access);
+  bool read_exchange_api(nb::handle object);
   void import_from(nb::handle object, Access access);
   void describe(const nb::tuple& description);
   TensorView view(const TokenShape& shape, int layout_axes, bool has_heads, bool has_dim) const;

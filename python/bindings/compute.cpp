@@ -4,7 +4,6 @@
 #include <nanobind/stl/string_view.h>
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -114,14 +113,16 @@ nb::object make_result(std::string_view name, const std::vector<int64_t>& shape,
 
 /// The views of a call, and its results.
 struct Call {
-  std::map<std::string_view, TensorView> views;
+  std::vector<std::pair<std::string_view, TensorView>> views;
   nb::dict results;
   std::vector<Array> made;  ///< arrays of results that the caller did not give
   bool tokens_in_a_row = true;
 
   TensorView view(std::string_view name) const {
-    const auto found = views.find(name);
-    return found == views.end() ? TensorView{} : found->second;
+    for (const auto& [own, view] : views) {
+      if (own == name) return view;
+    }
+    return {};
   }
   Inputs inputs() const { return {view("q"), view("k"), view("v"), view("extra_k"), view("extra_v"), view("rpb")}; }
   Gradients gradients() const {
@@ -133,9 +134,11 @@ struct Call {
 Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::callable& empty) {
   Call call;
   const std::vector<TensorInfo> tensors = tensors_of(problem, pass);
+  call.views.reserve(tensors.size());
+  call.made.reserve(tensors.size());
   const auto add = [&](const TensorInfo& info, const TensorView& view) {
     if (info.over == Over::layout) call.tokens_in_a_row = call.tokens_in_a_row && tokens_in_a_row(view);
-    call.views.emplace(info.name, view);
+    call.views.emplace_back(info.name, view);
   };
   for (const TensorInfo& info : tensors) {
     if (!is_written(info, pass)) add(info, arguments.get(info.name).view(info, problem));

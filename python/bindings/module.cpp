@@ -9,6 +9,7 @@
 #include "python/bindings/arrays.h"
 #include "python/bindings/compute.h"
 #include "python/bindings/describe.h"
+#include "python/bindings/session.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -61,5 +62,7 @@ NB_MODULE(_core, m) {
       "layout"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "extra_tokens"_a, "q_tile"_a.none(),
       "kv_tile"_a.none(), "dynamic_kv"_a, "single_dimensional"_a, "The analytic model of tiles.");
   m.def("machine", &nalab::python::describe_machine, "threads"_a, "The CPU as the library sees it.");
+  m.def("use_openmp", &nalab::python::use_openmp, "gomp_parallel"_a,
+        "Runs later calls on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0: on own ones.");
   m.def("choose_threads", &nalab::choose_threads, "threads"_a, "A number of threads; for 0 the default.");
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/parallel.h"
 
@@ -32,21 +33,27 @@ std::string variable(const char* name) {
 
 struct Session {
   std::mutex guard;
-  std::map<int, std::unique_ptr<Context>> contexts;
-  std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;  ///< the latest used first
+  std::map<std::pair<int, uintptr_t>, std::unique_ptr<Context>> contexts;  ///< by threads and OpenMP runtime
+  std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;        ///< the latest used first
 };
 
 constexpr std::size_t kMostPlans = 256;  ///< more than a model has layers of different shapes
 
+std::atomic<uintptr_t> openmp = 0;  ///< the address of its GOMP_parallel
+
 /// Never destroyed: calls of other threads may outlive the interpreter.
 std::atomic<Session*> session = nullptr;
 
-/// In a forked process: a lock of the parent's session may be held by a thread that does not exist here.
-void begin_anew() { session = new Session; }
+/// In a forked process: a lock of the parent's session may be held by a thread that does not exist here, and OpenMP
+/// waits for threads that do not.
+void begin_anew() {
+  openmp = 0;
+  session = new Session;
+}
 
 Session& current() {
   static const bool started = [] {
-    begin_anew();
+    session = new Session;
     pthread_atfork(nullptr, nullptr, begin_anew);
     return true;
   }();
@@ -54,14 +61,30 @@ Session& current() {
   return *session.load();
 }
 
+/// OpenMP's entry that compiled `#pragma omp parallel` calls: GNU's, which LLVM's and Intel's runtimes have too.
+using GompParallel = void (*)(void (*member)(void*), void* data, unsigned threads, unsigned flags);
+
+Team team_of(uintptr_t gomp_parallel) {
+  if (gomp_parallel == 0) return nullptr;
+  return [parallel = reinterpret_cast<GompParallel>(gomp_parallel)](void (*member)(void*), void* data, int threads) {
+    parallel(member, data, static_cast<unsigned>(threads), 0);
+  };
+}
+
 }  // namespace
+
+void use_openmp(uintptr_t gomp_parallel) {
+  current();  // watches for forks from now on
+  openmp = gomp_parallel;
+}
 
 Context& context(int requested) {
   const int threads = choose_threads(requested);
+  const uintptr_t team = openmp;
   Session& s = current();
   const std::lock_guard lock(s.guard);
-  std::unique_ptr<Context>& context = s.contexts[threads];
-  if (context == nullptr) context = std::make_unique<Context>(threads);
+  std::unique_ptr<Context>& context = s.contexts[{threads, team}];
+  if (context == nullptr) context = std::make_unique<Context>(threads, team_of(team));
   return *context;
 }
 

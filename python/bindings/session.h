@@ -1,6 +1,7 @@
 // What calls from Python share: threads, workspaces and plans, kept between calls and safe after a fork.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "core/attention.h"
@@ -10,6 +11,10 @@ namespace nalab::python {
 /// The context of a number of threads; 0: NALAB_THREADS as it is now, else the hardware's. It lives as long as the
 /// process; a forked process makes its own.
 Context& context(int requested);
+
+/// Later calls run on the threads of an OpenMP runtime, given the address of its GOMP_parallel; with 0 on threads of
+/// their own, as in a forked process, where OpenMP has lost its threads.
+void use_openmp(uintptr_t gomp_parallel);
 
 /// make_plan, or the plan that an equal request got before. variant: empty for the library's choice.
 std::shared_ptr<const Plan> plan_for(const Problem& problem, Pass pass, std::string_view variant, bool tokens_in_a_row);

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, NamedTuple
 
 from . import _core
 
@@ -14,36 +15,40 @@ class Description(tuple):
     """A tensor as (address, shape, strides, type) to the library: nalab.torch knows all that of its own."""
 
 
-class Maker:
+class Maker(NamedTuple):
     """Makes results of the kind of an array: empty() before a call, finish() after it."""
 
-    def __init__(self, empty: Callable[[str, tuple[int, ...], bool], Any], finish: Callable[[Any], Any] | None = None):
-        self.empty = empty  # (name, shape, whether in float32 or the type of the array)
-        self._finish = finish
+    empty: Callable[[str, tuple[int, ...], bool], Any]  # (name, shape, whether in float32 or the type of the array)
+    convert: Callable[[Any], Any] | None = None  # what is left to do after the call, if anything
 
     def finish(self, array: Any) -> Any:
-        return array if self._finish is None else self._finish(array)
+        return array if self.convert is None else self.convert(array)
 
 
 def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
     """The maker of arrays of the kind of `like`. Refuses tensors of PyTorch, these and `others`, that need a gradient."""
+    kind = type(like)
+    family = kind.__module__.partition(".")[0]
+    is_numpy = family == "numpy"
     for array in (like, *others):
+        if array is None or (is_numpy and type(array) is kind):
+            continue
         if getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
             raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
-    kind = type(like).__module__.partition(".")[0]
-    if kind == "numpy":
-        return Maker(_numpy_empty(like.dtype))
-    if kind == "torch" or hasattr(like, "requires_grad"):  # subclasses of tensors too
+    if is_numpy:
+        return _numpy_maker(like.dtype)
+    if family == "torch" or hasattr(like, "requires_grad"):  # subclasses of tensors too
         return _torch_maker(like)
     if hasattr(like, "__array_namespace__"):  # the array API standard: JAX and others whose arrays are not written to
         return Maker(_own_empty(str(like.dtype)), like.__array_namespace__().from_dlpack)
     return Maker(_own_empty(getattr(like, "format", "float32")), memoryview)
 
 
-def _numpy_empty(dtype):
+@functools.lru_cache(maxsize=16)
+def _numpy_maker(dtype):
     numpy = sys.modules["numpy"]
     empty, single = numpy.empty, numpy.float32
-    return lambda name, shape, is_single: empty(shape, single if is_single else dtype)
+    return Maker(lambda name, shape, is_single: empty(shape, single if is_single else dtype))
 
 
 def _torch_maker(like):

@@ -29,8 +29,9 @@ def _compute(pass_, like, tensors, window, stride, dilation, causal, scale, vari
     results = _core.compute(
         pass_, tensors, window, stride, dilation, causal, scale, variant or "", requested(), make.empty
     )
-    given = tensors
-    return {name: array if given.get(name) is not None else make.finish(array) for name, array in results.items()}
+    if make.convert is None:
+        return results
+    return {name: array if tensors.get(name) is not None else make.convert(array) for name, array in results.items()}
 
 
 def attention(

@@ -297,3 +297,57 @@ def test_no_additional_tokens_have_gradients_too():
     out.sum().backward()
     assert none.grad.shape == none.shape and q.grad is not None
     torch.testing.assert_close(out, nt.na1d(q, k, v, 3))
+
+
+def small():
+    return [torch.randn(1, 70, 2, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+
+
+def watched_by_a_mode(call):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        seen = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with Watch() as watch:
+        call()
+    return watch.seen
+
+
+def watched_by_the_profiler(call):
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        call()
+    return [event.key for event in profile.key_averages()]
+
+
+@pytest.mark.parametrize("watched", [watched_by_a_mode, watched_by_the_profiler])
+def test_what_watches_operators_sees_a_call(watched):
+    q, k, v = small()
+    seen = watched(lambda: nt.na1d(q, k, v, 3))
+    assert any(name.replace(".", "::").startswith("nalab::forward") for name in seen), seen
+
+
+def test_tensors_whose_sign_is_pending():
+    q, k, v = small()
+    pending = torch.complex(torch.zeros_like(q), -q).conj().imag
+    assert pending.is_neg()
+    assert torch.equal(nt.na1d(pending, k, v, 3), nt.na1d(q, k, v, 3))
+
+
+def test_after_fork_whatever_threads_torch_has():
+    q, k, v = small()
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        out = nt.na1d(q, k, v, 3)  # on PyTorch's threads, which a child does not have
+
+        def body():
+            assert torch.equal(nt.na1d(q, k, v, 3), out)
+
+        assert run_in_child(body) == 0
+    finally:
+        torch.set_num_threads(before)

@@ -86,7 +86,7 @@ def types_module():
 
 def check_all_args(rank, kernel_size, *others):
     """One tuple of `rank` values for each argument."""
-    return tuple(tuple(_functional._spread(value, rank)) for value in (kernel_size, *others))
+    return tuple(tuple(_functional.spread(value, rank)) for value in (kernel_size, *others))
 
 
 def utils_modules():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.autograd import Function
 
+from . import _operators
 from ._operators import operators
 
 _NO_SECOND = "nalab.torch has no second derivatives: call backward() without create_graph"
@@ -38,7 +39,7 @@ class Attention(Function):
 
     @staticmethod
     def forward(ctx, q, k, v, rpb, extra_k, extra_v, *parameters):
-        out, lse = operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
+        out, lse = _operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
         ctx.save_for_backward(q, k, v, rpb, extra_k, extra_v, out, lse)
         ctx.parameters = parameters
         return out
@@ -59,7 +60,7 @@ class AttentionWithLse(Function):
 
     @staticmethod
     def forward(ctx, q, k, v, rpb, extra_k, extra_v, *parameters):
-        out, lse = operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
+        out, lse = _operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
         ctx.save_for_backward(q, k, v, rpb, extra_k, extra_v, out, lse)
         ctx.parameters = parameters
         return out, lse

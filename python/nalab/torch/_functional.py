@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from .._core import Error
 from . import _autograd
-from ._operators import operators
+from ._operators import forward, is_compiling, operators, spread
 
 PerAxis = Union[int, Sequence[int]]
 PerAxisBool = Union[bool, Sequence[bool]]
@@ -26,18 +26,11 @@ else:
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
 
 
-_compiler = getattr(torch, "compiler", None)
-_is_compiling = getattr(_compiler, "is_compiling", lambda: False)
 _transform = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
 
 
-def _spread(value, rank):
-    """A list of one value for each axis; the operator refuses other lengths."""
-    return [value] * rank if isinstance(value, (int, bool)) else list(value)
-
-
 def _check(name, rank, **tensors):
-    if not _is_compiling() and _transform() is not None:
+    if not is_compiling() and _transform() is not None:
         raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
     for tensor_name, tensor in tensors.items():
         if isinstance(tensor, Tensor) and tensor.is_cpu and not tensor.is_nested and tensor.dim() == rank + 3:
@@ -84,10 +77,11 @@ def _attend(name, rank, query, key, value, kernel_size, stride, dilation, is_cau
     _check(name, rank, query=query, key=key, value=value)
     tensors = _cast(query, key, value, *extra)
     tensors = (*tensors[:3], _single(rpb), *tensors[3:])
-    parameters = (*(_spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), scale, "")
+    neighborhood = (kernel_size, stride, dilation, is_causal)
     if not _is_recorded(*tensors):
-        out, lse = operators.forward(*tensors, *parameters)
+        out, lse = forward(*tensors, *neighborhood, scale, "")
         return (out, lse) if return_lse else out
+    parameters = (*(spread(p, rank) for p in neighborhood), scale, "")
     return (_autograd.AttentionWithLse if return_lse else _autograd.Attention).apply(*tensors, *parameters)
 
 
@@ -198,7 +192,7 @@ def weights_of(rank, query, key, kernel_size, stride, dilation, is_causal, scale
     _check(f"na{rank}d_qk", rank, query=query, key=key)
     query, key, additional_keys = _cast(query, key, additional_keys)
     tensors = (query, key, _single(rpb), additional_keys)
-    parameters = (*(_spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), scale, "", heads_first)
+    parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), scale, "", heads_first)
     if not _is_recorded(*tensors):
         return operators.weights(*tensors, *parameters)
     return _autograd.Weights.apply(*tensors, *parameters)
@@ -208,7 +202,7 @@ def values_of(rank, attn, value, kernel_size, stride, dilation, is_causal, addit
     """na*_av with tensors heads first or last."""
     _check(f"na{rank}d_av", rank, attn=attn, value=value)
     tensors = _cast(attn, value, additional_values)
-    parameters = (*(_spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), "", heads_first)
+    parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), "", heads_first)
     if not _is_recorded(*tensors):
         return operators.values(*tensors, *parameters)
     return _autograd.Values.apply(*tensors, *parameters)

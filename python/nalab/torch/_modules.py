@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .._core import Error
-from ._functional import PerAxis, PerAxisBool, _attend, _spread, values_of, weights_of
+from ._functional import PerAxis, PerAxisBool, _attend, values_of, weights_of
+from ._operators import spread
 
 
 class _NeighborhoodAttention(nn.Module):
@@ -48,7 +49,7 @@ class _NeighborhoodAttention(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.scale = self.head_dim**-0.5 if qk_scale is None else qk_scale
         given = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation, "is_causal": is_causal}
-        self.neighborhood = {name: tuple(_spread(value, self.rank)) for name, value in given.items()}
+        self.neighborhood = {name: tuple(spread(value, self.rank)) for name, value in given.items()}
         for name, values in self.neighborhood.items():
             if len(values) != self.rank:
                 raise Error(f"{name} {values} must be one value, or {self.rank} of them")

@@ -11,13 +11,21 @@ import torch
 from .. import _core
 from .._arrays import Description
 from .._threads import requested_beside_torch
+from ._openmp import gomp_parallel
 
 _NEIGHBORHOOD = "int[] window, int[] stride, int[] dilation, bool[] causal"
 _ATTENTION = f"Tensor? rpb, Tensor? extra_k, Tensor? extra_v, {_NEIGHBORHOOD}, float? scale, str variant"
 _WEIGHTS = f"Tensor? rpb, Tensor? extra_k, {_NEIGHBORHOOD}, float? scale, str variant, bool heads_first"
 _VALUES = f"Tensor? extra_v, {_NEIGHBORHOOD}, str variant, bool heads_first"
 
+is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
+# Not in the oldest PyTorch.
+_can_skip = hasattr(torch._C, "_len_torch_dispatch_stack") and hasattr(torch._C, "_len_torch_function_stack")
+
 _library = torch.library.Library("nalab", "DEF")
+
+# The threads of PyTorch's last operator spin for milliseconds, and would compete with threads of the library's own.
+_core.use_openmp(gomp_parallel())
 
 
 def _operator(schema):
@@ -47,13 +55,21 @@ def _rows(tensor):
 _TYPES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
-def _describe(name, tensor):
+def _described(name, tensor):
     """A tensor as the library takes it, without the time that an export by DLPack needs."""
     if tensor.dtype not in _TYPES:
         raise _core.Error(
             f"tensor {name} is {str(tensor.dtype)[6:]}, must be float32, bfloat16 or float16: convert it first"
         )
     return Description((tensor.data_ptr(), tensor.shape, tensor.stride(), _TYPES[tensor.dtype]))
+
+
+def _itself(name, tensor):
+    return tensor
+
+
+# From PyTorch 2.10 on, tensors tell C++ what they are faster than Python could.
+_describe = _itself if hasattr(torch.Tensor, "__dlpack_c_exchange_api__") else _described
 
 
 def _heads_last(name, tensor):
@@ -81,7 +97,8 @@ def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=Fal
     rows = {name: _rows(tensor) for name, tensor in tensors.items() if tensor is not None}
     if heads_first:
         rows = {name: _heads_last(name, tensor) for name, tensor in rows.items()}
-    described = {name: _describe(name, tensor) for name, tensor in rows.items()}
+    # rows keep what is described
+    described = rows if _describe is _itself else {name: _describe(name, tensor) for name, tensor in rows.items()}
     make = _Maker(like.dtype, heads_first)
     _core.compute(
         pass_, described, *neighborhood, scale, variant, requested_beside_torch(torch.get_num_threads), make
@@ -202,3 +219,39 @@ def _(outs, lses):
 
 
 operators = torch.ops.nalab
+
+
+def _seen_by_torch():
+    """Whether something that watches operators is on: a tracer, a profiler, a mode."""
+    return (
+        is_compiling()  # first: torch.compile cannot trace the others
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch.autograd._profiler_enabled()
+    )
+
+
+def _is_plain(tensor):
+    return tensor is None or (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+        and not tensor.is_neg()
+    )
+
+
+def spread(value, rank):
+    """A list of one value for each axis; the operators refuse other lengths."""
+    return [value] * rank if isinstance(value, (int, bool)) else list(value)
+
+
+def forward(q, k, v, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant):
+    """operators.forward, without the microseconds that PyTorch's dispatcher takes where it would do nothing.
+
+    Of the neighborhood, one value may stand for all axes.
+    """
+    tensors, neighborhood = (q, k, v, rpb, extra_k, extra_v), (window, stride, dilation, causal)
+    if _can_skip and not _seen_by_torch() and all(map(_is_plain, tensors)):
+        return _forward(*tensors, *neighborhood, scale, variant)
+    return operators.forward(*tensors, *(spread(p, q.dim() - 3) for p in neighborhood), scale, variant)
