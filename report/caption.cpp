@@ -12,9 +12,9 @@
 namespace nalab::report {
 namespace {
 
-std::string samples_text(const std::vector<const store::Row*>& rows) {
+std::string samples_text(const std::vector<const store::TimedRow*>& rows) {
   std::size_t least = 0, most = 0;
-  for (const store::Row* row : rows) {
+  for (const store::TimedRow* row : rows) {
     if (!is_measured(*row)) continue;
     const std::size_t count = row->samples.size();
     least = least == 0 ? count : std::min(least, count);
@@ -54,9 +54,9 @@ std::string peaks_text(const store::Environment& environment) {
 }  // namespace
 
 std::vector<std::string> machine_caption(const store::Environment& environment,
-                                         const std::vector<const store::Row*>& rows) {
+                                         const std::vector<const store::TimedRow*>& rows) {
   std::set<std::string> isas, threads, types;
-  for (const store::Row* row : rows) {
+  for (const store::TimedRow* row : rows) {
     isas.insert(row->isa);
     threads.insert(std::to_string(row->threads));
     types.insert(row->type);
@@ -68,9 +68,9 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
                   types.size() == 1 ? "" : "s", enumerate(types), samples_text(rows)),
       peaks_text(environment),
   };
-  const auto times =
-      static_cast<std::size_t>(std::ranges::count_if(rows, [](const store::Row* row) { return is_measured(*row); }));
-  for (const store::Doubt& doubt : store::doubts(environment, {rows.begin(), rows.end()})) {
+  const auto times = static_cast<std::size_t>(
+      std::ranges::count_if(rows, [](const store::TimedRow* row) { return is_measured(*row); }));
+  for (const store::Doubt& doubt : store::doubts(environment, rows)) {
     caption.push_back(store::sentence(doubt, times, name_of) + ".");
   }
   return caption;

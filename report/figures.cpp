@@ -8,16 +8,16 @@
 
 namespace nalab::report {
 
-bool is_measured(const store::Row& row) { return row.status == "done" && !row.samples.empty(); }
+bool is_measured(const store::TimedRow& row) { return row.status == "done" && !row.samples.empty(); }
 
-std::string why_not_measured(const store::Row& row) {
+std::string why_not_measured(const store::TimedRow& row) {
   const std::string reason = row.reason.empty() ? "no reason was stored" : row.reason;
   return fmt::format("{} {}: {}", row.variant, row.status == "failed" ? "gave a wrong result" : "was not run", reason);
 }
 
-std::string few_samples(const store::Row& row, const store::Row& baseline) {
+std::string few_samples(const store::TimedRow& row, const store::TimedRow& baseline) {
   std::vector<std::string> few;
-  for (const store::Row* one : {&row, &baseline}) {
+  for (const store::TimedRow* one : {&row, &baseline}) {
     if (one->samples.size() < kFewestSamples)
       few.push_back(fmt::format("{} has {}", one->variant, one->samples.size()));
   }

@@ -12,17 +12,17 @@
 namespace nalab::report {
 
 /// Whether a row has times.
-bool is_measured(const store::Row& row);
+bool is_measured(const store::TimedRow& row);
 
 /// Why a row has none: its own reason or status, in a sentence that names the variant.
-std::string why_not_measured(const store::Row& row);
+std::string why_not_measured(const store::TimedRow& row);
 
 /// A time counts as reliable from so many samples on.
 inline constexpr std::size_t kFewestSamples = 3;
 
 /// Why the ratio of the times of two measured rows is not reliable: names those that have fewer than kFewestSamples
 /// samples. Empty if neither has.
-std::string few_samples(const store::Row& row, const store::Row& baseline);
+std::string few_samples(const store::TimedRow& row, const store::TimedRow& baseline);
 
 /// "2 of 7 speedups have fewer than 3 samples of one of their times"; empty if none has.
 std::string few_samples_of(std::size_t few, std::size_t all);

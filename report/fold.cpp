@@ -28,10 +28,19 @@ Folded start_machine(const store::Results& first) {
 }
 
 /// Whether a row replaces the same row of an earlier file: no time hides a wrong result.
-bool overrides(const store::Row& later, const store::Row& earlier) {
+bool overrides(const store::TimedRow& later, const store::TimedRow& earlier) {
   return later.status == "failed" && earlier.status != "failed";
 }
 bool overrides(const store::SimulationRow&, const store::SimulationRow&) { return false; }
+
+/// Counts the rows of a file.
+template <class R>
+void count(const std::vector<R>& rows, File& file) {
+  for (const R& row : rows) {
+    ++(row.status == "done" ? file.done : row.status == "failed" ? file.failed : file.refused);
+    file.samples += static_cast<int64_t>(row.samples.size());
+  }
+}
 
 /// Adds the rows, or simulations, that are not there yet. Returns the number of the others.
 template <class R>
@@ -55,10 +64,8 @@ void add(Folded& machine, const store::Results& file) {
   const Environment& e = file.environment;
   File entry{std::filesystem::path(file.path).filename().string(), e.revision, e.started};
   entry.simulations = static_cast<int64_t>(file.simulations.size());
-  for (const store::Row& row : file.rows) {
-    ++(row.status == "done" ? entry.done : row.status == "failed" ? entry.failed : entry.refused);
-    entry.samples += static_cast<int64_t>(row.samples.size());
-  }
+  count(file.rows, entry);
+  count(file.models, entry);
   machine.origin.files.push_back(std::move(entry));
 
   store::Results& results = machine.results;
@@ -67,7 +74,8 @@ void add(Folded& machine, const store::Results& file) {
                                       [&](const store::StoredConfig& other) { return other.name == config.name; });
     if (!is_there) results.configs.push_back(config);
   }
-  machine.origin.repeated += add(results.rows, file.rows) + add(results.simulations, file.simulations);
+  machine.origin.repeated +=
+      add(results.rows, file.rows) + add(results.models, file.models) + add(results.simulations, file.simulations);
 
   Environment& all = results.environment;
   all.copy_bandwidth = std::max(all.copy_bandwidth, e.copy_bandwidth);

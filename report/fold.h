@@ -13,7 +13,7 @@ namespace nalab::report {
 struct File {
   std::string name;  ///< without its folders
   std::string revision, started;
-  int64_t done = 0, failed = 0, refused = 0;  ///< rows
+  int64_t done = 0, failed = 0, refused = 0;  ///< rows, models' among them
   int64_t simulations = 0, samples = 0;
 };
 

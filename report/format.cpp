@@ -21,6 +21,7 @@ std::string exact(const std::string& value) { return value; }
 
 std::string pass_text(std::string_view pass) {
   if (pass == "forward_backward") return "forward + backward";
+  if (pass == "training_step") return "training step";
   constexpr std::string_view kBackward = "_backward";
   if (!pass.ends_with(kBackward)) return std::string(pass);
   return std::string(pass.substr(0, pass.size() - kBackward.size())) + ", backward";

@@ -18,7 +18,7 @@ std::string exact(const std::string& value);
 /// Whether all numbers of a row's field, such as a stride of "1x1x1", are this one. Throws as parse_extents does.
 bool is_everywhere(int64_t value, std::string_view field, std::string_view text);
 
-/// What a row's pass is called: "forward", "forward + backward", "weights, backward".
+/// What a row's pass is called: "forward", "forward + backward", "weights, backward", "training step".
 std::string pass_text(std::string_view pass);
 
 /// "a", "a and b", "a, b and c"

@@ -31,10 +31,15 @@ std::vector<Section> speedup_sections(const store::Results& results, const Optio
 /// with a verdict on each row.
 std::vector<Section> simulation_sections(const store::Results& results, const Options& options);
 
+/// Whole models of any results: all figures of each row.
+std::vector<Section> model_sections(const store::Results& results, const Options& options);
+
 // The published tables, each next to the rows of the configurations that name it as their table.
 
 /// Faster NA, figure 1 and tables 1 to 4.
 std::vector<Section> faster_na_sections(const store::Results& results, const Options& options);
+/// Faster NA, tables 5 to 8: whole models.
+std::vector<Section> faster_na_model_sections(const store::Results& results, const Options& options);
 /// Generalized NA, windows and strides of tables 2 to 6, and the charts of NATTEN's documentation: operator level.
 std::vector<Section> generalized_na_sections(const store::Results& results, const Options& options);
 /// Generalized NA, tables 2 to 6: projections from operator level.

@@ -121,11 +121,12 @@ Report make_report(const std::vector<store::Results>& files, const Options& opti
   std::vector<store::Results> results;
   std::set<std::string> variants;
   for (const store::Results& file : files) {
-    if (file.rows.empty() && file.simulations.empty()) {
+    if (file.rows.empty() && file.models.empty() && file.simulations.empty()) {
       report.empty_files.push_back(file.path);
       continue;
     }
     for (const store::Row& row : file.rows) variants.insert(row.variant);
+    for (const store::ModelRow& row : file.models) variants.insert(row.variant);
     results.push_back(file);
   }
   if (results.empty()) {

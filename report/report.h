@@ -32,9 +32,9 @@ struct Report {
 
 /// All sections of the modules for results in memory. Rows of the same machine are taken together. The names of
 /// sections, of tables and of plots are unique, and claims name their tables by them.
-/// Files without rows and simulations, such as those of a run that was interrupted early, are left out and named.
-/// Throws Error if all are, or if no row is of the baseline that was asked for. `filter` is named if the files hold
-/// only the rows that it picks.
+/// Files without rows, models' among them, and simulations, such as those of a run that was interrupted early, are left
+/// out and named. Throws Error if all are, or if no row is of the baseline that was asked for. `filter` is named if the
+/// files hold only the rows that it picks.
 Report make_report(const std::vector<store::Results>& files, const Options& options, const std::string& filter = "");
 
 /// What files that were left out lack: "no finished row".

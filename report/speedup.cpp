@@ -35,7 +35,7 @@ Table start_table(const SpeedupView& view, const std::string& name, const std::s
   Table table;
   table.name = name;
   table.title = title;
-  table.caption = machine_caption(view.results.environment, rows);
+  table.caption = machine_caption(view.results.environment, {rows.begin(), rows.end()});
   if (!view.common.empty()) table.caption.push_back(view.common);
   table.caption.push_back(baseline_text(view));
   return table;

@@ -80,7 +80,8 @@ constexpr AxesField kWindow{"window", &Row::window}, kStride{"stride", &Row::str
 
 std::vector<std::string> caption_of(const SpeedupView& view, const Rows& rows, std::string sentence,
                                     const Shown& shown) {
-  std::vector<std::string> caption{std::move(sentence), machine_caption(view.results.environment, rows).front()};
+  std::vector<std::string> caption{std::move(sentence),
+                                   machine_caption(view.results.environment, {rows.begin(), rows.end()}).front()};
   const std::string few = few_samples_of(shown.few, shown.values.size());
   if (!few.empty()) caption.push_back(few + ".");
   return caption;

@@ -99,7 +99,7 @@ std::vector<std::string> types_of(const store::Results& results, const std::set<
 
 std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows) {
   if (rows.empty()) return {"None of this was measured."};
-  return machine_caption(results.environment, rows);
+  return machine_caption(results.environment, {rows.begin(), rows.end()});
 }
 
 std::vector<std::string> plot_caption_of(const store::Results& results, const std::vector<Measured>& shown) {

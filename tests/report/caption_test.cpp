@@ -16,7 +16,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 std::vector<std::string> caption_of(const store::Results& results) {
-  std::vector<const store::Row*> rows;
+  std::vector<const store::TimedRow*> rows;
   for (const store::Row& row : results.rows) rows.push_back(&row);
   return machine_caption(results.environment, rows);
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/report/made_results.h"
 #include "tests/report/sample_results.h"
 
 namespace nalab::report {
@@ -76,6 +77,19 @@ TEST(Fold, AFailureIsNeverHiddenBehindARefusal) {
     EXPECT_EQ(row.status, "failed");
     EXPECT_EQ(row.reason, "off by one");
   }
+}
+
+TEST(Fold, RowsOfModelsAreRows) {
+  store::Results first = whole_models(), second = whole_models();
+  second.models.front().status = "failed";
+  const Folded machine = fold({first, second}).at(0);
+  EXPECT_EQ(machine.origin.files[0].done, 16);
+  EXPECT_EQ(machine.origin.files[0].failed, 1);
+  EXPECT_EQ(machine.origin.files[0].refused, 3);
+  EXPECT_EQ(machine.origin.files[0].samples, 3 * 17);
+  EXPECT_EQ(machine.origin.repeated, 20);
+  EXPECT_EQ(machine.results.models.size(), 20u);
+  EXPECT_EQ(machine.results.models.front().status, "failed");
 }
 
 TEST(Fold, MachinesStayApart) {

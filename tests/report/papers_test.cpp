@@ -108,6 +108,12 @@ TEST(FasterNa, AFailedRowGivesNoImprovement) {
   EXPECT_EQ(claims.at(2).ours, 9.0);
 }
 
+TEST(FasterNaModels, GivesTheExpectedSection) {
+  expect_section(faster_na_model_sections(whole_models(), {}), "faster_na_models");
+}
+
+TEST(Models, GiveTheExpectedSection) { expect_section(model_sections(whole_models(), {}), "models"); }
+
 TEST(GeneralizedNa, GivesTheExpectedSection) {
   expect_section(generalized_na_sections(use_cases("gna_op_level"), {}), "generalized_na");
 }

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "store/results.h"
 #include "tests/report/golden.h"
+#include "tests/report/made_results.h"
 #include "tests/report/sample_results.h"
 
 namespace nalab::report {
@@ -69,6 +70,16 @@ std::vector<std::string> table_names(const Report& report) {
   std::vector<std::string> names;
   for (const Table& table : tables_of(report)) names.push_back(table.name);
   return names;
+}
+
+TEST_F(ReportFiles, OfModelsAlone) {
+  const Report report = make_report({whole_models()}, {.baseline = "naive"});
+  EXPECT_THAT(table_names(report), testing::ElementsAre("claims", "faster_na_table5", "faster_na_table6",
+                                                        "faster_na_table7", "faster_na_table8", "models"));
+  write_report(report, folder_.string(), {});
+  for (const char* name : {"index.html", "faster_na_table8.csv", "faster_na_table8.tex", "models.csv", "models.tex"}) {
+    EXPECT_TRUE(fs::exists(folder_ / name)) << name;
+  }
 }
 
 TEST_F(ReportFiles, TablesHaveNamesOfTheirOwn) {
