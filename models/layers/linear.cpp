@@ -16,6 +16,16 @@ constexpr int64_t kPieceCost = 16'000'000;
 constexpr int64_t kFewestRows = 64, kFewestColumns = 64;
 /// Columns are cut as well where rows alone give fewer pieces, if there is work for them.
 constexpr int64_t kFewPieces = 8;
+/// Rows are cut into a multiple of so many pieces if there are nearly as many: of seven, one of two workers would
+/// compute four.
+constexpr int64_t kEvenPieces = 4;
+
+Cut cut_rows(int64_t tokens, int64_t wanted) {
+  const Cut cut = Cut::about(tokens, wanted);
+  if (cut.pieces() < kEvenPieces - 1) return cut;
+  const int64_t pieces = (cut.pieces() + kEvenPieces - 1) / kEvenPieces * kEvenPieces;
+  return Cut::about(tokens, (tokens + pieces - 1) / pieces);
+}
 
 /// Some numbers of a parameter, times a factor.
 std::vector<float> part(const std::vector<float>& values, int64_t first, int64_t count, double factor = 1) {
@@ -50,7 +60,7 @@ class Product {
   Product(const Linear& linear, const Site& site)
       : linear_(linear), site_(site), in_(site.x().extent.channels), out_(site.output.extent.channels) {
     const int64_t tokens = site.output.tokens();
-    rows_ = Cut::about(tokens, std::clamp(kPieceCost / (in_ * out_), kFewestRows, std::max(kFewestRows, tokens)));
+    rows_ = cut_rows(tokens, std::clamp(kPieceCost / (in_ * out_), kFewestRows, std::max(kFewestRows, tokens)));
     const int64_t worth = tokens * in_ * out_ / (kPieceCost / 4);
     const int64_t wanted = std::min(worth, kFewPieces) / rows_.pieces();
     columns_ = Cut::about(out_, std::max(kFewestColumns, out_ / std::max<int64_t>(1, wanted)));
