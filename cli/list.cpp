@@ -24,6 +24,10 @@ void list_variants() {
     table.add({"", std::string(variant.paper_term)});
     if (variant.split != nullptr)
       table.add({"", "has the weights in memory: computes the passes of the operators on them"});
+    if (variant.device != Device::cpu) {
+      const auto reason = why_not_here(variant.device);
+      table.add({"", reason ? "not here: " + *reason : "computes on the GPU that is here"});
+    }
   }
   fmt::print("{}", table.to_string());
 }
@@ -43,9 +47,11 @@ void list_arithmetics() {
   TerminalTable table({{}, {}});
   for (const Arithmetic& arithmetic : arithmetics()) {
     const bool here = available(arithmetic, isa);
+    const auto no_device = why_not_here(arithmetic.device);
     table.add({std::string(arithmetic.name), std::string(arithmetic.summary)});
     table.add({"", here ? arithmetic.preferred() ? "available" : "available, but not the faster choice on this CPU"
-                        : "not available with this CPU or NALAB_ISA"});
+                   : no_device ? "not available: " + *no_device
+                               : "not available with this CPU or NALAB_ISA"});
   }
   fmt::print("{}", table.to_string());
 }

@@ -53,6 +53,7 @@ std::vector<Way> ways_to_compute(const Problem& problem, const VerifyOptions& op
   if (options.variant != "all") return {{options.variant, &find_variant(options.variant), options.choices}};
   std::vector<Way> ways;
   for (const Variant& variant : variants()) {
+    if (why_not_here(variant.device)) continue;
     ways.push_back({std::string(variant.name), &variant, options.choices});
     const Choices& choices = options.choices;
     if (!choices.tiling.empty() || !choices.backward_tiling.empty() || !has_static_tiling(variant, problem)) continue;

@@ -15,7 +15,8 @@ namespace {
 using store::Environment;
 
 bool is_same_machine(const Environment& a, const Environment& b) {
-  return a.cpu == b.cpu && a.isas == b.isas && a.isa == b.isa && a.cores == b.cores && a.threads == b.threads;
+  return a.cpu == b.cpu && a.isas == b.isas && a.isa == b.isa && a.gpu == b.gpu && a.cores == b.cores &&
+         a.threads == b.threads;
 }
 
 Folded start_machine(const store::Results& first) {

@@ -15,7 +15,7 @@ struct Difference {
   std::optional<std::string> first, second;
 };
 
-/// Machine and build: cpu, isa, threads, compiler, flags, revision. Times and measured peaks may differ.
+/// Machine and build: cpu, isa, gpu, threads, compiler, flags, revision. Times and measured peaks may differ.
 std::vector<Difference> differences(const Environment& first, const Environment& second);
 
 /// Compares the resolved texts; gives the first line that differs in each.

@@ -35,6 +35,7 @@ struct Environment {
   std::string cpu;
   std::string isas;  ///< those that the CPU supports, separated by spaces
   std::string isa;   ///< the one in use
+  std::string gpu;   ///< that variants can compute on: name, multiprocessors, clock, memory; empty: none
   int64_t cores = 0;
   int64_t threads = 0;
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
@@ -56,6 +57,7 @@ struct Environment {
     visitor("cpu", self.cpu, "");
     visitor("isas", self.isas, "");
     visitor("isa", self.isa, "");
+    visitor("gpu", self.gpu, "");
     visitor("cores", self.cores, "");
     visitor("threads", self.threads, "");
     visitor("l1d_bytes", self.l1d_bytes, "B");

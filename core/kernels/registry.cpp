@@ -10,8 +10,8 @@
 namespace nalab {
 
 std::span<const Variant> variants() {
-  static const std::array list{fused::variant(), banded::variant(), dense::variant(),
-                               gemm::variant(),  naive::variant(),  reference::variant()};
+  static const std::array list{fused::variant(), banded::variant(),    dense::variant(),  gemm::variant(),
+                               naive::variant(), reference::variant(), hopper::variant(), hopper::dense_variant()};
   return list;
 }
 
@@ -73,7 +73,8 @@ const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, bool 
   if (!tiled && rows_pay(problem, pass)) return find_variant("naive");
   if (!tiled && bands_pay(problem, pass, matrix_unit)) return find_variant("banded");
   for (const Variant& variant : variants()) {
-    if ((!tiled || variant.candidates != nullptr) && !variant.supports(problem, pass)) return variant;
+    if (variant.device != Device::cpu || (tiled && variant.candidates == nullptr)) continue;
+    if (!variant.supports(problem, pass)) return variant;
   }
   throw Error("no variant computes the " + std::string(name(pass)) + " pass of this problem");
 }

@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/device.h"
 #include "core/machine.h"
 #include "core/parallel.h"
 #include "core/plan.h"
@@ -50,7 +52,10 @@ struct Variant {
   /// The variant computes self attention only: in an experiment it stands for the baseline, and runs
   /// Problem::self_attention() of the problem at hand.
   bool self_attention_only = false;
-  /// What one thread reaches, FLOP/s, roughly: for estimates before anything has been timed.
+  /// Where it computes. Tensors of a call are on the host nevertheless, unless it is opened.
+  Device device = Device::cpu;
+  /// What one thread, or a device other than the CPU, reaches, FLOP/s, roughly: for estimates before anything has been
+  /// timed.
   double expected_flops_per_second = 0;
 
   /// nullopt if the variant computes the pass of a valid problem, otherwise the reason why not, as a sentence.
@@ -73,16 +78,19 @@ struct Variant {
   /// The packing that a forward call does, and nothing else: to be timed, so that a report can tell the time with and
   /// without it. Null if the variant packs nothing.
   void (*pack)(const Plan& plan, const Inputs& inputs, const Execution& execution) = nullptr;
+  /// Requires a plan of the forward pass. Copies the inputs to the variant's device, so that calls there can be timed
+  /// without copies. Null if the variant computes on the CPU.
+  std::unique_ptr<Resident> (*open)(const Plan& plan, const Inputs& inputs) = nullptr;
 };
 
 /// All variants, in order of preference.
 std::span<const Variant> variants();
 /// Throws Error that lists the names if there is no such variant.
 const Variant& find_variant(std::string_view name);
-/// The first variant by preference that supports a pass of a valid problem; the oracle supports all. For small windows
-/// banded or naive where they were measured to be faster, for a split operator the faster of naive and gemm.
-/// tiled: of those alone that have tiles. matrix_unit: tiles of bf16 are multiplied on one (bf16_amx), which pays
-/// sooner.
+/// The first variant by preference that supports a pass of a valid problem, of those of the CPU; the oracle supports
+/// all. For small windows banded or naive where they were measured to be faster, for a split operator the faster of
+/// naive and gemm. tiled: of those alone that have tiles. matrix_unit: tiles of bf16 are multiplied on one (bf16_amx),
+/// which pays sooner.
 const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false, bool matrix_unit = false);
 
 }  // namespace nalab

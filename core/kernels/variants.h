@@ -23,5 +23,9 @@ Variant variant();
 namespace fused {
 Variant variant();
 }
+namespace hopper {
+Variant variant();
+Variant dense_variant();
+}  // namespace hopper
 
 }  // namespace nalab

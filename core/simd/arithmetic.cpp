@@ -94,6 +94,15 @@ constexpr std::array kArithmetics{
         .measure_peak = nullptr,
         .matrix_parts = {3, 3},
     },
+    Arithmetic{
+        .name = kWgmma,
+        .summary = "products of bf16 or f16 tiles on a Hopper GPU, summed in float32; weights are rounded to the type",
+        .needs = {},
+        .computes = [](ElementType type, Pass pass) { return type != ElementType::f32 && pass == Pass::forward; },
+        .preferred = always,
+        .measure_peak = nullptr,
+        .device = Device::cuda,
+    },
 };
 
 }  // namespace
@@ -110,7 +119,7 @@ const Arithmetic& find_arithmetic(std::string_view name) {
 }
 
 bool available(const Arithmetic& arithmetic, Isa isa) {
-  return (cpu_features() & features(isa)).contains(arithmetic.needs);
+  return !why_not_here(arithmetic.device) && (cpu_features() & features(isa)).contains(arithmetic.needs);
 }
 
 const Arithmetic* forced_arithmetic() {

@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/device.h"
 #include "core/parallel.h"
 #include "core/problem.h"
 #include "core/simd/isa.h"
@@ -28,6 +29,8 @@ struct Arithmetic {
   struct {
     int forward = 0, backward = 0;
   } matrix_parts = {};
+  /// Of the variants that are written for it.
+  Device device = Device::cpu;
 
   int parts(Pass pass) const { return pass == Pass::forward ? matrix_parts.forward : matrix_parts.backward; }
 };
@@ -39,12 +42,13 @@ inline constexpr std::string_view kF32Amx3Emulated = "f32_amx3_emulated";
 inline constexpr std::string_view kF32Fma = "f32_fma";
 inline constexpr std::string_view kBf16Dot = "bf16_dot";
 inline constexpr std::string_view kF64Scalar = "f64_scalar";
+inline constexpr std::string_view kWgmma = "wgmma";
 
 /// All arithmetics, in order of preference.
 std::span<const Arithmetic> arithmetics();
 /// Throws Error that lists the names if there is no such arithmetic.
 const Arithmetic& find_arithmetic(std::string_view name);
-/// Whether this CPU and a limit have what the arithmetic needs.
+/// Whether this CPU and a limit, or the device, have what the arithmetic needs.
 bool available(const Arithmetic& arithmetic, Isa isa);
 /// The arithmetic that NALAB_ARITHMETIC names, used wherever it is available and computes the problem; null if unset.
 /// Throws Error as find_arithmetic does.

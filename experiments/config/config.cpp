@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/kernels/registry.h"
 #include "experiments/config/problems.h"
 
 namespace nalab::config {
@@ -39,7 +40,11 @@ void check_timing(const Timing& t, const std::vector<Field>& entries) {
 }
 
 void expand_all(std::vector<std::string>& variants) {
-  if (std::find(variants.begin(), variants.end(), kAllVariants) != variants.end()) variants = variant_names();
+  if (std::find(variants.begin(), variants.end(), kAllVariants) == variants.end()) return;
+  variants.clear();
+  for (const Variant& variant : nalab::variants()) {
+    if (!why_not_here(variant.device)) variants.emplace_back(variant.name);
+  }
 }
 
 /// The labels that runs ask for must be those of problems or models.

@@ -143,6 +143,7 @@ void read(const Field& field, Stratified& sample, Anything);
 
 /// `more`, then the names of the registry's variants.
 std::vector<std::string> variant_names(std::vector<std::string> more = {});
+/// Stands for those whose device is here.
 inline constexpr const char* kAllVariants = "all";
 
 /// Which types, passes and variants the problems run with, or some of them.

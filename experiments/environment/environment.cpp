@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "build_info.h"
+#include "core/gpu/device.h"
 #include "core/machine.h"
 #include "core/simd/arithmetic.h"
 #include "core/simd/peak.h"
@@ -58,6 +59,14 @@ std::string operating_system() {
   return fmt::format("{}{} {} {}", distribution, names.sysname, names.release, names.machine);
 }
 
+/// "NVIDIA H100 80GB HBM3, 132 multiprocessors up to 1980 MHz, 79.2 GiB"; "" without one.
+std::string describe_gpu() {
+  const gpu::GpuInfo* info = gpu::backend() == nullptr ? nullptr : gpu::backend()->gpu();
+  if (info == nullptr) return "";
+  return fmt::format("{}, {} multiprocessors up to {:.0f} MHz, {:.1f} GiB", info->name, info->limits.multiprocessors,
+                     info->clock_hz * 1e-6, static_cast<double>(info->memory_bytes) / (1 << 30));
+}
+
 }  // namespace
 
 std::string version() { return fmt::format("nalab {}, revision {}", kVersion, kRevision); }
@@ -70,6 +79,7 @@ store::Environment describe(Isa isa, int threads) {
     if (cpu_supports(supported)) e.isas += (e.isas.empty() ? "" : " ") + std::string(name(supported));
   }
   e.isa = name(isa);
+  e.gpu = describe_gpu();
   e.cores = cpu.cores;
   e.threads = threads;
   e.l1d_bytes = host_machine().l1d_bytes;

@@ -58,6 +58,7 @@ double call_seconds(const PlannedRow& row, int threads) {
     for (const nalab::Plan& plan : row.plans) seconds += oracle_pass_seconds(row.problem, plan.pass());
     return seconds;
   }
+  if (row.variant->device != Device::cpu) threads = 1;
   return static_cast<double>(row.executed_flops) / (row.variant->expected_flops_per_second * threads);
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
@@ -139,7 +140,23 @@ class GroupRun {
   }
 
   void compute(const plan::PlannedRow& row) {
-    for (const nalab::Plan& plan : row.plans) compute(plan);
+    if (row.variant->open != nullptr) {
+      device_seconds_ = resident(row).forward();
+    } else {
+      for (const nalab::Plan& plan : row.plans) compute(plan);
+    }
+  }
+
+  /// The tensors of a row on its variant's device, copied there at the first call.
+  Resident& resident(const plan::PlannedRow& row) {
+    std::unique_ptr<Resident>& call = residents_[&row];
+    if (call == nullptr) call = row.variant->open(row.plans.front(), tensors_->inputs());
+    return *call;
+  }
+
+  /// Brings the results of a row's last call to where they are verified.
+  void fetch(const plan::PlannedRow& row) {
+    if (row.variant->open != nullptr) resident(row).download(tensors_->outputs());
   }
 
   void compute(const nalab::Plan& plan) {
@@ -175,7 +192,7 @@ class GroupRun {
     const plan::PlannedRow& row = group_.rows[i];
     store::FinishedRow& finished = finished_[i];
     tensors_->poison(workers_);
-    if (!call(i)) return;
+    if (!call(i) || !sampler_.call(finished.row, [&] { fetch(row); })) return;
     const auto result =
         verifier_->verify(row.problem, {row.verified_queries, row.gradient_sample, group_.settings.seed});
     finished.row.verified_queries = result.verified_queries;
@@ -200,7 +217,9 @@ class GroupRun {
   void time() {
     std::vector<Sampler::Timed> rows;
     for (const std::size_t i : still_good()) {
-      rows.push_back({&finished_[i].row, [this, i] { compute(group_.rows[i]); }});
+      const plan::PlannedRow& row = group_.rows[i];
+      rows.push_back(
+          {&finished_[i].row, [this, &row] { compute(row); }, row.variant->open ? &device_seconds_ : nullptr});
     }
     sampler_.time(std::move(rows));
   }
@@ -227,6 +246,8 @@ class GroupRun {
   AlignedBuffer<std::byte> workspace_;
   std::unique_ptr<GroupTensors> tensors_;
   std::unique_ptr<verification::Verifier> verifier_;
+  std::map<const plan::PlannedRow*, std::unique_ptr<Resident>> residents_;
+  double device_seconds_ = 0;  ///< of the last call on another device than the CPU
   std::vector<store::FinishedRow> finished_;
 };
 

@@ -45,11 +45,11 @@ bool Sampler::call(store::TimedRow& row, const Call& made) {
   return false;
 }
 
-bool Sampler::sample(store::TimedRow& row, std::vector<double>& samples, const Call& timed) {
+bool Sampler::sample(store::TimedRow& row, std::vector<double>& samples, const Call& timed, const double* measured) {
   for (int64_t lost = 0; lost < kLostSamples; ++lost) {
     const double start = clock_.seconds();
     if (!call(row, timed)) return false;
-    const double elapsed = clock_.seconds() - start;
+    const double elapsed = measured != nullptr ? *measured : clock_.seconds() - start;
     if (!(elapsed > 0)) continue;
     samples.push_back(elapsed);
     return true;
@@ -60,8 +60,8 @@ bool Sampler::sample(store::TimedRow& row, std::vector<double>& samples, const C
 
 void Sampler::time(std::vector<Timed> rows) {
   while (!rows.empty()) {
-    for (const auto& [row, timed] : rows) {
-      if (sample(*row, row->samples, timed)) row->stopped_by = stopped_by(row->samples, timing_);
+    for (const auto& [row, timed, measured] : rows) {
+      if (sample(*row, row->samples, timed, measured)) row->stopped_by = stopped_by(row->samples, timing_);
     }
     std::erase_if(rows, [](const Timed& t) { return t.row->status != kDone || !t.row->stopped_by.empty(); });
     std::reverse(rows.begin(), rows.end());

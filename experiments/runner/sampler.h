@@ -36,14 +36,16 @@ class Sampler {
   bool call(store::TimedRow& row, const Call& call);
 
   /// Takes a sample of a call. A time that is not positive is none: it is taken again, and the row is refused if that
-  /// does not help. Returns false if the row has its final status.
-  bool sample(store::TimedRow& row, std::vector<double>& samples, const Call& call);
+  /// does not help. Returns false if the row has its final status. `measured`: where the call leaves its time, if it
+  /// measures it itself, as one on another device does.
+  bool sample(store::TimedRow& row, std::vector<double>& samples, const Call& call, const double* measured = nullptr);
 
   /// One sample of each row in turn, and back again, until each has enough: changes on the machine then affect all rows
   /// alike.
   struct Timed {
     store::TimedRow* row;
     Call call;
+    const double* measured = nullptr;
   };
   void time(std::vector<Timed> rows);
 

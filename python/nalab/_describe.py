@@ -15,6 +15,7 @@ class Variant(NamedTuple):
     name: str
     paper_term: str  # what the papers call it
     summary: str
+    device: str  # cpu, or cuda: then it needs a GPU and a build for it
 
 
 class Plan(NamedTuple):

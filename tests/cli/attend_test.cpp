@@ -150,7 +150,7 @@ TEST(Attend, InstructionSetIsHonoured) {
   EXPECT_EQ(unknown.err, "nalab: instruction set 'sse9' is none of baseline, avx2, avx512, avx512bf16, amx\n");
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, path}, "NALAB_ARITHMETIC=f8_fma").err,
             "nalab: arithmetic 'f8_fma' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
-            "bf16_amx_emulated, f32_amx3_emulated\n");
+            "bf16_amx_emulated, f32_amx3_emulated, wgmma\n");
 }
 
 TEST(Attend, RefusesToOverwriteItsInput) {

@@ -129,7 +129,7 @@ TEST(Verify, BadRequests) {
       {{kSmallCases, "--dtype", "int8"}, "element type 'int8' is none of f32, bf16, f16"},
       {{kSmallCases, "--arithmetic", "f8_fma"},
        "arithmetic 'f8_fma' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, bf16_amx_emulated, "
-       "f32_amx3_emulated"},
+       "f32_amx3_emulated, wgmma"},
       {{kSmallCases, "--tiling", "q1"}, "tiling 'q1' must be written as q1x4x8_s2x2x1_kv1x1x1_l32_h1_b256"},
       {{kSmallCases, "--cases", "["}, "--cases '[' is not a regular expression: missing ]: ["},
       {{kSmallCases, "--cases", "4d"}, kSmallCases + ": --cases '4d' matches none of 14"},

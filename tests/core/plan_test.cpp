@@ -151,11 +151,11 @@ TEST(Plan, RefusesProblemsVariantsAndInstructionSetsThatDoNotFit) {
   bad.heads_kv = 4;
   EXPECT_EQ(refusal(bad, {}), "heads_kv 4 must divide heads 6");
   EXPECT_EQ(refusal(kWindowed, {.variant = "fastest"}),
-            "variant 'fastest' is none of fused, banded, dense, gemm, naive, reference");
+            "variant 'fastest' is none of fused, banded, dense, gemm, naive, reference, hopper, hopper_dense");
   EXPECT_EQ(refusal(kWindowed, {.variant = "dense"}), find_variant("dense").supports(kWindowed, Pass::forward));
   EXPECT_EQ(refusal(kWindowed, {.arithmetic = "f8_dot"}),
             "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
-            "bf16_amx_emulated, f32_amx3_emulated");
+            "bf16_amx_emulated, f32_amx3_emulated, wgmma");
   for (const Isa isa : all_isas()) {
     const std::string expected =
         cpu_supports(isa) ? "" : "this CPU lacks the instruction set " + std::string(name(isa));
@@ -256,7 +256,7 @@ TEST(PlanArithmetic, OptionsComeBeforeTheEnvironmentAndUnknownNamesAreRefused) {
   environment.set("f8_dot");
   EXPECT_EQ(refusal(problem, {}),
             "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, "
-            "bf16_amx_emulated, f32_amx3_emulated");
+            "bf16_amx_emulated, f32_amx3_emulated, wgmma");
   environment.set("");
   EXPECT_EQ(refusal(problem, {}), "");
 }

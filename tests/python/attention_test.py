@@ -71,7 +71,7 @@ def test_values(problem, dtype):
         assert_close("d" + name, getattr(gradients, "d" + name), tensor.grad, dtype, gradient=True)
 
 
-@pytest.mark.parametrize("variant", [variant.name for variant in nalab.variants()])
+@pytest.mark.parametrize("variant", [variant.name for variant in nalab.variants() if variant.device == "cpu"])
 def test_every_variant(variant):
     problem = Problem("self attention", (4, 5), (4, 5), heads=2) if variant == "dense" else PROBLEMS[6]
     q, k, v = (problem.tensors()[name] for name in "qkv")

@@ -26,7 +26,7 @@ TEST(Registry, InOrderOfPreferenceAndEveryNameOnce) {
     EXPECT_GT(variant.expected_flops_per_second, 0) << variant.name;
     order += std::string(variant.name) + (variant.is_oracle ? " (oracle) " : " ");
   }
-  EXPECT_EQ(order, "fused banded dense gemm naive reference (oracle) ");
+  EXPECT_EQ(order, "fused banded dense gemm naive reference (oracle) hopper hopper_dense ");
 }
 
 TEST(Registry, UnknownNamesAreRefusedWithTheList) {
@@ -39,6 +39,7 @@ TEST(Registry, UnknownNamesAreRefusedWithTheList) {
 
 TEST(Registry, EveryVariantComputesSelfAttentionAndSaysWhyNotTheRest) {
   for (const Variant& variant : variants()) {
+    if (variant.device != Device::cpu) continue;
     for (ElementType type : test::kElementTypes) {
       for (Problem problem : {kSelfAttention, kWindowed}) {
         problem.type = type;
@@ -140,7 +141,7 @@ TEST(Registry, TheBestVariantOfASplitOperatorIsTheOneMeasuredToBeFaster) {
 TEST(Registry, EveryVariantTakesAnArithmeticForEveryTypeAndOnlyTheOracleTheOracles) {
   for (const Variant& variant : variants()) {
     for (const Pass pass : kPasses) {
-      if (is_split(pass) && variant.split == nullptr) continue;
+      if (variant.device != Device::cpu || (is_split(pass) && variant.split == nullptr)) continue;
       for (const ElementType type : test::kElementTypes) {
         bool any = false;
         for (const Arithmetic& arithmetic : arithmetics()) {
@@ -152,6 +153,30 @@ TEST(Registry, EveryVariantTakesAnArithmeticForEveryTypeAndOnlyTheOracleTheOracl
       EXPECT_EQ(variant.takes(find_arithmetic(kF64Scalar), pass), variant.is_oracle) << variant.name;
     }
   }
+}
+
+TEST(Registry, VariantsOfADeviceThatIsNotHereSayWhatTheyNeed) {
+  int others = 0;
+  for (const Variant& variant : variants()) {
+    EXPECT_EQ(variant.open != nullptr, variant.device != Device::cpu) << variant.name;
+    const auto reason = why_not_here(variant.device);
+    if (!reason) continue;
+    ++others;
+    EXPECT_EQ(reason, "needs a build with CUDA") << "nothing for a GPU is linked into this program";
+    for (const ElementType type : test::kElementTypes) {
+      Problem problem = kSelfAttention;
+      problem.type = type;
+      EXPECT_EQ(variant.supports(problem, Pass::forward), std::string(variant.name) + " " + *reason);
+      EXPECT_EQ(test::error_of([&] { make_plan(problem, Pass::forward, {.variant = variant.name}); }),
+                std::string(variant.name) + " " + *reason);
+    }
+  }
+  EXPECT_EQ(others, 2);
+}
+
+TEST(Registry, DevicesHaveNames) {
+  EXPECT_EQ(name(Device::cpu), "cpu");
+  EXPECT_EQ(name(Device::cuda), "cuda");
 }
 
 }  // namespace

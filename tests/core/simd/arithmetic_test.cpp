@@ -17,7 +17,7 @@ using test::Setting;
 
 constexpr const char* kNoSuchName =
     "arithmetic 'f8_dot' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, bf16_amx_emulated, "
-    "f32_amx3_emulated";
+    "f32_amx3_emulated, wgmma";
 
 TEST(Arithmetics, EveryNameOnceAndInOrderOfPreference) {
   std::string order;
@@ -28,20 +28,20 @@ TEST(Arithmetics, EveryNameOnceAndInOrderOfPreference) {
     EXPECT_EQ(&find_arithmetic(arithmetic.name), &arithmetic);
     order += std::string(arithmetic.name) + " ";
   }
-  EXPECT_EQ(order, "bf16_amx f32_amx3 bf16_dot f32_fma f64_scalar bf16_amx_emulated f32_amx3_emulated ");
+  EXPECT_EQ(order, "bf16_amx f32_amx3 bf16_dot f32_fma f64_scalar bf16_amx_emulated f32_amx3_emulated wgmma ");
 }
 
 TEST(Arithmetics, UnknownNamesAreRefusedWithTheList) {
   EXPECT_EQ(test::error_of([] { find_arithmetic("f8_dot"); }), kNoSuchName);
   EXPECT_EQ(test::error_of([] { find_arithmetic(""); }),
             "arithmetic '' is none of bf16_amx, f32_amx3, bf16_dot, f32_fma, f64_scalar, bf16_amx_emulated, "
-            "f32_amx3_emulated");
+            "f32_amx3_emulated, wgmma");
 }
 
 TEST(Arithmetics, AreAvailableWhereTheLimitAndTheCpuHaveWhatTheyNeed) {
   for (const Isa isa : all_isas()) {
     for (const Arithmetic& arithmetic : arithmetics()) {
-      const bool allowed = features(isa).contains(arithmetic.needs);
+      const bool allowed = features(isa).contains(arithmetic.needs) && !why_not_here(arithmetic.device);
       EXPECT_EQ(available(arithmetic, isa), allowed && cpu_features().contains(arithmetic.needs))
           << arithmetic.name << " " << name(isa);
     }
@@ -71,7 +71,7 @@ TEST(Arithmetics, PeaksAreMeasuredWhereSomebodyAsks) {
   Workers workers(2);
   for (const Arithmetic& arithmetic : arithmetics()) {
     const bool emulated = arithmetic.name == kBf16AmxEmulated || arithmetic.name == kF32Amx3Emulated;
-    const bool has_peak = !emulated && arithmetic.name != kF64Scalar;
+    const bool has_peak = !emulated && arithmetic.name != kF64Scalar && arithmetic.device == Device::cpu;
     EXPECT_EQ(arithmetic.measure_peak != nullptr, has_peak) << arithmetic.name;
     if (arithmetic.measure_peak == nullptr || !available(arithmetic, best_isa())) continue;
     const PeakRate rate = arithmetic.measure_peak(best_isa(), workers);

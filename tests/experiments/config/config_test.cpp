@@ -75,9 +75,9 @@ TEST(Config, OneValueStandsForAllAxesAndDefaultsFollow) {
   EXPECT_THAT(ids(c), ElementsAre("8x9x10_w4x4x4_s2x2x2_d1x1x1_c0x0x0_b1_h6_kv6_dk24_dv24_e0_f32"));
 }
 
-TEST(Config, AllStandsForEveryVariant) {
+TEST(Config, AllStandsForEveryVariantWhoseDeviceIsHere) {
   const config::Config c = load_text("name: x\nvariants: all\nproblems: [{layout: 8, window: 3}]\n");
-  EXPECT_EQ(c.settings.variants, config::variant_names());
+  EXPECT_THAT(c.settings.variants, ElementsAre("fused", "banded", "dense", "gemm", "naive", "reference"));
 }
 
 TEST(Config, QuickFormOverridesWhatItNames) {
