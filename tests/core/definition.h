@@ -4,9 +4,19 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <ostream>
 #include <vector>
 
 #include "core/problem.h"
+
+namespace nalab::geometry {
+
+// Found by GoogleTest, which prints the bytes of what it does not know.
+inline void PrintTo(const Axis& axis, std::ostream* out) {
+  *out << axis.extent << " w" << axis.window << " s" << axis.stride << " d" << axis.dilation << " c" << axis.causal;
+}
+
+}  // namespace nalab::geometry
 
 namespace nalab::test {
 

@@ -6,7 +6,6 @@
 #include <random>
 #include <string>
 
-#include "core/kernels/reference.h"
 #include "tests/core/definition.h"
 
 namespace nalab::geometry {
@@ -132,19 +131,6 @@ TEST(Axis, LargerExtentsAtRandom) {
       SCOPED_TRACE(text(axis));
       ASSERT_NO_FATAL_FAILURE(check_query_ranges(axis.group_mask(axis.dilation - 1)));
     }
-  }
-}
-
-TEST(Axis, ReferenceMembershipIsTheDefinition) {
-  for (int64_t extent = 1; extent <= 12; ++extent) {
-    test::for_every_axis(extent, [](const Axis& axis) {
-      const auto mask = test::mask_of(axis);
-      for (int64_t i = 0; i < axis.extent; ++i) {
-        for (int64_t j = 0; j < axis.extent; ++j) {
-          ASSERT_EQ(reference::attends(axis, i, j), at(mask, i, j)) << text(axis) << " query " << i << " key " << j;
-        }
-      }
-    });
   }
 }
 

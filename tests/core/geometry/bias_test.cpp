@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "tests/core/definition.h"
-#include "tests/core/kernels/support.h"
 
 namespace nalab::geometry {
 namespace {

@@ -28,6 +28,21 @@ void expect_near(const vector<double>& values, const vector<double>& expected, d
   for (std::size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], expected[i], bound) << "at " << i;
 }
 
+TEST(Reference, MembershipIsTheDefinition) {
+  for (int64_t extent = 1; extent <= 12; ++extent) {
+    test::for_every_axis(extent, [](const Axis& axis) {
+      const auto mask = test::mask_of(axis);
+      for (int64_t i = 0; i < axis.extent; ++i) {
+        for (int64_t j = 0; j < axis.extent; ++j) {
+          ASSERT_EQ(reference::attends(axis, i, j),
+                    mask.at(static_cast<std::size_t>(i)).at(static_cast<std::size_t>(j)))
+              << testing::PrintToString(axis) << " query " << i << " key " << j;
+        }
+      }
+    });
+  }
+}
+
 // Two tokens, one head, one channel; scores of the first query are 0 and ln 3, of the second 0 and 0.
 TEST(Reference, TwoTokensByHand) {
   const Problem problem{.axes = {{.extent = 2, .window = 2}}, .head_dim = 1, .head_dim_v = 1, .scale = 1.0};

@@ -17,15 +17,8 @@
 #include "core/attention.h"
 #include "core/kernels/registry.h"
 #include "core/parallel.h"
+#include "tests/core/definition.h"
 #include "tests/core/threads.h"
-
-namespace nalab::geometry {
-
-inline void PrintTo(const Axis& axis, std::ostream* out) {
-  *out << axis.extent << " w" << axis.window << " s" << axis.stride << " d" << axis.dilation << " c" << axis.causal;
-}
-
-}  // namespace nalab::geometry
 
 namespace nalab {
 
