@@ -4,15 +4,17 @@
 #include <numbers>
 #include <string_view>
 
+#include "core/splitmix64.h"
+
 namespace nalab::models {
 
 namespace {
 
-/// SplitMix64.
+/// The numbers of a seed and a name.
 class Random {
  public:
-  Random(uint64_t seed, std::string_view name) : state_(seed) {
-    for (const char c : name) state_ = (state_ ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  Random(uint64_t seed, std::string_view name) : counter_(seed) {
+    for (const char c : name) counter_ = (counter_ ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
   }
 
   /// From 0 to 1, both excluded.
@@ -24,13 +26,12 @@ class Random {
 
  private:
   uint64_t next() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
+    const uint64_t bits = splitmix64(counter_);
+    counter_ += kSplitMix64Step;
+    return bits;
   }
 
-  uint64_t state_;
+  uint64_t counter_;
 };
 
 double draw(const Initial& initial, Random& random) {

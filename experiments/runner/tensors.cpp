@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/splitmix64.h"
 
 namespace nalab::runner {
 
@@ -16,14 +17,6 @@ namespace {
 
 /// Elements that one task fills.
 constexpr int64_t kBlock = 1 << 14;
-
-/// SplitMix64: turns a counter into independent bits.
-uint64_t mix(uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
 
 /// FNV-1a: the same on every machine.
 uint64_t hash(const std::string& text) {
@@ -36,8 +29,8 @@ uint64_t hash(const std::string& text) {
 /// compute it.
 float normal(uint64_t stream, int64_t i) {
   const uint64_t pair = static_cast<uint64_t>(i) / 2;
-  const double u = static_cast<double>((mix(stream + 2 * pair) >> 11) + 1) * 0x1p-53;  // in (0, 1]
-  const double turn = static_cast<double>(mix(stream + 2 * pair + 1) >> 11) * 0x1p-53 * 2 * std::numbers::pi;
+  const double u = static_cast<double>((splitmix64(stream + 2 * pair) >> 11) + 1) * 0x1p-53;  // in (0, 1]
+  const double turn = static_cast<double>(splitmix64(stream + 2 * pair + 1) >> 11) * 0x1p-53 * 2 * std::numbers::pi;
   const double radius = std::sqrt(-2 * std::log(u));
   return static_cast<float>(radius * (i % 2 == 0 ? std::cos(turn) : std::sin(turn)));
 }
@@ -82,10 +75,10 @@ GroupTensors::GroupTensors(const Problem& problem, config::RowPass pass, int64_t
       gradients_(tensors_.gradients()),
       attn_(tensors_.view("attn")),
       dattn_(tensors_.view("dattn")) {
-  const uint64_t problem_seed = mix(static_cast<uint64_t>(seed)) ^ hash(seed_text(problem));
+  const uint64_t problem_seed = splitmix64(static_cast<uint64_t>(seed)) ^ hash(seed_text(problem));
   for (auto& [info, tensor] : tensors_.entries()) {
     if (info.is_result()) continue;
-    const uint64_t stream = mix(problem_seed + stream_number(info.name));
+    const uint64_t stream = splitmix64(problem_seed + stream_number(info.name));
     fill(tensor, workers, [stream](int64_t i) { return normal(stream, i); });
   }
 }

@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <random>
 
+#include "core/splitmix64.h"
+
 namespace nalab::selftest {
 
 class Random {
@@ -28,14 +30,9 @@ class Random {
 
  private:
   static std::mt19937_64 mixed(std::initializer_list<uint64_t> seed) {
-    // SplitMix64's steps: neighbouring seeds give unlike sequences.
+    // Neighbouring seeds give unlike sequences.
     uint64_t x = 0;
-    for (const uint64_t part : seed) {
-      x = (x + part + 1) * 0x9E3779B97F4A7C15u;
-      x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-      x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-      x ^= x >> 31;
-    }
+    for (const uint64_t part : seed) x = splitmix64((x + part) * kSplitMix64Step);
     return std::mt19937_64(x);
   }
 
