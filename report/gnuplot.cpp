@@ -1,15 +1,21 @@
 #include "report/gnuplot.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -71,9 +77,28 @@ std::string reason_in(const std::string& errors) {
   return first;
 }
 
+/// Waits until a process ends; ends it after the limit. Its status, unless it had to be ended.
+std::optional<int> status_of(pid_t process, std::chrono::milliseconds limit) {
+  using Clock = std::chrono::steady_clock;
+  const auto deadline = Clock::now() + limit;
+  const int handle = static_cast<int>(::syscall(SYS_pidfd_open, process, 0));
+  if (handle < 0) throw GnuplotError(std::string("gnuplot cannot be watched: ") + std::strerror(errno));
+  pollfd ends{handle, POLLIN, 0};
+  int ready = 0;
+  do {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    ready = ::poll(&ends, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+  } while (ready < 0 && errno == EINTR);
+  ::close(handle);
+  if (ready <= 0) ::kill(process, SIGKILL);
+  int status = 0;
+  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) continue;
+  return ready > 0 ? std::optional(status) : std::nullopt;
+}
+
 }  // namespace
 
-std::string run_gnuplot(const std::string& script, const std::string& what) {
+std::string run_gnuplot(const std::string& script, const std::string& what, std::chrono::milliseconds limit) {
   MemoryFile input, output, errors;
   input.write(script);
 
@@ -89,10 +114,13 @@ std::string run_gnuplot(const std::string& script, const std::string& what) {
   posix_spawn_file_actions_destroy(&files);
   if (error == ENOENT) throw GnuplotError("gnuplot is not installed");
   if (error != 0) throw GnuplotError(std::string("gnuplot cannot be started: ") + std::strerror(error));
-  int status = 0;
-  while (waitpid(process, &status, 0) < 0 && errno == EINTR) continue;
+  const std::optional<int> status = status_of(process, limit);
+  if (!status) {
+    const auto seconds = std::chrono::duration<double>(limit).count();
+    throw GnuplotError(fmt::format("gnuplot was ended: it had not made {} after {:g} s", what, seconds));
+  }
   std::string image = output.read();
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && !image.empty()) return image;
+  if (WIFEXITED(*status) && WEXITSTATUS(*status) == 0 && !image.empty()) return image;
   const std::string reason = reason_in(errors.read());
   throw GnuplotError("gnuplot cannot make " + what + (reason.empty() ? "" : ": " + reason));
 }
