@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/terminal_table.h"
@@ -74,7 +76,8 @@ void list_tilings() {
 void list_configs() {
   std::string broken;
   TerminalTable table({{}, {}});
-  for (const std::string& path : config::find_configs()) {
+  const std::vector<std::string> paths = config::find_configs();
+  for (const std::string& path : paths) {
     try {
       const config::Title title = config::load(path, config::Form::full).title;
       table.add({title.name, title.about});
@@ -83,7 +86,8 @@ void list_configs() {
       broken += (broken.empty() ? "" : "; ") + std::string(error.what());
     }
   }
-  fmt::print("{}", table.to_string());
+  const auto folder = std::filesystem::absolute(paths.front()).parent_path();
+  fmt::print("{}All of them are in {}\n", table.to_string(), folder.string());
   if (!broken.empty()) throw Error(broken);
 }
 

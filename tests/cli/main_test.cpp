@@ -128,6 +128,7 @@ TEST(List, ABrokenConfigurationIsRefusedAfterTheOthers) {
   const Outcome outcome = run_nalab(folder, {"list", "configs"}, "cd '" + folder.path().string() + "' &&");
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.out, testing::StartsWith("smoke  "));
+  EXPECT_THAT(outcome.out, testing::EndsWith("All of them are in " + folder.file("configs") + "\n"));
   EXPECT_THAT(outcome.err, testing::MatchesRegex("nalab: [^\n]*broken.yaml:[^\n]*\n"));
 }
 
