@@ -37,6 +37,7 @@ std::string unknown_subcommand(const CLI::App& app) {
   return "unknown subcommand '" + arguments.front() + "', must be one of " + names;
 }
 
+/// The exit code of a command line. Throws what the commands throw.
 int run(int argc, char** argv) {
   CLI::App app{"nalab: neighborhood attention on CPUs, computed, verified, timed and reported.", "nalab"};
   app.require_subcommand(1);
@@ -51,10 +52,6 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const std::string unknown = unknown_subcommand(app);
     return refuse(unknown.empty() ? error.what() : unknown);
-  } catch (const std::bad_alloc&) {
-    return refuse("not enough memory");
-  } catch (const std::exception& error) {
-    return refuse(error.what());
   }
   return exit_code;
 }
@@ -62,9 +59,15 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  nalab::cli::open_standard_streams();
-  const int exit_code = run(argc, argv);
-  // What is still in the buffer may not fit on the disk.
-  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
-  return written || exit_code == kBadRequest ? exit_code : refuse("standard output cannot be written");
+  try {
+    nalab::cli::open_standard_streams();
+    const int exit_code = run(argc, argv);
+    // What is still in the buffer may not fit on the disk.
+    const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    return written || exit_code == kBadRequest ? exit_code : refuse("standard output cannot be written");
+  } catch (const std::bad_alloc&) {
+    return refuse("not enough memory");
+  } catch (const std::exception& error) {
+    return refuse(error.what());
+  }
 }

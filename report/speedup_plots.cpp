@@ -251,7 +251,7 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
   std::vector<Sample> samples;
   Shown shown;
   for (const auto& [variant, other] : pairs) {
-    Sample sample{variant + " over " + other, Role::ours, {}};
+    Sample sample{fmt::format("{} over {}", variant, other), Role::ours, {}};
     std::size_t few = 0;
     for (const Row* problem : slice.problems) {
       const Row *row = measured(view, *problem, variant), *base = measured(view, *problem, other);

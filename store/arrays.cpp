@@ -30,12 +30,13 @@ std::vector<float> read_weight(hid_t file, const WeightInfo& wanted) {
 }
 
 void refuse_unknown(hid_t file, const std::string& model, const std::vector<WeightInfo>& wanted) {
-  for (const std::string& name : hdf5::children(file, H5O_TYPE_DATASET)) {
-    if (std::ranges::find(wanted, name, &WeightInfo::name) == wanted.end()) {
-      throw Error("tensor " + name + " of shape " + shape_text(hdf5::shape_of(hdf5::open_dataset(file, name))) +
-                  " is not part of the model " + model);
-    }
-  }
+  const std::vector<std::string> names = hdf5::children(file, H5O_TYPE_DATASET);
+  const auto unknown = std::ranges::find_if(names, [&](const std::string& name) {
+    return std::ranges::find(wanted, name, &WeightInfo::name) == wanted.end();
+  });
+  if (unknown == names.end()) return;
+  throw Error("tensor " + *unknown + " of shape " + shape_text(hdf5::shape_of(hdf5::open_dataset(file, *unknown))) +
+              " is not part of the model " + model);
 }
 
 void require_attribute(hid_t file, const char* name, const std::string& must) {

@@ -129,8 +129,8 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
-Field::Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark)
-    : file_(std::move(file)), key_(std::move(key)), node_(std::move(node)), mark_(mark) {}
+Field::Field(std::string file, std::string key, const YAML::Node& node, YAML::Mark mark)
+    : file_(std::move(file)), key_(std::move(key)), node_(node), mark_(mark) {}
 
 Field Field::parse(const std::string& file, const std::string& text) {
   check_characters(file, text);

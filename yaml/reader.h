@@ -39,7 +39,7 @@ std::string joined(const std::vector<std::string>& names);
 /// A value in a YAML file that knows its key and its position.
 class Field {
  public:
-  Field(std::string file, std::string key, YAML::Node node, YAML::Mark mark);
+  Field(std::string file, std::string key, const YAML::Node& node, YAML::Mark mark);
   Field(const Field&) = default;
   Field& operator=(const Field&) = delete;  ///< assigning a YAML::Node changes the document that it is part of
 

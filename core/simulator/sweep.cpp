@@ -204,7 +204,7 @@ Choices parameters(const Problem& problem, const TileShapes& tiles, SweepOver ov
     require_countable(count);
   }
   Effort effort;
-  const Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {
+  Choices choices = make_choices(problem, tiles, [&](const Axis& axis, int64_t query, int64_t kv) {
     return over == SweepOver::stride ? strides(axis, query, kv, tiles.kv_tiling, effort)
                                      : windows(axis, query, kv, tiles.kv_tiling, effort);
   });

@@ -190,7 +190,8 @@ class CostModel {
     for (int axis = 0; axis < geometry::kAxes; ++axis) {
       count[axis] = geometry::ceil_div(axes_[axis].group_length(0), tiling.query[axis]);
     }
-    const double head_steps = static_cast<double>(heads_per_kv_ / tiling.heads);
+    const int64_t head_steps = heads_per_kv_ / tiling.heads;
+    const int64_t tasks_of_a_tile = problem_.batch * problem_.heads_kv * head_steps;
     const double heads = static_cast<double>(heads_per_kv_);
     const double pack_cost = parts_ > 0 ? kMatrixPackCost : kPackCost;
     double best_cost = std::numeric_limits<double>::infinity();
@@ -198,11 +199,10 @@ class CostModel {
       for (int64_t s2 = 1; s1 * s2 <= limit && s2 <= count[1]; ++s2) {
         for (int64_t s3 = 1; s1 * s2 * s3 <= limit && s3 <= count[2]; ++s3) {
           const Shape shape{tiling.query[0] * s1, tiling.query[1] * s2, tiling.query[2] * s3};
-          const double tasks = product_along(tiles_along, shape) *
-                               static_cast<double>(problem_.batch * problem_.heads_kv * (heads_per_kv_ / tiling.heads));
+          const double tasks = product_along(tiles_along, shape) * static_cast<double>(tasks_of_a_tile);
           const double waves = tasks / static_cast<double>(kThreads);
           const double imbalance = std::ceil(waves) / waves;
-          const double packs = visits(shape) * head_steps;
+          const double packs = visits(shape) * static_cast<double>(head_steps);
           const double cost = (visits_by_tiles(tiling.query, shape) * heads + pack_cost * packs) * imbalance;
           if (cost <= best_cost) {
             best_cost = cost;
@@ -217,7 +217,7 @@ class CostModel {
   const Problem& problem_;
   const Pass pass_;
   const Machine& machine_;
-  const int parts_;  ///< of an element on a matrix unit; 0 without one
+  const int64_t parts_;  ///< of an element on a matrix unit; 0 without one
   const std::array<Axis, 3> axes_;
   const int64_t heads_per_kv_;
   int64_t row_bytes_;

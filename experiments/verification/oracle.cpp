@@ -57,7 +57,7 @@ std::optional<std::vector<TensorRow>> rows_to_compare(const Problem& problem,
   return rows_of(queries);
 }
 
-void set_all(reference::NamedResults results, const std::optional<std::vector<TensorRow>>& rows, Expected& expected) {
+void set_all(reference::NamedResults&& results, const std::optional<std::vector<TensorRow>>& rows, Expected& expected) {
   for (auto& [name, values] : results) expected.set(name, {rows, std::move(values)});
 }
 
