@@ -81,6 +81,13 @@ TEST(Main, NumbersAreDecimal) {
   }
 }
 
+TEST(Main, AnErrorIsOneLineWhateverItNames) {
+  const Outcome outcome = run_nalab(TemporaryFolder(), {"report", "no\nsuch\rfile.h5"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, testing::StartsWith("nalab: no such file.h5: "));
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+}
+
 TEST(Main, AFullStandardOutputIsTold) {
   const TemporaryFolder folder;
   const std::string err = folder.file("err");

@@ -64,6 +64,21 @@ TEST(Run, MeasuresPeaksForANewFileAlone) {
             store::find_peak(environment, "f32_fma")->all_threads);
 }
 
+TEST(Run, EndsWithOneWhereAnEarlierRowIsWrong) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> arguments{"run", one_problem(folder), "-o", folder.file("small.h5"), "--resume"};
+  ASSERT_EQ(run_nalab(folder, arguments).exit_code, 0);
+  store::Results results = store::read_results(folder.file("small.h5"));
+  results.rows.at(0).status = "failed";
+  results.rows.at(0).reason = "off by one";
+  results.rows.at(0).samples.clear();
+  fs::remove(folder.file("small.h5"));
+  store::write_results(folder.file("small.h5"), results, {});
+  const Outcome outcome = run_nalab(folder, arguments);
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("resumed: 1 rows finished earlier, 0 to go\n"));
+}
+
 TEST(Run, RefusesADirectoryAndMakesNone) {
   const TemporaryFolder folder;
   const std::string config = one_problem(folder);

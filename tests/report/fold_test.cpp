@@ -39,6 +39,12 @@ TEST(Fold, FilesOfAMachineAreTakenTogether) {
   EXPECT_EQ(peaks[0].one_thread, 50e9) << "the greater of both";
   EXPECT_EQ(peaks[0].all_threads, 120e9);
   EXPECT_EQ(peaks[1].name, "bf16_dot");
+  const std::vector<Folded> reversed = fold({second, first});
+  for (const store::Peak& peak : reversed.at(0).results.environment.peaks) {
+    if (peak.name != "f32_fma") continue;
+    EXPECT_EQ(peak.one_thread, 50e9) << "the greater of both, in whatever order";
+    EXPECT_EQ(peak.all_threads, 120e9);
+  }
 }
 
 TEST(Fold, TheFirstFileOfARowIsShown) {

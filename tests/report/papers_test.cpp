@@ -243,6 +243,39 @@ TEST(Papers, TakeNoRowWithABiasForOneWithout) {
   }
 }
 
+TEST(Papers, TakeNoCausalRowForOneThatIsNot) {
+  store::Results causal = use_cases("gna_op_level");
+  for (store::Row& row : causal.rows) {
+    if (row.variant != "dense") std::ranges::replace(row.causal, '0', '1');
+  }
+  for (const Section& section : generalized_na_sections(causal, {})) {
+    for (const Claim& claim : section.claims) EXPECT_FALSE(claim.ours.has_value()) << claim.statement;
+  }
+}
+
+// Self attention of another pass may come first, and be of the same configuration.
+TEST(Papers, CompareWithSelfAttentionOfTheSamePass) {
+  const store::Results results = use_cases("gna_op_level");
+  store::Results more = results;
+  for (const store::Row& row : results.rows) {
+    if (row.variant != "dense") continue;
+    store::Row backward = row;
+    backward.pass = "backward";
+    for (double& sample : backward.samples) sample *= 3;
+    more.rows.insert(more.rows.begin(), backward);
+  }
+  for (const auto sections : {generalized_na_sections, end_to_end_sections}) {
+    const std::vector<Section> expected = sections(results, {}), found = sections(more, {});
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_EQ(found[i].claims.size(), expected[i].claims.size());
+      for (std::size_t c = 0; c < expected[i].claims.size(); ++c) {
+        EXPECT_EQ(found[i].claims[c].ours, expected[i].claims[c].ours) << expected[i].claims[c].statement;
+      }
+    }
+  }
+}
+
 TEST(Papers, HaveNothingToSayOfOtherResults) {
   for (const auto sections : {faster_na_sections, generalized_na_sections, end_to_end_sections, profiler_sections,
                               cosmos_predict2_sections}) {

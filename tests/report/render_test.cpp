@@ -50,6 +50,7 @@ TEST(Render, NumbersWithoutMagnitude) {
 
 TEST(Render, CsvQuotesWhatWouldEndAField) {
   EXPECT_EQ(to_csv(table_of("a,\"b\"\nc")), "c\n\"a,\"\"b\"\"\nc\"\n");
+  for (const std::string text : {"a,b", "a\nb", "a\rb"}) EXPECT_EQ(to_csv(table_of(text)), "c\n\"" + text + "\"\n");
   EXPECT_EQ(to_csv(table_of("plain")), "c\nplain\n");
 }
 

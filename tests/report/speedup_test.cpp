@@ -192,6 +192,8 @@ TEST(Speedup, EachConfigHasItsTables) {
   const auto tables = tables_of(results, {});
   ASSERT_EQ(tables.size(), 4u);
   EXPECT_EQ(tables[2].name, "other_overview");
+  EXPECT_EQ(tables[1].records.lines.size(), results.rows.size() - 1);
+  EXPECT_EQ(tables[3].records.lines.size(), 1u);
   // The baseline that both need was computed once, for the first.
   EXPECT_THAT(texts(tables[2], 0), testing::ElementsAre("D", "3.500", "1.000", "3.50x"));
 }

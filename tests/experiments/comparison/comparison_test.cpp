@@ -41,14 +41,16 @@ std::vector<RatioVerdict> verdicts(const std::vector<Pair>& pairs) {
 }
 
 TEST(Comparison, RowsMeetByIdInTheOrderOfTheFirstFile) {
-  const store::Results a = file("a.h5", {row("x", 1), row("only a", 1), row("y", 2), row("z", 1), row("few", 1)});
+  const store::Results a =
+      file("a.h5", {row("x", 1), row("only a", 1), row("y", 2), row("z", 1), row("few", 1), row("v", 1)});
   const store::Results b =
-      file("b.h5", {row("only b", 1), row("z", 1.001), row("few", 1, 5), row("y", 1), row("x", 1.5)});
+      file("b.h5", {row("only b", 1), row("z", 1.001), row("few", 1, 5), row("y", 1), row("x", 1.5), row("v", 0.999)});
   const std::vector<Pair> pairs = compare(a, b);
-  EXPECT_THAT(verdicts(pairs), ElementsAre(RatioVerdict::slower, RatioVerdict::only_in_a, RatioVerdict::faster,
-                                           RatioVerdict::open, RatioVerdict::too_few, RatioVerdict::only_in_b));
+  EXPECT_THAT(verdicts(pairs),
+              ElementsAre(RatioVerdict::slower, RatioVerdict::only_in_a, RatioVerdict::faster, RatioVerdict::open,
+                          RatioVerdict::too_few, RatioVerdict::open, RatioVerdict::only_in_b));
   EXPECT_EQ(pairs[1].row().id, "only a");
-  EXPECT_EQ(pairs[5].row().id, "only b");
+  EXPECT_EQ(pairs[6].row().id, "only b");
   EXPECT_DOUBLE_EQ(pairs[0].ratio->value, 1.503 / 1.003);
   EXPECT_LT(pairs[0].interval()->low, pairs[0].ratio->value);
   EXPECT_GT(pairs[0].interval()->high, pairs[0].ratio->value);

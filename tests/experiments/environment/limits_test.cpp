@@ -71,11 +71,16 @@ TEST_F(LimitsTest, TheLeastOfNestedContainersCounts) {
     root_.write("sys/fs/cgroup/a/b/memory.max", innermost);
     root_.write("sys/fs/cgroup/a/memory.max", "2097152\n");
     root_.write("sys/fs/cgroup/a/memory.current", "1048576\n");
-    root_.write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
-    root_.write("sys/fs/cgroup/a/cpu.max", "50000 100000\n");
     EXPECT_EQ(limits().memory_bytes, 2 * kMiB) << innermost;
     EXPECT_EQ(limits().free_bytes, kMiB);
-    EXPECT_EQ(limits().cpu_quota, 0.5);
+    for (const std::string quota : {"max 100000\n", "150000 100000\n"}) {
+      root_.write("sys/fs/cgroup/a/b/cpu.max", quota);
+      root_.write("sys/fs/cgroup/a/cpu.max", "50000 100000\n");
+      EXPECT_EQ(limits().cpu_quota, 0.5) << quota;
+      root_.write("sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
+      root_.write("sys/fs/cgroup/a/cpu.max", quota);
+      EXPECT_EQ(limits().cpu_quota, 0.5) << quota;
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,6 +103,17 @@ TEST(Verification, AWrongRowAtACornerFails) {
       }
     }
   }
+}
+
+// Gradients have a bound of their own, five times that of outputs in float32.
+TEST(Verification, GradientsMayBeOffByMoreThanOutputs) {
+  Computed c(small_problem(), "naive", 1000);
+  const TensorView dv = c.tensors().gradients().dv;
+  const std::span elements(static_cast<float*>(dv.data), static_cast<std::size_t>(dv.shape.elements()));
+  for (float& element : elements) element *= 1 + 5e-6f;
+  EXPECT_EQ(c.verify().failure(), "");
+  for (float& element : elements) element *= 1 + 1e-5f;
+  EXPECT_THAT(c.verify().failure(), StartsWith("dv: frobenius "));
 }
 
 TEST(Verification, AWrongLseOrOutputFailsByItself) {
