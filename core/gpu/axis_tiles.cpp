@@ -19,8 +19,6 @@ void view(const AxisMask& mask, Range queries, const AxisCut& cut, const AxisTil
   const Range some = mask.keys_of_any(queries), all = mask.keys_of_all(queries);
   const geometry::TileAxis kv_tiles{mask.length - tile.kv_begin, cut.kv};
   any = span(kv_tiles.touching({some.begin - tile.kv_begin, some.end - tile.kv_begin}));
-  any.begin = std::min(any.begin, cut.most_skipped);
-  any.end = std::max(any.end, tile.kv_tiles - cut.most_skipped);
   // Unlike TileAxis::inside(), a tile that the end of the axis cuts short is never full: it has keys that nobody sees.
   full = span({geometry::ceil_div(all.begin - tile.kv_begin, cut.kv), (all.end - tile.kv_begin) / cut.kv});
   if (full.begin >= full.end) full = {any.begin, any.begin};

@@ -10,10 +10,9 @@ namespace nalab::gpu {
 
 /// How tiles cut one axis.
 struct AxisCut {
-  int32_t query = 1;         ///< extent of the tile of both warpgroups
-  int32_t warpgroup = 1;     ///< extent of a warpgroup's part: half of it on the split axis, else all of it
-  int32_t kv = 1;            ///< extent of a KV tile
-  int32_t most_skipped = 0;  ///< KV tiles in a row that a warpgroup may skip; only the split axis has any to skip
+  int32_t query = 1;      ///< extent of the tile of both warpgroups
+  int32_t warpgroup = 1;  ///< extent of a warpgroup's part: half of it on the split axis, else all of it
+  int32_t kv = 1;         ///< extent of a KV tile
 
   bool operator==(const AxisCut&) const = default;
 };

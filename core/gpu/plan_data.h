@@ -126,9 +126,4 @@ constexpr int inner_slot(Span any, Span full, int t) {
   return 1 + t - any.begin - (t >= full.end ? full.end - full.begin : 0);
 }
 
-/// Tiles in a row that a warpgroup may skip between two that it visits. While it skips it has a product of weights and
-/// values pending, and with it one stage of the values' ring: the other warpgroup comes to a stop when the ring is
-/// full, and neither goes on. The plan makes no longer run.
-constexpr int longest_skip(int stages, bool ping_pong) { return ping_pong ? stages - 1 : 2 * stages - 1; }
-
 }  // namespace nalab::gpu

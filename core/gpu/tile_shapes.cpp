@@ -19,13 +19,21 @@ namespace {
 
 using Triple = std::array<int32_t, kAxisCount>;
 
-// Tolls, in columns of a score tile: what a visit, a box in shared memory (for each of its keys) and a thread block
-// cost besides the products. Chosen to rank the shapes that were timed on an H100 as they came out there.
-constexpr double kVisitToll = 8;
+// Tolls, fitted to the times of 62 shapes of nine problems on an H100 (docs/gpu.md). The unit is the time of one column
+// of a warpgroup's score tile: what a visit and a thread block cost besides the products, and a key of a box in shared
+// memory.
+constexpr double kVisitToll = 38;
+constexpr double kBlockToll = 470;
 constexpr double kBoxToll = 0.15;
-constexpr double kBlockToll = 400;
-/// Of the products' time, what the product that masks adds: measured, less than its share of the multiply-adds.
-constexpr double kOneHotToll = 0.03;
+/// Of the products' time, what a mask adds.
+constexpr double kOneHotToll = 0.12;
+constexpr double kRowRangesToll = 0.03;
+/// With 176 columns, or 160 and a one-hot mask, few registers are left: of the products' time.
+constexpr int32_t kManyKeys = 176, kManyKeysBesideOneHot = 160;
+constexpr double kManyKeysToll = 0.06;
+/// The outer biases of a row of tiles take as long to prepare as this many tiles to compute. Meanwhile the row before
+/// is computed; if it has fewer tiles, the tensor cores wait.
+constexpr double kTilesOfBias = 1.3;
 
 constexpr int32_t kMostStages = 4;
 
@@ -72,7 +80,7 @@ class AxisSums {
 
   const AxisSum& of(const TileShape& shape, int x) {
     const AxisCut cut = axis_cut(shape, x);
-    const auto [place, made] = sums_.try_emplace({x, cut.query, cut.warpgroup, cut.kv, cut.most_skipped}, AxisSum{});
+    const auto [place, made] = sums_.try_emplace({x, cut.query, cut.warpgroup, cut.kv}, AxisSum{});
     if (made) {
       const Axis& axis = axes_[static_cast<std::size_t>(x)];
       const int64_t longer = axis.extent % axis.dilation;
@@ -85,7 +93,7 @@ class AxisSums {
 
  private:
   std::array<Axis, kAxisCount> axes_;
-  std::map<std::tuple<int, int32_t, int32_t, int32_t, int32_t>, AxisSum> sums_;
+  std::map<std::tuple<int, int32_t, int32_t, int32_t>, AxisSum> sums_;
 };
 
 /// The rows of a one-hot mask for a warpgroup's tile. False if there are not enough of them.
@@ -136,6 +144,17 @@ bool set_mask(TileShape& shape, AxisSums& sums) {
   return true;
 }
 
+/// Expected time of a warpgroup's visit, in columns of a score tile.
+double visit_cost(const TileShape& shape, AxisSums& sums) {
+  const int32_t many_keys = shape.mask == MaskMode::one_hot ? kManyKeysBesideOneHot : kManyKeys;
+  const double many = shape.keys >= many_keys ? kManyKeysToll : 0;
+  if (shape.mask == MaskMode::none) return shape.keys * (1 + many) + kVisitToll;
+  if (shape.mask == MaskMode::row_ranges) return shape.keys * (1 + many + kRowRangesToll) + kVisitToll;
+  const AxisSum& inner = sums.of(shape, shape.loop[2]);
+  const double wait = std::max(1.0, kTilesOfBias * inner.tiles / inner.boxes);
+  return wait * (shape.keys * (1 + many + kOneHotToll) + kVisitToll);
+}
+
 /// Expected time on the GPU, in columns of a score tile.
 double cost(const TileShape& shape, const Problem& problem, const GpuLimits& limits, AxisSums& sums) {
   double blocks = 1, boxes = 1, most_visits = 1, visits = 0, active = 0;
@@ -154,7 +173,7 @@ double cost(const TileShape& shape, const Problem& problem, const GpuLimits& lim
     active += active_tiles;
   }
   const double extra = std::ceil(static_cast<double>(problem.extra_tokens) / shape.keys);
-  const double of_visit = shape.keys * (shape.mask == MaskMode::one_hot ? 1 + kOneHotToll : 1) + kVisitToll;
+  const double of_visit = visit_cost(shape, sums);
   const double of_box = kBoxToll * shape.keys;
   const double all = (visits + active * extra) * of_visit + (boxes + blocks * extra) * of_box + blocks * kBlockToll;
   const double heaviest = (most_visits + extra) * (kWarpgroups * of_visit + of_box) + kBlockToll;
@@ -163,10 +182,12 @@ double cost(const TileShape& shape, const Problem& problem, const GpuLimits& lim
   return std::max(heaviest, all * copies / limits.multiprocessors + heaviest / 2);
 }
 
-/// The deepest rings that fit, with the mask that they allow. False if the shape cannot run.
+/// Chooses the mask, and the deepest rings that fit. False if the shape cannot run.
 bool complete(TileShape& shape, const Problem& problem, const GpuLimits& limits, AxisSums& sums) {
+  if (!set_mask(shape, sums)) return false;
+  shape.ping_pong = 1;  // faster in 52 of 62 shapes that were timed with and without
   for (shape.stages = kMostStages; shape.stages >= 2; --shape.stages) {
-    if (set_mask(shape, sums) && shared_bytes(shape, problem) <= limits.shared_bytes) return true;
+    if (shared_bytes(shape, problem) <= limits.shared_bytes) return true;
   }
   return false;
 }
@@ -205,9 +226,7 @@ std::vector<TileShape> extents_of_tiles(const Triple& room) {
 
 }  // namespace
 
-AxisCut axis_cut(const TileShape& shape, int x) {
-  return {shape.query[x], shape.warpgroup[x], shape.kv[x], longest_skip(shape.stages, shape.ping_pong != 0)};
-}
+AxisCut axis_cut(const TileShape& shape, int x) { return {shape.query[x], shape.warpgroup[x], shape.kv[x]}; }
 
 std::vector<TileShape> tile_shapes(const Problem& problem, const GpuLimits& limits, std::size_t most) {
   const auto axes = problem.axes3();

@@ -100,20 +100,26 @@ TEST(TilePlan, TheWarpgroupsNeverWaitForEachOtherForEver) {
     for (const TileShape& shape : test::some_shapes(problem, 4)) {
       const TilePlan plan = make_tile_plan(problem, shape);
       for (const QueryTile& tile : plan.query_tiles) {
-        EXPECT_TRUE(test::Rings(shape.stages).finishes({plan, tile})) << problem.id() << " " << to_string(shape);
+        for (const bool turns : {false, true}) {
+          EXPECT_TRUE(test::Rings(shape.stages, turns).finishes({plan, tile}))
+              << problem.id() << " " << to_string(shape);
+        }
       }
     }
   }
 }
 
-TEST(TilePlan, LongerSkipsWouldStopBothWarpgroups) {
+TEST(Rings, SkipsOfAnyLengthEndBecauseWhatIsPendingIsFinishedBefore) {
   for (int stages = 2; stages <= 4; ++stages) {
-    const int longest = longest_skip(stages, false);
-    EXPECT_LT(longest_skip(stages, true), longest);
-    for (int length = 1; length <= longest + 3; ++length) {
+    for (int length = 1; length <= 12; ++length) {
       std::vector<bool> all(static_cast<std::size_t>(length + 4), true), some = all;
       std::fill_n(some.begin() + 2, length, false);
-      EXPECT_EQ(test::Rings(stages).finishes({some, all}), length <= longest) << stages << " stages, " << length;
+      for (const bool turns : {false, true}) {
+        EXPECT_TRUE(test::Rings(stages, turns).finishes({some, all})) << stages << " stages, " << length;
+        EXPECT_TRUE(test::Rings(stages, turns).finishes({all, some})) << stages << " stages, " << length;
+      }
+      const bool holds_a_stage = test::Rings(stages, false, false).finishes({some, all});
+      EXPECT_EQ(holds_a_stage, length < 2 * stages) << stages << " stages, " << length;
     }
   }
 }

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "tests/core/gpu/walk.h"
@@ -12,14 +11,17 @@
 namespace nalab::gpu::test {
 
 /// Keys and values have a ring of `stages` tiles each. A load waits until both warpgroups have released the tile that
-/// it replaces. A warpgroup that visits a tile waits for its keys; then, its scores on the way, for the values of the
-/// tile that it visited before, whose product was pending; with it done, it releases those values, and what values it
-/// has skipped since, and last the keys. A tile that it skips costs the wait for its keys, which it releases at once.
+/// it replaces. A warpgroup that visits a tile waits for its keys, and for the values of the tile that it visited
+/// before, whose product was pending; with both products done it releases those values and these keys. Before it skips
+/// a tile it finishes what is pending; then it waits for the tile and releases it. With turns, the warpgroups take a
+/// tile each after the other, skipped ones too.
 class Rings {
  public:
   using Visits = std::array<std::vector<bool>, kWarpgroups>;
 
-  explicit Rings(int stages) : stages_(stages) {}
+  /// finish_before_skips: false for a warpgroup that skips with a product pending, and releases values only after it.
+  Rings(int stages, bool turns, bool finish_before_skips = true)
+      : stages_(stages), turns_(turns), finish_before_skips_(finish_before_skips) {}
 
   /// `visits`: the tiles in the order of the walk, whether each warpgroup visits them.
   bool finishes(const Visits& visits) const {
@@ -30,10 +32,11 @@ class Rings {
     };
     while (true) {
       bool moved = false;
-      for (int w = 0; w < kWarpgroups; ++w) {
-        const int64_t keys = loaded(&Warpgroup::keys), values = loaded(&Warpgroup::values);
-        moved =
-            step(warpgroups[static_cast<std::size_t>(w)], visits[static_cast<std::size_t>(w)], keys, values) || moved;
+      for (std::size_t w = 0; w < kWarpgroups; ++w) {
+        const bool has_turn =
+            warpgroups[w].tile < tiles && warpgroups[w].tile == warpgroups[1 - w].tile - (w == 1 ? 1 : 0);
+        if (turns_ && !has_turn && warpgroups[w].tile < tiles) continue;
+        moved = step(warpgroups[w], visits[w], loaded(&Warpgroup::keys), loaded(&Warpgroup::values)) || moved;
       }
       if (std::ranges::all_of(warpgroups, [&](const Warpgroup& w) { return w.values == tiles && w.keys == tiles; })) {
         return true;
@@ -61,26 +64,37 @@ class Rings {
   };
 
   /// One tile of a warpgroup, or the end. `keys`, `values`: tiles that are loaded, or can be.
-  static bool step(Warpgroup& w, const std::vector<bool>& visits, int64_t keys, int64_t values) {
+  bool step(Warpgroup& w, const std::vector<bool>& visits, int64_t keys, int64_t values) const {
     const auto tiles = static_cast<int64_t>(visits.size());
+    const bool stuck = w.pending >= values;
     if (w.tile == tiles) {
-      if (w.values == tiles || (w.pending >= 0 && w.pending >= values)) return false;
+      if (w.values == tiles || stuck) return false;
       w.values = tiles;
       return true;
     }
-    if (w.tile >= keys) return false;
     if (visits[static_cast<std::size_t>(w.tile)]) {
-      if (w.pending >= 0 && w.pending >= values) return false;
-      w.values = w.tile;
-      w.pending = w.tile;
-    } else if (w.pending < 0) {
+      if (w.tile >= keys || stuck) return false;
+      w.values = w.pending = w.tile;
+    } else if (finish_before_skips_) {
+      if (stuck) return false;
+      if (w.pending >= 0) {  // a step of its own: it waits for no tile
+        w.values = w.tile;
+        w.pending = -1;
+        return true;
+      }
+      if (w.tile >= keys || w.tile >= values) return false;
       w.values = w.tile + 1;
+    } else {
+      if (w.tile >= keys) return false;
+      if (w.pending < 0) w.values = w.tile + 1;
     }
     w.keys = ++w.tile;
     return true;
   }
 
   int stages_;
+  bool turns_;
+  bool finish_before_skips_;
 };
 
 }  // namespace nalab::gpu::test
