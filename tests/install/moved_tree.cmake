@@ -1,4 +1,4 @@
-# cmake -DBUILD=... -DFOLDER=... -DBIN=... -DDATA=... -DEXECUTABLE=... -DREADELF=... -P moved_tree.cmake
+# cmake -DBUILD=... -DFOLDER=... -DBIN=... -DDATA=... -DEXECUTABLE=... -DREADELF=... -DNM=... -P moved_tree.cmake
 cmake_minimum_required(VERSION 3.25)
 file(REMOVE_RECURSE ${FOLDER})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${FOLDER}/first
@@ -26,5 +26,24 @@ foreach(file ${EXECUTABLE} ${installed})
   string(REGEX MATCH "R(UN)?PATH[^\n]*" path "${dynamic}")
   if(path MATCHES "\\[:" OR path MATCHES "::" OR path MATCHES ":]" OR path MATCHES "\\[]")
     message(FATAL_ERROR "${file}: ${path}")
+  endif()
+endforeach()
+
+# What needs CUDA is in the executable alone, not in what other projects link.
+file(GLOB_RECURSE packages ${FOLDER}/moved/*.cmake)
+file(GLOB_RECURSE libraries ${FOLDER}/moved/*.a)
+if(NOT packages OR NOT libraries)
+  message(FATAL_ERROR "no package or no library in ${FOLDER}/moved")
+endif()
+foreach(file ${packages})
+  file(READ ${file} text)
+  if(text MATCHES "CUDA|cuda")
+    message(FATAL_ERROR "${file} speaks of CUDA")
+  endif()
+endforeach()
+foreach(file ${libraries})
+  execute_process(COMMAND ${NM} -u ${file} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  if(symbols MATCHES "[^\n]* U cu[^\n]*")
+    message(FATAL_ERROR "${file} needs ${CMAKE_MATCH_0}")
   endif()
 endforeach()
