@@ -48,6 +48,16 @@ Kernel kernel_for(const Problem& problem, const TileShape& shape) {
   return wide ? forward_bf16_128(shape) : forward_bf16_64(shape);
 }
 
+/// Lets a kernel have the shared memory that it needs. The limit is the kernel's, not the call's: it only ever grows.
+void allow_shared_memory(const Kernel& kernel) {
+  cudaFuncAttributes attributes;
+  throw_on(cudaFuncGetAttributes(&attributes, kernel.function), "loading a kernel");
+  if (attributes.maxDynamicSharedSizeBytes >= kernel.shared_bytes) return;
+  throw_on(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                static_cast<int>(kernel.shared_bytes)),
+           "asking for shared memory");
+}
+
 /// Throws Error if a query tile has more inner biases than shared memory has room for: they would overrun it.
 void check_biases(const TilePlan& plan) {
   const TileShape& shape = plan.shape();
@@ -113,9 +123,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   check_biases(plan);
   impl_->grid = dim3(static_cast<unsigned>(plan.header.query_tiles), static_cast<unsigned>(problem.heads),
                      static_cast<unsigned>(problem.batch));
-  throw_on(cudaFuncSetAttribute(impl_->kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                static_cast<int>(impl_->kernel.shared_bytes)),
-           "asking for shared memory");
+  allow_shared_memory(impl_->kernel);
 
   int32_t dilation[kAxisCount];
   for (int x = 0; x < kAxisCount; ++x) dilation[x] = static_cast<int32_t>(axes[static_cast<std::size_t>(x)].dilation);

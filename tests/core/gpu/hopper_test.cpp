@@ -1,0 +1,126 @@
+// The kernels of core/gpu/hopper/ on a GPU, against the reference. Skipped where there is none.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/compare.h"
+#include "core/gpu/device.h"
+#include "core/kernels/reference.h"
+#include "tests/core/gpu/problems.h"
+#include "tests/core/kernels/problems.h"
+#include "tests/core/kernels/support.h"
+#include "tests/core/support.h"
+
+namespace nalab::gpu {
+namespace {
+
+class Hopper : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = why_not_here(Device::cuda)) GTEST_SKIP() << *reason;
+  }
+};
+
+/// A problem with inputs and what is expected of them.
+struct Case {
+  Case(const Problem& p, nalab::test::Data d)
+      : problem(p), data(std::move(d)), expected(reference::forward(problem, data.inputs())) {}
+  Problem problem;
+  nalab::test::Data data;
+  reference::Forward expected;
+};
+
+/// Expects the results of a shape, twice the same bits, to be the reference's.
+void expect_right(const Case& c, const TileShape& shape) {
+  SCOPED_TRACE(c.problem.id() + " " + to_string(shape));
+  const auto call = backend()->open(c.problem, c.problem, make_tile_plan(c.problem, shape), c.data.inputs());
+  std::vector<std::vector<std::byte>> bits;
+  nalab::test::GuardedTensor out(c.problem.type, out_shape(c.problem)), lse(ElementType::f32, lse_shape(c.problem));
+  for (int i = 0; i < 2; ++i) {
+    call->forward();
+    call->download({out.view(), lse.view()});
+    bits.push_back(out.bits());
+    bits.push_back(lse.bits());
+  }
+  EXPECT_TRUE(bits[0] == bits[2] && bits[1] == bits[3]) << "a second call differs";
+  const Tolerance bound = tolerance(c.problem.type, TensorKind::output, c.expected.max_abs_score);
+  const auto out_errors = compare(std::span<const double>(out.values()), std::span(c.expected.out), bound, 5);
+  EXPECT_TRUE(out_errors.ok) << "out: " << out_errors.to_string();
+  const auto lse_errors = compare(std::span<const double>(lse.values()), std::span(c.expected.lse), bound, 1);
+  EXPECT_TRUE(lse_errors.ok) << "lse: " << lse_errors.to_string();
+}
+
+/// The best shape of each mask, and others, with and without turns.
+void expect_right(const Case& c, std::size_t others) {
+  for (TileShape shape : test::some_shapes(c.problem, others)) {
+    for (const int turns : {0, 1}) {
+      shape.ping_pong = turns;
+      expect_right(c, shape);
+    }
+  }
+}
+
+/// Those of the plan's tests, in both types, with 64 and 128 channels.
+std::vector<Problem> device_problems() {
+  std::vector<Problem> problems = test::plan_problems();
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    problems[i].head_dim = problems[i].head_dim_v = i % 2 == 0 ? 128 : 64;
+    problems[i].type = i % 3 == 0 ? ElementType::f16 : ElementType::bf16;
+  }
+  return problems;
+}
+
+class HopperTiles : public Hopper, public testing::WithParamInterface<Problem> {};
+
+TEST_P(HopperTiles, OfEveryKind) { expect_right(Case(GetParam(), {GetParam(), 1}), 3); }
+
+INSTANTIATE_TEST_SUITE_P(Problems, HopperTiles, testing::ValuesIn(device_problems()), [](const auto& test) {
+  return std::to_string(test.index) + "_" + nalab::test::test_name(test.param);
+});
+
+TEST_F(Hopper, AwkwardProblems) {
+  for (const auto& [name, awkward] : nalab::test::awkward_problems()) {
+    for (const ElementType type : {ElementType::bf16, ElementType::f16}) {
+      SCOPED_TRACE(name);
+      Problem problem = awkward;
+      problem.type = type;
+      if (!find_variant("hopper").supports(problem, Pass::forward)) expect_right(Case(problem, {problem, 5}), 1);
+    }
+  }
+}
+
+// What a query attends to decides; the other keys of its tiles do not matter.
+TEST_F(Hopper, NanAndInfinities) {
+  std::mt19937_64 random(3);
+  const float bad[] = {NAN, INFINITY, -INFINITY};
+  for (Problem problem : test::plan_problems()) {
+    problem.head_dim = problem.head_dim_v = 64;
+    problem.type = ElementType::bf16;
+    nalab::test::Data data(problem, 7);
+    for (const std::string_view name : {"q", "k", "v", "extra_k", "extra_v"}) {
+      if (data.has(name)) nalab::test::set(data[name], random() % data[name].elements(), bad[random() % 3]);
+    }
+    expect_right(Case(problem, std::move(data)), 1);
+  }
+}
+
+// They would overrun their place in shared memory.
+TEST_F(Hopper, RefusesMoreBiasesThanThereIsRoomFor) {
+  const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}}, .type = ElementType::bf16};
+  const nalab::test::Data data(problem, 1);
+  for (TileShape shape : test::some_shapes(problem, 3)) {
+    if (shape.mask != MaskMode::one_hot) continue;
+    shape.bias_slots = 1;
+    EXPECT_EQ(nalab::test::error_of(
+                  [&] { backend()->open(problem, problem, make_tile_plan(problem, shape), data.inputs()); }),
+              "hopper: the tiles " + to_string(shape) + " have room for fewer biases than the plan needs");
+  }
+}
+
+}  // namespace
+}  // namespace nalab::gpu
