@@ -1,12 +1,22 @@
-// Convolutions and linear layers of NAT-T, batch 8, f32: pieces on nalab's workers ("nalab") beside the same layer as
-// one primitive on oneDNN's own threads ("onednn"). Attention aside, a model's time is made of these. NALAB_THREADS
-// gives the threads of both. Run with OMP_WAIT_POLICY=passive: threads of oneDNN that spin would disturb the other.
-#include <benchmark/benchmark.h>
+// Convolutions and linear layers of NAT-T: pieces on nalab's workers beside the same layer as one primitive on oneDNN's
+// own threads, in turn, so that changes on the machine affect both alike. Attention aside, a model's time is made of
+// these. Prints medians, the median and the quartiles of the ratios of neighbouring turns, and the sum over the model.
+//
+//   layers_bench [samples] [threads] [f32 | bf16] [batch]
 #include <omp.h>
 
-#include <set>
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
 #include <string>
+#include <thread>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "models/build.h"
 #include "models/layers/layers.h"
@@ -14,28 +24,42 @@
 namespace nalab::models {
 namespace {
 
-constexpr int64_t kBatch = 8;
-constexpr bool is_layer(const Node& node) {
+/// After their work threads of either side spin for a while, which would disturb the other side: it waits until they
+/// sleep, and wakes its own by a call that is not timed.
+constexpr std::chrono::milliseconds kPause{5};
+constexpr int kCallsOfTurn = 3;
+
+bool is_layer(const Node& node) {
   return std::holds_alternative<Convolution>(node.operation) || std::holds_alternative<Linear>(node.operation);
 }
 
-Buffer buffer_of(const Extent& extent, std::vector<AlignedBuffer<float>>& memories) {
-  const Buffer size{nullptr, ElementType::f32, kBatch, extent};
-  AlignedBuffer<float>& data = memories.emplace_back(size.elements());
-  for (int64_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(i % 13 - 6) / 8;
-  return {reinterpret_cast<std::byte*>(data.data()), ElementType::f32, kBatch, extent};
+double quantile(std::vector<double> values, double q) {
+  std::ranges::sort(values);
+  return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
 }
 
-/// A layer with its memory.
+/// A layer's inputs and output, on workers.
 struct Layer {
-  Layer(const Graph& graph, const Node& node) : workers(choose_threads(0)), backend{workers, ""} {
-    for (const Value input : node.inputs) inputs.push_back(buffer_of(graph.node(input).extent, memories));
-    output = buffer_of(node.extent, memories);
+  Layer(const Graph& graph, const Node& node, int64_t batch, ElementType type, Workers& workers)
+      : backend{workers, ""}, output(add(batch, type, node.extent)) {
+    for (const Value input : node.inputs) {
+      const Node& before = graph.node(input);
+      inputs.push_back(add(batch, before.precision == Precision::full ? ElementType::f32 : type, before.extent));
+    }
+    if (node.precision == Precision::full) output = add(batch, ElementType::f32, node.extent);
   }
 
-  Workers workers;
+  Buffer add(int64_t batch, ElementType type, const Extent& extent) {
+    Buffer buffer{nullptr, type, batch, extent};
+    buffer.data = memories.emplace_back(buffer.elements() * size_of(type)).data();
+    std::vector<float> values(static_cast<std::size_t>(buffer.elements()));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 13) / 8 - 0.75F;
+    set_values(buffer, values);
+    return buffer;
+  }
+
   Backend backend;
-  std::vector<AlignedBuffer<float>> memories;
+  std::vector<AlignedBuffer<std::byte>> memories;
   std::vector<Buffer> inputs;
   Buffer output;
 };
@@ -48,96 +72,159 @@ Step nalab_step(Layer& layer, const Node& node, const Weights& weights, Constant
 }
 
 /// The whole layer as one primitive.
-Step onednn_step(Layer& layer, const Node& node) {
-  const dnnl::engine& engine = layer.backend.onednn.engine();
-  const auto rows = [](const Buffer& b) {
-    return matrix_desc(ElementType::f32, b.tokens(), b.extent.channels, b.extent.channels);
-  };
-  const auto image = [](const Buffer& b) {
-    return memory::desc({b.batch, b.extent.channels, b.extent.rows, b.extent.columns}, memory::data_type::f32,
-                        memory::format_tag::nhwc);
-  };
-  const Buffer &x = layer.inputs.front(), &y = layer.output;
-  const int64_t in = x.extent.channels, out = y.extent.channels;
-  std::unordered_map<int, memory> arguments;
-  const auto add = [&](int argument, const memory::desc& desc, void* data) {
-    arguments.emplace(argument, data == nullptr ? memory(desc, engine) : memory(desc, engine, data));
-  };
-  dnnl::primitive primitive;
-  if (const auto* c = std::get_if<Convolution>(&node.operation)) {
-    const memory::dims strides(2, c->stride), pad(2, c->before);
-    const memory::dims after{(y.extent.rows - 1) * c->stride + c->kernel - c->before - x.extent.rows,
-                             (y.extent.columns - 1) * c->stride + c->kernel - c->before - x.extent.columns};
-    const memory::desc weight({out, in, c->kernel, c->kernel}, memory::data_type::f32, memory::format_tag::any);
+class Bare {
+ public:
+  Bare(const Layer& layer, const Node& node) : engine_(layer.backend.onednn.engine()), stream_(engine_) {
+    const Buffer &x = layer.inputs.front(), &y = layer.output;
+    if (const auto* convolution = std::get_if<Convolution>(&node.operation)) {
+      make(*convolution, x, y);
+    } else {
+      make(std::get<Linear>(node.operation), x, y, layer.inputs.size() > 1 ? &layer.inputs[1] : nullptr);
+    }
+  }
+
+  void operator()() {
+    primitive_.execute(stream_, arguments_);
+    stream_.wait();
+  }
+
+ private:
+  static memory::desc rows(const Buffer& buffer) {
+    return matrix_desc(buffer.type, buffer.tokens(), buffer.extent.channels, buffer.extent.channels);
+  }
+  static memory::desc image(const Buffer& buffer) {
+    const Extent& extent = buffer.extent;
+    return {
+        {buffer.batch, extent.channels, extent.rows, extent.columns}, dnnl_type(buffer.type), memory::format_tag::nhwc};
+  }
+
+  void add(int argument, const memory::desc& desc, std::byte* data) {
+    arguments_.emplace(argument, memory(desc, engine_, data));
+  }
+  /// A constant, all zeros: the values do not change the time.
+  void add(int argument, const memory::desc& desc) {
+    const memory zeros(desc, engine_);
+    std::memset(zeros.get_data_handle(), 0, desc.get_size());
+    arguments_.emplace(argument, zeros);
+  }
+
+  void make(const Convolution& convolution, const Buffer& x, const Buffer& y) {
+    const int64_t kernel = convolution.kernel, stride = convolution.stride, before = convolution.before;
+    const auto after = [&](int64_t out, int64_t in) { return (out - 1) * stride + kernel - before - in; };
+    const memory::desc weight({y.extent.channels, x.extent.channels, kernel, kernel}, dnnl_type(x.type),
+                              memory::format_tag::any);
+    const memory::desc bias = convolution.bias
+                                  ? memory::desc({y.extent.channels}, memory::data_type::f32, memory::format_tag::a)
+                                  : memory::desc();
     const dnnl::convolution_forward::primitive_desc desc(
-        {dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, image(x), weight, image(y), strides,
-         pad, after},
-        engine);
+        {dnnl::prop_kind::forward_inference,
+         dnnl::algorithm::convolution_direct,
+         image(x),
+         weight,
+         bias,
+         image(y),
+         {stride, stride},
+         {before, before},
+         {after(y.extent.rows, x.extent.rows), after(y.extent.columns, x.extent.columns)}},
+        engine_);
     add(DNNL_ARG_SRC, image(x), x.data);
     add(DNNL_ARG_DST, image(y), y.data);
-    add(DNNL_ARG_WEIGHTS, desc.weights_desc(), nullptr);
-    primitive = dnnl::convolution_forward(desc);
-  } else {
+    add(DNNL_ARG_WEIGHTS, desc.weights_desc());
+    if (convolution.bias) add(DNNL_ARG_BIAS, bias);
+    primitive_ = dnnl::convolution_forward(desc);
+  }
+
+  void make(const Linear& linear, const Buffer& x, const Buffer& y, const Buffer* residual) {
     dnnl::post_ops after;
-    if (std::get<Linear>(node.operation).activation == Activation::gelu) {
-      after.append_eltwise(1, dnnl::algorithm::eltwise_gelu_erf, 0, 0);
-    }
-    if (layer.inputs.size() > 1) {
-      add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1, rows(layer.inputs[1]), layer.inputs[1].data);
-      after.append_binary(dnnl::algorithm::binary_add, rows(layer.inputs[1]));
+    if (linear.activation == Activation::gelu) after.append_eltwise(1, dnnl::algorithm::eltwise_gelu_erf, 0, 0);
+    if (residual != nullptr) {
+      add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1, rows(*residual), residual->data);
+      after.append_binary(dnnl::algorithm::binary_add, rows(*residual));
     }
     dnnl::primitive_attr attributes;
     attributes.set_post_ops(after);
-    const memory::desc weight({in, out}, memory::data_type::f32, memory::format_tag::any);
-    const memory::desc bias({1, out}, memory::data_type::f32, memory::format_tag::ab);
-    const dnnl::matmul::primitive_desc desc({rows(x), weight, bias, rows(y)}, attributes, engine);
+    const memory::desc weight({x.extent.channels, y.extent.channels}, dnnl_type(x.type), memory::format_tag::any);
+    const memory::desc bias({1, y.extent.channels}, memory::data_type::f32, memory::format_tag::ab);
+    const dnnl::matmul::primitive_desc desc({rows(x), weight, bias, rows(y)}, attributes, engine_);
     add(DNNL_ARG_SRC, rows(x), x.data);
     add(DNNL_ARG_DST, rows(y), y.data);
-    add(DNNL_ARG_BIAS, bias, nullptr);
-    add(DNNL_ARG_WEIGHTS, desc.weights_desc(), nullptr);
-    primitive = dnnl::matmul(desc);
+    add(DNNL_ARG_BIAS, bias);
+    add(DNNL_ARG_WEIGHTS, desc.weights_desc());
+    primitive_ = dnnl::matmul(desc);
   }
-  return [primitive, arguments, stream = dnnl::stream(engine)]() mutable {
-    primitive.execute(stream, arguments);
-    stream.wait();
-  };
+
+  dnnl::engine engine_;
+  dnnl::stream stream_;
+  dnnl::primitive primitive_;
+  std::unordered_map<int, memory> arguments_;
+};
+
+/// Seconds of a call, of some in a row.
+double sample(const Step& step) {
+  std::this_thread::sleep_for(kPause);
+  step();
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < kCallsOfTurn; ++i) step();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kCallsOfTurn;
 }
 
-void register_layers() {
-  static const Graph graph = build(find_definition("NAT-T"));
-  static const Weights weights = random_weights(parameters(graph), 1);
-  std::set<std::string> names;
+/// Layers of the same shape, and how often the model has them.
+struct Shape {
+  const Node* node;
+  int count = 0;
+};
+
+std::vector<std::pair<std::string, Shape>> shapes_of(const Graph& graph) {
+  std::vector<std::pair<std::string, Shape>> shapes;
   for (const Node& node : graph.nodes()) {
     if (!is_layer(node)) continue;
-    const Extent &in = graph.node(node.inputs.front()).extent, &out = node.extent;
-    const std::string name = std::string(std::holds_alternative<Linear>(node.operation) ? "linear" : "convolution") +
-                             "/" + std::to_string(in.rows) + "x" + std::to_string(in.columns) + "x" +
-                             std::to_string(in.channels) + "_to_" + std::to_string(out.channels);
-    if (!names.insert(name).second) continue;
-    const double work = 2.0 * static_cast<double>(kBatch * out.elements() * in.channels) *
-                        (std::holds_alternative<Linear>(node.operation) ? 1 : 9);
-    const auto time = [work](benchmark::State& state, const Step& step) {
-      for (auto _ : state) step();
-      state.counters["FLOP"] = benchmark::Counter(work, benchmark::Counter::kIsIterationInvariantRate);
-    };
-    benchmark::RegisterBenchmark(("nalab/" + name).c_str(), [time, &node](benchmark::State& state) {
-      Layer layer(graph, node);
-      Constants constants(layer.backend.onednn, weights);
-      time(state, nalab_step(layer, node, weights, constants));
-    })->UseRealTime();
-    benchmark::RegisterBenchmark(("onednn/" + name).c_str(), [time, &node](benchmark::State& state) {
-      omp_set_num_threads(choose_threads(0));
-      Layer layer(graph, node);
-      time(state, onednn_step(layer, node));
-    })->UseRealTime();
+    const Extent& in = graph.node(node.inputs.front()).extent;
+    const bool convolution = std::holds_alternative<Convolution>(node.operation);
+    const std::string name = std::string(convolution ? "convolution " : "linear ") + std::to_string(in.rows) + "x" +
+                             std::to_string(in.columns) + ", " + std::to_string(in.channels) + " to " +
+                             std::to_string(node.extent.channels) + (node.inputs.size() > 1 ? " + residual" : "");
+    auto found = std::ranges::find(shapes, name, &std::pair<std::string, Shape>::first);
+    if (found == shapes.end()) found = shapes.insert(shapes.end(), {name, {&node}});
+    ++found->second.count;
   }
+  return shapes;
+}
+
+void run(int samples, int threads, ElementType type, int64_t batch) {
+  const Graph graph = build(find_definition("NAT-T"));
+  const Weights weights = random_weights(parameters(graph), 1);
+  Workers workers(threads);
+  std::printf("NAT-T, batch %d, %s, %d threads; medians of %d turns; quartiles of the ratios\n",
+              static_cast<int>(batch), std::string(nalab::name(type)).c_str(), threads, samples);
+  double ours = 0, theirs = 0;
+  for (const auto& [name, shape] : shapes_of(graph)) {
+    Layer layer(graph, *shape.node, batch, type, workers);
+    Constants constants(layer.backend.onednn, weights);
+    const Step nalab = nalab_step(layer, *shape.node, weights, constants);
+    omp_set_num_threads(threads);
+    Bare bare(layer, *shape.node);
+    const Step onednn = [&bare] { bare(); };
+    std::vector<double> nalab_seconds, onednn_seconds, ratios;
+    for (int i = 0; i < samples; ++i) {
+      // Each comes first in turn.
+      if (i % 2 == 0) nalab_seconds.push_back(sample(nalab));
+      onednn_seconds.push_back(sample(onednn));
+      if (i % 2 != 0) nalab_seconds.push_back(sample(nalab));
+      ratios.push_back(nalab_seconds.back() / onednn_seconds.back());
+    }
+    ours += shape.count * quantile(nalab_seconds, 0.5);
+    theirs += shape.count * quantile(onednn_seconds, 0.5);
+    std::printf("%2d x %-38s nalab %8.3f ms  onednn %8.3f ms  ratio %.3f (%.3f to %.3f)\n", shape.count, name.c_str(),
+                1e3 * quantile(nalab_seconds, 0.5), 1e3 * quantile(onednn_seconds, 0.5), quantile(ratios, 0.5),
+                quantile(ratios, 0.25), quantile(ratios, 0.75));
+  }
+  std::printf("all layers: nalab %.2f ms, onednn %.2f ms, ratio %.3f\n", 1e3 * ours, 1e3 * theirs, ours / theirs);
 }
 
 }  // namespace
 }  // namespace nalab::models
 
 int main(int argc, char** argv) {
-  nalab::models::register_layers();
-  benchmark::Initialize(&argc, argv);
-  benchmark::RunSpecifiedBenchmarks();
+  const auto number = [&](int i, int otherwise) { return argc > i ? std::atoi(argv[i]) : otherwise; };
+  nalab::models::run(number(1, 15), number(2, 2), nalab::parse_element_type(argc > 3 ? argv[3] : "f32"), number(4, 8));
 }
