@@ -73,6 +73,7 @@ std::string quoted(const std::string& text) {
 constexpr double kGroupWidth = 0.8;    // of a category's place: the rest separates it from the next
 constexpr std::size_t kFewBars = 48;   // so many bars have their values beside them; more points than that are small
 constexpr std::size_t kLongName = 11;  // letters of a category that do not fit below a group of bars
+constexpr std::size_t kLetters = 84;   // of all categories that fit side by side
 
 /// Writes the gnuplot script of a plot.
 class Script {
@@ -81,9 +82,12 @@ class Script {
     for (const Series& series : plot.series) {
       if (series.mark == Mark::bars) ++bar_series_;
       has_lines_ = has_lines_ || series.mark == Mark::line || series.mark == Mark::line_and_points;
+      for (const Point& point : series.points) is_below_zero_ = is_below_zero_ || point.y < 0;
     }
-    const bool has_long_names = std::any_of(plot.categories.begin(), plot.categories.end(),
-                                            [](const std::string& name) { return name.size() > kLongName; });
+    is_below_zero_ = is_below_zero_ && bar_series_ > 0 && !plot.y.is_logarithmic;
+    std::size_t longest = 0;
+    for (const std::string& name : plot.categories) longest = std::max(longest, name.size());
+    const bool has_long_names = longest > kLongName || longest * plot.categories.size() > kLetters;
     lies_ = has_long_names && !has_lines_;
   }
 
@@ -103,6 +107,10 @@ class Script {
     script_ += "set style fill solid 1 noborder\n";
     axis(lies_ ? "y" : "x", plot_.x, !plot_.categories.empty());
     axis(lies_ ? "x" : "y", plot_.y, false);
+    if (is_below_zero_) {
+      script_ += fmt::format("set {}range [*:*]\nset {}zeroaxis linetype 1 linecolor rgb '{}'\n", lies_ ? "x" : "y",
+                             lies_ ? "y" : "x", hex(kFrame[0].light));
+    }
     categories();
     // The line that bars on a logarithmic axis stand on.
     if (bar_series_ > 0 && plot_.y.is_logarithmic) {
@@ -277,7 +285,7 @@ class Script {
   const Plot& plot_;
   std::string script_;
   std::size_t bar_series_ = 0;
-  bool has_lines_ = false, lies_ = false, values_are_written_ = false, values_are_whole_ = true;
+  bool has_lines_ = false, is_below_zero_ = false, lies_ = false, values_are_written_ = false, values_are_whole_ = true;
 };
 
 /// gnuplot's file as an element of a page.

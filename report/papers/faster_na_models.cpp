@@ -66,10 +66,10 @@ Plot improvement_plot(const store::Results& results, const std::vector<ModelTime
   const ModelTable& table = *models.front().table;
   Plot plot;
   plot.name = table.name() + "_improvement";
-  plot.title = fmt::format("Improvement of whole models by fused attention: {}", table.title);
+  plot.title = fmt::format("Table {}: improvement of models by fused attention", table.number);
   plot.caption = caption_of(results, models);
-  plot.caption.push_back(fmt::format("After table {} of Faster Neighborhood Attention (A100, {}); here {}.",
-                                     table.number, table.published_type, table.type));
+  plot.caption.push_back(fmt::format("{}, after table {} of Faster Neighborhood Attention (A100, {}); here {}.",
+                                     table.title, table.number, table.published_type, table.type));
   plot.x = {"model", false};
   plot.y = {"improvement, %", false};
   for (const ModelTimes& model : models) plot.categories.push_back(model.model);
@@ -98,9 +98,10 @@ Plot share_plot(const store::Results& results, const std::vector<ModelTimes>& mo
   const ModelTable& table = *models.front().table;
   Plot plot;
   plot.name = table.name() + "_attention";
-  plot.title = fmt::format("Attention's share of the time: {}", table.title);
+  plot.title = fmt::format("Table {}: attention's share of the time", table.number);
   plot.caption = caption_of(results, models);
-  plot.caption.emplace_back("Measured within the same calls as the times of the whole models.");
+  plot.caption.push_back(
+      fmt::format("{}, {}; measured within the same calls as the times of the whole models.", table.title, table.type));
   plot.x = {"model", false};
   plot.y = {"attention, % of the time", false};
   std::vector<Series> series;

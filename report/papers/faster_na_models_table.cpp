@@ -77,37 +77,30 @@ std::vector<std::string> variants_of(const std::vector<R>& models) {
 
 /// A row for each model.
 std::vector<ColumnOf<R>> shown_columns(const ModelTable& table, const std::vector<std::string>& variants) {
-  const std::string theirs = fmt::format("published, A100, {}", table.published_type);
-  const std::string ours = fmt::format("here, {}", table.type), attention = "attention, % of the time";
+  const char* unit = table.is_training ? "hours" : "images/s";
+  const std::string theirs = fmt::format("{}, A100, {}", unit, table.published_type);
+  const std::string ours = fmt::format("{} here, {}", unit, table.type), attention = "attention, % of the time";
   std::vector<ColumnOf<R>> columns{{{"model"}, "", [](const R& row) { return plain(row.model); }}};
+  const auto add = [&](const std::string& heading, const std::string& group, auto value) {
+    columns.push_back({{heading, group, true}, "", value});
+  };
   for (const char* variant : kModelVariants) {
-    columns.push_back({{variant, theirs, true}, "", [variant](const R& row) {
-                         return figure(*row.table, row.published_figure(variant));
-                       }});
+    add(variant, theirs, [variant](const R& row) { return figure(*row.table, row.published_figure(variant)); });
   }
-  for (const Pair& pair : kPairs) {
-    columns.push_back({{text_of(pair), theirs, true}, "", [pair](const R& row) {
-                         return plain(percent(row.published_improvement(pair)));
-                       }});
-  }
-  columns.push_back({{"batch", ours, true}, "", batch_of});
+  add("batch", ours, batch_of);
   for (const std::string& variant : variants) {
-    columns.push_back(
-        {{kernel_text(variant), ours, true}, "", [variant](const R& row) { return own_figure(row, variant); }});
+    add(kernel_text(variant), ours, [variant](const R& row) { return own_figure(row, variant); });
   }
   for (const Pair& pair : kPairs) {
-    columns.push_back({{text_of(pair), ours, true}, "", [pair](const R& row) { return own_improvement(row, pair); }});
+    add("A100", text_of(pair), [pair](const R& row) { return plain(percent(row.published_improvement(pair))); });
+    add("here", text_of(pair), [pair](const R& row) { return own_improvement(row, pair); });
+    columns.push_back({{"verdict", text_of(pair)}, "", [pair](const R& row) { return verdict(row, pair); }});
   }
   if (variants.size() > kModelVariants.size()) {
-    columns.push_back(
-        {{text_of(kBestPair), ours, true}, "", [](const R& row) { return own_improvement(row, kBestPair); }});
+    add("here", text_of(kBestPair), [](const R& row) { return own_improvement(row, kBestPair); });
   }
   for (const std::string& variant : variants) {
-    columns.push_back(
-        {{kernel_text(variant), attention, true}, "", [variant](const R& row) { return share(row, variant); }});
-  }
-  for (const Pair& pair : kPairs) {
-    columns.push_back({{text_of(pair), "verdict"}, "", [pair](const R& row) { return verdict(row, pair); }});
+    add(kernel_text(variant), attention, [variant](const R& row) { return share(row, variant); });
   }
   return columns;
 }

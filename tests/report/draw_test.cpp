@@ -84,6 +84,30 @@ TEST(Draw, TheKeyOfLyingBarsLiesInTheImage) {
   }
 }
 
+TEST(Draw, BarsBelowZeroHaveRoom) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  Plot plot = sample_plot();
+  plot.series = {{"n", Role::ours, Mark::bars, {{0, 5}, {1, -12}}}};
+  const std::string svg = draw_svg(plot);
+  EXPECT_THAT(svg, HasSubstr(">-12<")) << "its value";
+  EXPECT_THAT(svg, HasSubstr(">-10<")) << "the axis";
+}
+
+TEST(Draw, ManyNamesStandBelowEachOther) {
+  NALAB_SKIP_WITHOUT_GNUPLOT();
+  Plot plot = sample_plot();
+  plot.categories.assign(11, "DiNATs-T");
+  plot.categories[0] = "first";
+  plot.categories[1] = "second";
+  const std::string svg = draw_svg(plot);
+  const auto y_of = [&](const char* name) {
+    const std::string start = "translate(";
+    const std::size_t comma = svg.find(',', svg.rfind(start, svg.find(name)));
+    return std::stod(svg.substr(comma + 1));
+  };
+  EXPECT_GT(y_of(">second<"), y_of(">first<") + 15);
+}
+
 TEST(Draw, CountsAreWrittenAsSuch) {
   NALAB_SKIP_WITHOUT_GNUPLOT();
   Plot plot = sample_plot();
