@@ -25,9 +25,8 @@ namespace nalab::models {
 namespace {
 
 /// After their work threads of either side spin for a while, which would disturb the other side: it waits until they
-/// sleep, and wakes its own by a call that is not timed.
-constexpr std::chrono::milliseconds kPause{5};
-constexpr int kCallsOfTurn = 3;
+/// sleep. Then its own are called until all of them are awake.
+constexpr std::chrono::milliseconds kPause{5}, kWarmUp{5}, kTurn{10};
 
 bool is_layer(const Node& node) {
   return std::holds_alternative<Convolution>(node.operation) || std::holds_alternative<Linear>(node.operation);
@@ -159,13 +158,19 @@ class Bare {
   std::unordered_map<int, memory> arguments_;
 };
 
-/// Seconds of a call, of some in a row.
+/// Seconds of a call, of as many as fill some time.
+double call_for(std::chrono::milliseconds time, const Step& step) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  int calls = 0;
+  for (; Clock::now() - start < time; ++calls) step();
+  return std::chrono::duration<double>(Clock::now() - start).count() / calls;
+}
+
 double sample(const Step& step) {
   std::this_thread::sleep_for(kPause);
-  step();
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < kCallsOfTurn; ++i) step();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / kCallsOfTurn;
+  call_for(kWarmUp, step);
+  return call_for(kTurn, step);
 }
 
 /// Layers of the same shape, and how often the model has them.
