@@ -54,22 +54,25 @@ struct ExchangeApi {
                   nb::dlpack::dltensor* tensor);  ///< 0, and what lives with the object; or an error is set
 };
 
-/// Null if objects of the class have no such table.
+/// Null for classes other than PyTorch's and those without such a table. It does not say what is read-only, as none of
+/// PyTorch's tensors is.
 const ExchangeApi* exchange_api_of(PyTypeObject* type) {
-  // Read under the GIL. A class that was asked for is kept, so that no other has its address.
-  static std::vector<std::pair<nb::object, const ExchangeApi*>> known;
+  // Read under the GIL. A class that was asked for is kept, so that no other has its address; and for ever, since the
+  // interpreter ends before objects of this library do.
+  static auto& known = *new std::vector<std::pair<nb::object, const ExchangeApi*>>;
   for (const auto& [own, api] : known) {
     if (own.ptr() == reinterpret_cast<PyObject*>(type)) return api;
   }
-  const nb::object capsule =
-      nb::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__"));
-  const auto* api = capsule.is_valid() && PyCapsule_CheckExact(capsule.ptr())
-                        ? static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"))
-                        : nullptr;
+  const nb::handle tensor_class = reinterpret_cast<PyObject*>(type);
+  const nb::object capsule = nb::steal(PyObject_GetAttrString(tensor_class.ptr(), "__dlpack_c_exchange_api__"));
+  const auto* api =
+      nb::hasattr(tensor_class, "requires_grad") && capsule.is_valid() && PyCapsule_CheckExact(capsule.ptr())
+          ? static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"))
+          : nullptr;
   PyErr_Clear();
   if (api != nullptr && (api->version.major != 1 || api->describe == nullptr)) api = nullptr;
   constexpr std::size_t kMostClasses = 64;
-  if (known.size() < kMostClasses) known.emplace_back(nb::borrow(reinterpret_cast<PyObject*>(type)), api);
+  if (known.size() < kMostClasses) known.emplace_back(nb::borrow(tensor_class), api);
   return api;
 }
 

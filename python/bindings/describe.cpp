@@ -70,8 +70,8 @@ nb::dict describe_plan(const Problem& problem, std::string_view pass_name, std::
 nb::list describe_variants() {
   nb::list list;
   for (const Variant& variant : variants()) {
-    list.append(
-        nb::make_tuple(text(variant.name), text(variant.paper_term), text(variant.summary), text(name(variant.device))));
+    list.append(nb::make_tuple(text(variant.name), text(variant.paper_term), text(variant.summary),
+                               text(name(variant.device))));
   }
   return list;
 }

@@ -19,6 +19,7 @@ using nalab::python::Neighborhood;
 NB_MODULE(_core, m) {
   m.doc() = "The compiled part of nalab. Use the functions of the package instead.";
   m.attr("__version__") = NALAB_VERSION;
+  nalab::python::watch_forks();
   nb::exception<nalab::Error>(m, "Error", PyExc_ValueError);
 
   m.def(

@@ -40,6 +40,7 @@ struct Session {
 constexpr std::size_t kMostPlans = 256;  ///< more than a model has layers of different shapes
 
 std::atomic<uintptr_t> openmp = 0;  ///< the address of its GOMP_parallel
+bool is_forked = false;             ///< and without the threads of OpenMP that its parent had
 
 /// Never destroyed: calls of other threads may outlive the interpreter.
 std::atomic<Session*> session = nullptr;
@@ -47,6 +48,7 @@ std::atomic<Session*> session = nullptr;
 /// In a forked process: a lock of the parent's session may be held by a thread that does not exist here, and OpenMP
 /// waits for threads that do not.
 void begin_anew() {
+  is_forked = true;
   openmp = 0;
   session = new Session;
 }
@@ -73,9 +75,11 @@ Team team_of(uintptr_t gomp_parallel) {
 
 }  // namespace
 
+void watch_forks() { current(); }
+
 void use_openmp(uintptr_t gomp_parallel) {
-  current();  // watches for forks from now on
-  openmp = gomp_parallel;
+  current();
+  if (!is_forked) openmp = gomp_parallel;
 }
 
 Context& context(int requested) {

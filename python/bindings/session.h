@@ -12,8 +12,12 @@ namespace nalab::python {
 /// process; a forked process makes its own.
 Context& context(int requested);
 
+/// From now on a process that is forked from this one is known to be.
+void watch_forks();
+
 /// Later calls run on the threads of an OpenMP runtime, given the address of its GOMP_parallel; with 0 on threads of
-/// their own, as in a forked process, where OpenMP has lost its threads.
+/// their own. Forked processes stay with the latter, whatever is asked for: OpenMP would wait for threads that they
+/// lack.
 void use_openmp(uintptr_t gomp_parallel);
 
 /// make_plan, or the plan that an equal request got before. variant: empty for the library's choice.

@@ -26,7 +26,8 @@ class Maker(NamedTuple):
 
 
 def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
-    """The maker of arrays of the kind of `like`. Refuses tensors of PyTorch, these and `others`, that need a gradient."""
+    """The maker of arrays of the kind of `like`. Refuses tensors of PyTorch, these and `others`, that need a gradient, or
+    whose memory does not hold their numbers."""
     kind = type(like)
     family = kind.__module__.partition(".")[0]
     is_numpy = family == "numpy"
@@ -35,6 +36,8 @@ def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
             continue
         if getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
             raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
+        if hasattr(array, "is_neg") and array.is_neg():
+            raise _core.Error("the tensor's numbers have the wrong sign in memory: call resolve_neg() first")
     if is_numpy:
         return _numpy_maker(like.dtype)
     if family == "torch" or hasattr(like, "requires_grad"):  # subclasses of tensors too

@@ -189,7 +189,7 @@ def merge(outs: Sequence[Array], lses: Sequence[Array]) -> tuple[Array, Array]:
     """
     if len(outs) == 0:
         raise _core.Error("there are no partial attentions to merge")
-    make = maker(outs[0])
+    make = maker(outs[0], (*outs[1:], *lses))
     out, lse = _core.merge(list(outs), list(lses), requested(), make.empty)
     return make.finish(out), make.finish(lse)
 

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import oracle
 import torch
@@ -124,3 +126,8 @@ def run_in_child(body):
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run_script(code):
+    """What a program prints in an interpreter of its own, which must end well within 60 seconds."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout.strip()

@@ -5,7 +5,7 @@ import nalab.torch as nt
 import oracle
 import pytest
 import torch
-from problems import PROBLEMS, Problem, assert_close, doubles, run_in_child
+from problems import PROBLEMS, Problem, assert_close, doubles, run_in_child, run_script
 
 NAMES = {"extra_k": "additional_keys", "extra_v": "additional_values"}
 FUNCTIONS = {1: nt.na1d, 2: nt.na2d, 3: nt.na3d}
@@ -333,9 +333,18 @@ def test_what_watches_operators_sees_a_call(watched):
 
 def test_tensors_whose_sign_is_pending():
     q, k, v = small()
-    pending = torch.complex(torch.zeros_like(q), -q).conj().imag
+    pending = (-q)._neg_view()
     assert pending.is_neg()
     assert torch.equal(nt.na1d(pending, k, v, 3), nt.na1d(q, k, v, 3))
+    with pytest.raises(nalab.Error, match="resolve_neg"):
+        nalab.attention(pending, k, v, 3)
+
+
+def test_merge_refuses_what_needs_a_gradient_wherever_it_stands():
+    out, lse = torch.randn(1, 9, 2, 8), torch.randn(1, 9, 2)
+    for outs, lses in [([out, out.clone().requires_grad_()], [lse, lse]), ([out, out], [lse, lse.clone().requires_grad_()])]:
+        with pytest.raises(nalab.Error, match="needs a gradient"):
+            nalab.merge(outs, lses)
 
 
 def test_after_fork_whatever_threads_torch_has():
@@ -351,3 +360,31 @@ def test_after_fork_whatever_threads_torch_has():
         assert run_in_child(body) == 0
     finally:
         torch.set_num_threads(before)
+
+
+def test_first_import_after_fork():
+    code = """
+import os, numpy, nalab, torch
+x = torch.randn(300, 300)
+torch.set_num_threads(3)
+x @ x, torch.exp(torch.randn(1 << 20))  # starts PyTorch's threads
+child = os.fork()
+if child == 0:
+    import nalab.torch
+    q = torch.ones(1, 70, 2, 8)
+    os._exit(0 if torch.equal(nalab.torch.na1d(q, q, q, 3), q) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_script(code) == "0"
+
+
+def test_interpreter_ends_after_arrays_of_own_classes():
+    code = """
+import numpy, nalab
+class Own(numpy.ndarray):
+    pass
+x = numpy.zeros((1, 9, 2, 8), "f4").view(Own)
+nalab.attention(x, x, x, 3)
+print("done")
+"""
+    assert run_script(code) == "done"
