@@ -497,6 +497,23 @@ TEST(SplitCalls, WithoutExtraTokensOrABiasTheirTensorsAreNotAskedFor) {
   }
 }
 
+TEST(SplitCalls, ATensorThatTheProblemDoesNotHaveIsRefused) {
+  Call call(Pass::weights);
+  Problem without = call.problem;
+  without.extra_tokens = 0;
+  auto results = test::split_results<Tensor>(without, Pass::weights, ElementType::bf16, ElementType::bf16);
+  Inputs inputs;
+  inputs.q = call.views.at("q");
+  inputs.k = call.views.at("k");
+  inputs.extra_k = call.views.at("extra_k");
+  inputs.rpb = call.views.at("rpb");
+  Context context(1);
+  EXPECT_EQ(test::error_of([&] {
+              attention_weights(make_plan(without, Pass::weights), inputs, results.at("attn").view(), context);
+            }),
+            "tensor extra_k is given, but the problem has no extra tokens");
+}
+
 TEST(SplitCalls, AnInvalidProblemIsRefusedWithItsLine) {
   for (const Pass pass : test::kSplitPasses) {
     Call call(pass);
