@@ -103,6 +103,15 @@ TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
   EXPECT_EQ(best(extra), "fused") << "mostly extra tokens";
 }
 
+TEST(Registry, BandedRefusesTheFirstWindowThatIsTooWide) {
+  const auto refusal = [](int64_t window) {
+    const Problem problem{.axes = {{.extent = 300, .window = window}}};
+    return find_variant("banded").supports(problem, Pass::forward);
+  };
+  EXPECT_EQ(refusal(128), std::nullopt);
+  EXPECT_EQ(refusal(129), "banded takes windows of at most 128 along the last axis, this one is 129");
+}
+
 TEST(Registry, VariantsHaveTheSplitOperatorsOrSayWhyNot) {
   for (const Variant& variant : variants()) {
     for (const Problem& problem : {kSelfAttention, kWindowed, kBiased}) {
