@@ -24,11 +24,13 @@ std::vector<Pass> passes_of(const model::Request& request) {
   return {Pass::forward};
 }
 
+/// Without the size if the model cannot be made.
 std::string id_of(const PlannedModel& row) {
   const model::Request& r = row.request;
+  const std::string size = row.facts.size > 0 ? fmt::format("_{}x{}", row.facts.size, row.facts.size) : "";
   const std::string pass = config::name(r.training ? config::ModelPass::training_step : config::ModelPass::forward);
-  return fmt::format("{}_{}x{}{}_b{}_{}.{}.{}", r.name, row.facts.size, row.facts.size, r.relative_bias ? "_rpb" : "",
-                     r.batch, name(r.type), row.variant->name, pass);
+  return fmt::format("{}{}{}_b{}_{}.{}.{}", r.name, size, r.relative_bias ? "_rpb" : "", r.batch, name(r.type),
+                     row.variant->name, pass);
 }
 
 /// Seconds that the reference attention takes for one image.

@@ -126,9 +126,14 @@ TEST_F(PlannedModels, AreDealtToShardsInWholeGroups) {
     std::ranges::copy(ids(plan), std::back_inserter(together));
   }
   EXPECT_THAT(together, testing::UnorderedElementsAreArray(ids(make())));
-  RunPlan half = make();
-  plan::take_shard(half, {.index = 1, .count = 2});
-  EXPECT_EQ(half.models.size(), 1u) << "the other one costs about as much";
+}
+
+TEST_F(PlannedModels, CountForShardsByTheirBatch) {
+  RunPlan plan = make("", kLarge,
+                      "name: x\nvariants: fused\n"
+                      "models: [{model: NAT-M, batch: 1}, {model: NAT-M, batch: 64}, {model: NAT-M, batch: 2}]\n");
+  plan::take_shard(plan, {.index = 1, .count = 2});
+  EXPECT_THAT(ids(plan), ElementsAre("NAT-M_224x224_rpb_b64_f32.fused.forward")) << "as much as the others together";
 }
 
 TEST_F(PlannedModels, CountForTheBudget) {
