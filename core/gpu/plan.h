@@ -19,7 +19,7 @@ namespace nalab::gpu {
 /// What the choice of tiles must know about a GPU. The defaults are an H100's.
 struct GpuLimits {
   int multiprocessors = 132;
-  int64_t shared_bytes = 227 * 1024;  ///< that a thread block may have
+  int64_t shared_bytes = int64_t{227} << 10;  ///< that a thread block may have
 };
 
 /// Everything that a kernel walks for a problem, the same for every head and batch entry.

@@ -50,7 +50,7 @@ std::optional<std::string> Budget::too_long(const Account& account, const config
 std::optional<std::string> Budget::left_out(const Group& group) {
   Account& account = accounts_[config_of(group)];
   if (account.without_baseline.contains(baseline_of(group))) return "left out with its self attention";
-  const auto reason = too_long(account, group.settings.timing, expected_seconds(group));
+  auto reason = too_long(account, group.settings.timing, expected_seconds(group));
   if (!reason) return std::nullopt;
   for (const PlannedRow& row : group.rows) {
     if (row.problem.id() == row.baseline) account.without_baseline.insert(row.baseline);
