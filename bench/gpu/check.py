@@ -4,7 +4,7 @@
 
 Needs PyTorch with CUDA. The keys of a query are found from the definition, query by query, and from nothing of nalab's
 own geometry. Tile shapes are the plan's choice or random ones. Results are full of NaN before; each call runs twice and
-must give the same bits. Some inputs hold NaN and infinities; on the others nothing may be computed twice.
+must give the same bits. Some inputs hold NaN, infinities and huge keys; on the others nothing may be computed twice.
 """
 
 import itertools
@@ -127,14 +127,17 @@ def random_problem(source):
 
 
 def poison(tensors, source):
-    """NaN and infinities in a few numbers of the inputs."""
+    """NaN, infinities and, in keys, scores greater than the bias that masks, in a few numbers of the inputs."""
     for name in ("q", "k", "v", "extra_k", "extra_v"):
         tensor = getattr(tensors, name)
         if tensor is None or source.random() < 0.4:
             continue
+        values = [math.nan, math.inf, -math.inf]
+        if name in ("k", "extra_k") and tensor.dtype == torch.bfloat16:
+            values += [1e32, -1e32]
         flat = tensor.view(-1)
         for _ in range(source.randint(1, 3)):
-            flat[source.randrange(flat.numel())] = source.choice([math.nan, math.inf, -math.inf])
+            flat[source.randrange(flat.numel())] = source.choice(values)
 
 
 def bits(tensor):

@@ -3,7 +3,6 @@
 
 #include <cstring>
 #include <memory>
-#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "core/error.h"
 #include "core/gpu/device.h"
 #include "core/gpu/hopper/cuda_error.h"
+#include "core/gpu/hopper/device_memory.h"
 #include "core/gpu/hopper/hopper.h"
 #include "core/tensor/tensor.h"
 
@@ -20,19 +20,6 @@ namespace {
 
 /// Rows on the device are padded to this many elements: tensor maps need distances of 16 bytes.
 constexpr int64_t kRowElements = 8;
-
-struct FreeDevice {
-  void operator()(void* data) const { cudaFree(data); }
-};
-using DeviceMemory = std::unique_ptr<void, FreeDevice>;
-
-DeviceMemory allocate(int64_t bytes) {
-  void* data = nullptr;
-  const cudaError_t status = cudaMalloc(&data, static_cast<std::size_t>(bytes));
-  if (status == cudaErrorMemoryAllocation) throw std::bad_alloc();
-  throw_on(status, "allocating tensors");
-  return DeviceMemory(data);
-}
 
 int64_t padded(int64_t dim) { return geometry::ceil_div(dim, kRowElements) * kRowElements; }
 
@@ -71,7 +58,7 @@ class DeviceTensor {
   DeviceTensor() = default;
   /// `on_device`: the shape with padded rows.
   DeviceTensor(ElementType type, const TokenShape& shape, const TokenShape& on_device)
-      : type_(type), shape_(shape), padded_(on_device), data_(allocate(bytes())) {}
+      : type_(type), shape_(shape), padded_(on_device), data_(allocate(static_cast<std::size_t>(bytes()))) {}
 
   void upload(const ConstTensorView& host) {
     Tensor staged(type_, padded_);

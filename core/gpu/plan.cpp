@@ -1,8 +1,11 @@
 #include "core/gpu/plan.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
+#include "core/error.h"
 #include "core/gpu/axis_tiles.h"
 #include "core/gpu/tile_shapes.h"
 
@@ -118,7 +121,18 @@ TilePlan make_tile_plan(const Problem& problem, const TileShape& shape) {
 }
 
 TilePlan make_tile_plan(const Problem& problem, const GpuLimits& limits) {
-  return make_tile_plan(problem, tile_shapes(problem, limits, 1).front());
+  const std::vector<TileShape> shapes = tile_shapes(problem, limits, 1);
+  if (shapes.empty()) {
+    throw Error("no tiles fit into the " + std::to_string(limits.shared_bytes) +
+                " bytes of shared memory that a thread block may have");
+  }
+  return make_tile_plan(problem, shapes.front());
+}
+
+float largest_lse(const Problem& problem) {
+  constexpr double kLargestScore = 1e20, kOfSum = 100;  // the logarithm of a sum of weights is less
+  const double largest = kLargestScore * std::abs(problem.effective_scale()) + kOfSum;
+  return static_cast<float>(std::min<double>(largest, std::numeric_limits<float>::max()));
 }
 
 int64_t executed_flops(const TilePlan& plan, const Problem& problem) {

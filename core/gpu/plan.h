@@ -37,17 +37,23 @@ struct TilePlan {
 /// Why no plan can be made for a valid problem, as the end of a sentence; nullopt if one can.
 std::optional<std::string> cannot_plan(const Problem& problem);
 
-/// The tile shapes that suit a problem in the order of their expected time, the best first: at most `most`, at least
-/// one. Requires a valid problem that cannot_plan() has nothing against.
+/// The tile shapes that suit a problem in the order of their expected time, the best first, at most `most`: at least
+/// one with an H100's shared memory, none if two stages do not fit. Requires a valid problem that cannot_plan() has
+/// nothing against.
 std::vector<TileShape> tile_shapes(const Problem& problem, const GpuLimits& limits, std::size_t most);
 
 /// The plan of a problem with a shape of tile_shapes().
 TilePlan make_tile_plan(const Problem& problem, const TileShape& shape);
-/// With the first of them.
+/// With the first of them. Throws Error if there is none.
 TilePlan make_tile_plan(const Problem& problem, const GpuLimits& limits = {});
 
 /// Channels that rows of q, k and v take in shared memory, head_dim and head_dim_v alike: 64 or 128.
 int64_t padded_dim(const Problem& problem);
+
+/// The greatest |lse| with which a kernel's results can be trusted. bf16 holds products as great as the bias that masks
+/// (kMasked), so a masked score may be the greatest of all. Where float32 has rounded the sum of the two, it is 0 or
+/// above 1e22 in magnitude; unless it is 0, lse, which is about that times the scale, is above this.
+float largest_lse(const Problem& problem);
 
 /// Shared memory of a thread block: 128 queries or, later, their results; `stages` tiles of keys and of values; for a
 /// one-hot mask `bias_slots` inner biases for each warpgroup, and kOuterBiases outer ones that both share, each of 8

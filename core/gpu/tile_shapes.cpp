@@ -19,9 +19,9 @@ namespace {
 
 using Triple = std::array<int32_t, kAxisCount>;
 
-// Tolls, fitted to the times of 62 shapes of nine problems on an H100 (docs/gpu.md). The unit is the time of one column
-// of a warpgroup's score tile: what a visit and a thread block cost besides the products, and a key of a box in shared
-// memory.
+// Tolls, fitted to the times of shapes on an H100 (docs/gpu_times.md). The unit is the time of one
+// column of a warpgroup's score tile: what a visit and a thread block cost besides the products, and a key of a box in
+// shared memory.
 constexpr double kVisitToll = 38;
 constexpr double kBlockToll = 470;
 constexpr double kBoxToll = 0.15;
@@ -185,7 +185,9 @@ double cost(const TileShape& shape, const Problem& problem, const GpuLimits& lim
 /// Chooses the mask, and the deepest rings that fit. False if the shape cannot run.
 bool complete(TileShape& shape, const Problem& problem, const GpuLimits& limits, AxisSums& sums) {
   if (!set_mask(shape, sums)) return false;
-  shape.ping_pong = 1;  // faster in 52 of 62 shapes that were timed with and without
+  // Faster in 52 of 62 shapes that were timed with and without (docs/gpu_times.md). With up to 64 channels not before a
+  // GPU has seen the call succeed that failed there ("Runs" in docs/gpu.md).
+  shape.ping_pong = padded_dim(problem) > 64 ? 1 : 0;
   for (shape.stages = kMostStages; shape.stages >= 2; --shape.stages) {
     if (shared_bytes(shape, problem) <= limits.shared_bytes) return true;
   }

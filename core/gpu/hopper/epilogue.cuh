@@ -1,4 +1,4 @@
-// From sums to results: out through shared memory and TMA, lse, and which results are not finite.
+// From sums to results: out through shared memory and TMA, lse, and which results are to be computed again.
 #pragma once
 
 #include "core/gpu/hopper/compute.cuh"
@@ -6,7 +6,7 @@
 namespace nalab::gpu::hopper {
 
 /// Writes out to the shared memory of the warpgroup's queries, as TMA's swizzle has it, and from there to its tensor;
-/// writes lse; notes the warp's queries as suspects if any number is not finite.
+/// writes lse; notes the warp's queries as suspects if any number is not finite, or an lse too great to be trusted.
 template <class Element, int kDim, int kKeys>
 __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>& at, int warpgroup,
                               Results<kDim>& results) {
@@ -16,6 +16,7 @@ __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>&
   const uint32_t target = at.queries(warpgroup);
   const int lane = threadIdx.x % 32;
   float finite = 0;  // 0, or NaN
+  bool trusted = true;
 
   const float ln2 = 0.6931471805599453f;
 #pragma unroll
@@ -23,7 +24,7 @@ __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>&
     const float sum = sum_of_row(results.softmax.sum[r]);
     const float lse = (results.softmax.reference[r] + log2f(sum)) * ln2;
     const float factor = 1 / sum;
-    finite = fmaf(lse, 0, finite);
+    trusted &= fabsf(lse) <= p.largest_lse;  // not if it is NaN
     const int query = first_row() + 8 * r;
 #pragma unroll
     for (int j = 0; j < kDim / 8; ++j) {
@@ -49,7 +50,7 @@ __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>&
       if (inside) p.lse.data[place] = lse;
     }
   }
-  if (__any_sync(~0u, finite != 0) && lane == 0) {
+  if (__any_sync(~0u, !trusted || finite != 0) && lane == 0) {
     const int64_t block = (static_cast<int64_t>(work.batch) * p.heads + work.head) * p.plan.query_tiles + blockIdx.x;
     p.suspects[atomicAdd(p.suspect_count, 1u)] = block * kConsumerWarps + warpgroup * 4 + warpgroup_thread() / 32;
   }

@@ -1,6 +1,8 @@
 // Products of whole tiles let NaN and infinities of keys that a query does not attend to reach it: 0 times NaN is NaN.
-// Such a result is never finite, so the forward kernel notes queries whose results are not, and here they are computed
-// again, each by a warp, in float32, from the keys that it attends to. Slow, and on ordinary data never needed.
+// Such a result is never finite. And where products of bf16 are as great as the bias that masks them, a masked score
+// may be the greatest of all: lse is then huge (largest_lse() in core/gpu/plan.h). The forward kernel notes queries
+// with such results, and here they are computed again, each by a warp, in float32, from the keys that it attends to.
+// Slow, and on ordinary data never needed.
 #include "core/gpu/hopper/block.cuh"
 #include "core/gpu/hopper/exact.h"
 
@@ -78,14 +80,15 @@ __device__ float& lse_of(const ExactParameters& p, const Query& query) {
   return lse.data[place];
 }
 
-/// Whether the forward kernel's results of a query are all finite, and so not to be touched.
+/// Whether the forward kernel's results of a query are all finite, and lse no greater than it can be trusted to be:
+/// then they are not to be touched.
 template <class Element>
-__device__ bool has_finite_results(const ExactParameters& p, const Query& query) {
+__device__ bool has_trusted_results(const ExactParameters& p, const Query& query) {
   float out[kChannels];
   load_row(row_of<Element>(p.out, query.batch, query.token, query.head), p.head_dim_v, out);
-  float zero = lse_of(p, query) * 0;  // or NaN
+  float zero = 0;  // or NaN
   for (int i = 0; i < kChannels; ++i) zero = fmaf(out[i], 0, zero);
-  return __all_sync(~0u, zero == 0);
+  return __all_sync(~0u, zero == 0 && fabsf(lse_of(p, query)) <= p.forward.largest_lse);
 }
 
 template <class Element>
@@ -147,19 +150,18 @@ __global__ void __launch_bounds__(kBlockThreads, 4) exact(const __grid_constant_
   for (int64_t i = blockIdx.x * kWarps + threadIdx.x / 32; i < queries; i += gridDim.x * kWarps) {
     Query query;
     const bool inside = find_query(p.forward, p.forward.suspects[i / kQueriesOfWarp], i % kQueriesOfWarp, query);
-    if (inside && !has_finite_results<Element>(p, query)) attend<Element>(p, query);
+    if (inside && !has_trusted_results<Element>(p, query)) attend<Element>(p, query);
   }
 }
 
 }  // namespace
 
 cudaError_t start_exact(const ExactParameters& parameters, ElementType type, cudaStream_t stream) {
-  if (type == ElementType::f16) {
-    exact<__half><<<kBlocks, kBlockThreads, 0, stream>>>(parameters);
-  } else {
-    exact<__nv_bfloat16><<<kBlocks, kBlockThreads, 0, stream>>>(parameters);
-  }
-  return cudaGetLastError();
+  void (*const kernel)(ExactParameters) = type == ElementType::f16 ? exact<__half> : exact<__nv_bfloat16>;
+  ExactParameters copy = parameters;
+  void* arguments[] = {&copy};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(kBlocks), dim3(kBlockThreads), arguments, 0,
+                          stream);
 }
 
 }  // namespace nalab::gpu::hopper

@@ -21,7 +21,8 @@ struct ExactParameters {
   float scale;
 };
 
-/// Starts the computation of the suspects that the forward kernel has found: nothing if there are none.
+/// Starts the computation of the suspects that the forward kernel has found: nothing if there are none. Returns
+/// the status of this launch alone.
 cudaError_t start_exact(const ExactParameters& parameters, ElementType type, cudaStream_t stream);
 
 }  // namespace nalab::gpu::hopper

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/gpu/hopper/cuda_error.h"
+#include "core/gpu/hopper/device_memory.h"
 #include "core/gpu/hopper/exact.h"
 #include "core/gpu/hopper/hopper.h"
 #include "core/gpu/hopper/kernels.h"
@@ -24,22 +25,15 @@ template <class T>
 class DeviceArray {
  public:
   DeviceArray() = default;
-  explicit DeviceArray(std::size_t size) : size_(size) {
-    void* data = nullptr;
-    throw_on(cudaMalloc(&data, size * sizeof(T)), "allocating memory of the device");
-    data_.reset(static_cast<T*>(data));
-  }
+  explicit DeviceArray(std::size_t size) : data_(allocate(size * sizeof(T))) {}
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    throw_on(cudaMemcpy(data_.get(), values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice), "copying a plan");
+    throw_on(cudaMemcpy(data_.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
+             "copying a plan");
   }
-  T* data() const { return data_.get(); }
+  T* data() const { return static_cast<T*>(data_.get()); }
 
  private:
-  struct Free {
-    void operator()(T* data) const { cudaFree(data); }
-  };
-  std::size_t size_ = 0;
-  std::unique_ptr<T, Free> data_;
+  DeviceMemory data_;
 };
 
 Kernel kernel_for(const Problem& problem, const TileShape& shape) {
@@ -167,6 +161,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   std::copy_n(dilation, kAxisCount, p.dilation);
   p.sign = scale < 0 ? -1.0f : scale > 0 ? 1.0f : 0.0f;
   p.scale_log2 = static_cast<float>((scale == 0 ? 1 : std::max(std::abs(scale), kLeastScale)) * 1.4426950408889634);
+  p.largest_lse = largest_lse(problem);
   const TokenStrides& lse = outputs.lse.strides;
   p.lse = {static_cast<float*>(outputs.lse.data), lse.batch, {lse.layout[0], lse.layout[1], lse.layout[2]}, lse.heads};
   p.suspects = impl_->suspects.data();

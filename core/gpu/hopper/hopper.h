@@ -19,7 +19,7 @@ class Forward {
  public:
   /// Views of device memory, as check() wants them; out has the problem's element type. Data and strides of all but the
   /// channels are multiples of 16 bytes, those of lse excepted. Throws Error if that is not so, if no kernel is
-  /// compiled for the plan's shape, or if the device refuses.
+  /// compiled for the plan's shape, or if the device refuses; std::bad_alloc if its memory is too small.
   Forward(const Problem& problem, const TilePlan& plan, const Inputs& inputs, const Outputs& outputs);
   ~Forward();
   Forward(const Forward&) = delete;
@@ -27,8 +27,8 @@ class Forward {
 
   /// Starts the call on a stream (cudaStream_t), and returns. Throws Error if it does not start.
   void run(void* stream) const;
-  /// Groups of 16 queries that the last call has computed twice, because a result was not finite: 0 on ordinary data.
-  /// Waits for the call.
+  /// Groups of 16 queries that the last call has computed twice, because a result was not finite or lse was huge: 0 on
+  /// ordinary data. Waits for the call.
   int64_t recomputed() const;
 
  private:

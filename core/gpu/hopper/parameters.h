@@ -41,11 +41,13 @@ struct ForwardParameters {
   int32_t heads;
   int32_t heads_kv;
   int32_t dilation[kAxisCount];
-  float scale_log2;  ///< |scale| log2(e), above 0
-  float sign;        ///< of the scale, that the queries are multiplied by: 1, -1 or 0
+  float scale_log2;   ///< |scale| log2(e), above 0
+  float sign;         ///< of the scale, that the queries are multiplied by: 1, -1 or 0
+  float largest_lse;  ///< see largest_lse() in core/gpu/plan.h
   TokenResults<float> lse;
-  /// Sixteen queries each with a result that is not finite, in no certain order: ((batch * heads + head) * query_tiles
-  /// + tile) * 8 + warp. What they do not attend to may have done it: exact.cu computes them again.
+  /// Sixteen queries each with a result that is not finite, or an lse that is not trusted, in no certain order:
+  /// ((batch * heads + head) * query_tiles + tile) * 8 + warp. What they do not attend to may have done it: exact.cu
+  /// computes them again.
   int64_t* suspects;
   unsigned int* suspect_count;
 };

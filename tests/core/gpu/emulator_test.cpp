@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "core/compare.h"
 #include "core/kernels/reference.h"
@@ -71,6 +73,44 @@ TEST(Emulator, RescalesWhenScoresGrow) {
       EXPECT_GE(rescaled, 1000);
     }
   }
+}
+
+/// A masked key whose score is greater than the bias that masks it: what it spoils has an lse that is not trusted.
+TEST(Emulator, HugeScoresOfMaskedKeysAreNoticed) {
+  const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}},
+                        .head_dim = 8,
+                        .head_dim_v = 8,
+                        .type = ElementType::bf16};
+  for (const double huge : {1e32, -1e32}) {
+    nalab::test::Data data(problem, 9);
+    nalab::test::set(data["k"], 0, huge);
+    const auto expected = reference::forward(problem, data.inputs());
+    for (const TileShape& shape : test::some_shapes(problem, 2)) {
+      SCOPED_TRACE(to_string(shape));
+      const test::Emulated got = test::emulate(make_tile_plan(problem, shape), problem, data.inputs());
+      int spoiled = 0;
+      for (std::size_t i = 0; i < got.lse.size(); ++i) {
+        if (!(std::abs(got.lse[i]) <= largest_lse(problem))) {
+          spoiled += std::abs(expected.lse[i]) < 1000 ? 1 : 0;
+          continue;
+        }
+        ASSERT_NEAR(got.lse[i], expected.lse[i], 1e-2);
+        for (std::size_t c = 8 * i; c < 8 * i + 8; ++c) ASSERT_NEAR(got.out[c], expected.out[c], 3e-2);
+      }
+      EXPECT_GT(spoiled, 0);
+    }
+  }
+}
+
+TEST(LargestLse, IsFarAboveOrdinaryOnesAtAnyScale) {
+  Problem problem{.axes = {{.extent = 8}}, .scale = 0.125};
+  EXPECT_FLOAT_EQ(largest_lse(problem), 1.25e19f);
+  problem.scale = -0.125;
+  EXPECT_FLOAT_EQ(largest_lse(problem), 1.25e19f);
+  problem.scale = 0;
+  EXPECT_FLOAT_EQ(largest_lse(problem), 100);
+  problem.scale = 1e30;
+  EXPECT_EQ(largest_lse(problem), std::numeric_limits<float>::max()) << "an infinity is not trusted";
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The kernels of core/gpu/hopper/ on a GPU, against the reference. Skipped where there is none.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -106,6 +107,28 @@ TEST_F(Hopper, NanAndInfinities) {
       if (data.has(name)) nalab::test::set(data[name], random() % data[name].elements(), bad[random() % 3]);
     }
     expect_right(Case(problem, std::move(data)), 1);
+  }
+}
+
+// A masked score that is greater than the bias that masks it. Bounds that grow with scores would let it pass.
+TEST_F(Hopper, HugeScoresOfMaskedKeys) {
+  const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}}, .type = ElementType::bf16};
+  nalab::test::GuardedTensor out(problem.type, out_shape(problem)), lse(ElementType::f32, lse_shape(problem));
+  for (const double huge : {1e32, -1e32}) {
+    nalab::test::Data data(problem, 9);
+    nalab::test::set(data["k"], 0, huge);
+    const auto expected = reference::forward(problem, data.inputs());
+    for (const TileShape& shape : test::some_shapes(problem, 3)) {
+      SCOPED_TRACE(to_string(shape));
+      const auto call = backend()->open(problem, problem, make_tile_plan(problem, shape), data.inputs());
+      call->forward();
+      call->download({out.view(), lse.view()});
+      const std::vector<double> values = out.values(), sums = lse.values();
+      for (std::size_t i = 0; i < values.size(); ++i) ASSERT_NEAR(values[i], expected.out[i], 3e-2);
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        ASSERT_NEAR(sums[i], expected.lse[i], 1e-2 * std::max(1.0, std::abs(expected.lse[i])));
+      }
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/gpu/plan.h"
 #include "tests/core/gpu/problems.h"
+#include "tests/core/support.h"
 
 namespace nalab::gpu {
 namespace {
@@ -143,6 +144,23 @@ TEST(TileShapes, SelfAttentionOfARowWastesNoMoreThanItsLastTile) {
   const TilePlan plan = make_tile_plan(problem);
   EXPECT_LE(static_cast<double>(executed_flops(plan, problem)),
             1.002 * static_cast<double>(problem.useful_flops(Pass::forward)));
+}
+
+TEST(TileShapes, NoneWithTooLittleSharedMemory) {
+  const Problem problem = of_axes({{.extent = 300, .window = 100}});
+  const GpuLimits little{.shared_bytes = 64 * 1024};
+  EXPECT_TRUE(tile_shapes(problem, little, kAll).empty());
+  EXPECT_EQ(nalab::test::error_of([&] { make_tile_plan(problem, little); }),
+            "no tiles fit into the 65536 bytes of shared memory that a thread block may have");
+}
+
+TEST(TileShapes, TakeTurnsWithMoreThan64Channels) {
+  Problem problem = of_axes({{.extent = 30, .window = 18}, {.extent = 48, .window = 24}, {.extent = 80, .window = 24}});
+  for (const int64_t dim : {64, 72}) {
+    problem.head_dim = dim;
+    problem.head_dim_v = 64;
+    for (const TileShape& shape : tile_shapes(problem, {}, kAll)) ASSERT_EQ(shape.ping_pong, dim > 64 ? 1 : 0);
+  }
 }
 
 TEST(TileShapes, AreNamed) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <new>
 #include <stdexcept>
 
 #include "core/attention.h"
@@ -17,7 +18,7 @@ using testing::StartsWith;
 /// What happened to the calls of the device, and what goes wrong there.
 struct Doings {
   int opened = 0, calls = 0, downloads = 0, alive = 0;
-  bool wrong = false, no_memory = false;
+  bool wrong = false, no_memory = false, refuses = false;
 };
 Doings doings;
 
@@ -62,7 +63,8 @@ class DeviceRun : public RunnerTest {
     device_.forward = nullptr;
     device_.open = [](const Plan& plan, const Inputs& inputs) -> std::unique_ptr<Resident> {
       ++doings.opened;
-      if (doings.no_memory) throw std::runtime_error("CUDA, allocating tensors: out of memory");
+      if (doings.no_memory) throw std::bad_alloc();
+      if (doings.refuses) throw std::runtime_error("CUDA, making an event: unknown error");
       return std::make_unique<FakeResident>(plan, inputs);
     };
   }
@@ -92,10 +94,18 @@ TEST_F(DeviceRun, AWrongResultThereFails) {
 }
 
 TEST_F(DeviceRun, WhatTheDeviceRefusesFailsItsRowAlone) {
-  doings.no_memory = true;
+  doings.refuses = true;
   const auto got = run({row(device_, RowPass::forward), row(kA, RowPass::forward)});
   EXPECT_EQ(got.at("device").row.status, "failed");
-  EXPECT_EQ(got.at("device").row.reason, "CUDA, allocating tensors: out of memory");
+  EXPECT_EQ(got.at("device").row.reason, "CUDA, making an event: unknown error");
+  EXPECT_EQ(got.at("a").row.status, "done");
+}
+
+TEST_F(DeviceRun, WhatTheDevicesMemoryIsTooSmallForIsRefusedAlone) {
+  doings.no_memory = true;
+  const auto got = run({row(device_, RowPass::forward), row(kA, RowPass::forward)});
+  EXPECT_EQ(got.at("device").row.status, "refused");
+  EXPECT_EQ(got.at("device").row.reason, "not enough memory");
   EXPECT_EQ(got.at("a").row.status, "done");
 }
 
