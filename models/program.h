@@ -37,9 +37,9 @@ struct Seconds {
 /// not depend on their number.
 class Program {
  public:
-  /// The workers must outlive the program; the rest is copied. Throws Error if the variant does not support one of the
-  /// layers, or oneDNN not the type on this CPU,
-  /// or if an earlier one of the process had another limit on instructions.
+  /// The workers must outlive the program; the rest is copied. Throws Error if there is no variant, if one does not
+  /// support one of the layers, or oneDNN not the type on this CPU, or if an earlier one of the process had another
+  /// limit on instructions.
   Program(const Graph& graph, const Weights& weights, const ProgramOptions& options, Workers& workers);
   ~Program();
   Program(const Program&) = delete;

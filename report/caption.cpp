@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/kernels/registry.h"
 #include "report/figures.h"
 #include "report/format.h"
 #include "store/doubts.h"
@@ -51,6 +52,13 @@ std::string peaks_text(const store::Environment& environment) {
                      one ? "" : " (rows are compared with the peak of their arithmetic)");
 }
 
+/// Whether a row was computed on another device than the CPU.
+bool is_of_device(const store::TimedRow* row) {
+  return std::ranges::any_of(variants(), [row](const Variant& variant) {
+    return variant.name == row->variant && variant.device != Device::cpu;
+  });
+}
+
 }  // namespace
 
 std::vector<std::string> machine_caption(const store::Environment& environment,
@@ -61,9 +69,11 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
     threads.insert(std::to_string(row->threads));
     types.insert(row->type);
   }
+  const bool has_device = !environment.gpu.empty() && std::ranges::any_of(rows, is_of_device);
   std::vector<std::string> caption{
-      fmt::format("{}, {}, {} thread{}; git revision {}; {}.", environment.cpu, enumerate(isas), enumerate(threads),
-                  threads == std::set<std::string>{"1"} ? "" : "s", environment.revision, environment.started),
+      fmt::format("{}, {}, {} thread{}{}; git revision {}; {}.", environment.cpu, enumerate(isas), enumerate(threads),
+                  threads == std::set<std::string>{"1"} ? "" : "s", has_device ? "; " + environment.gpu : "",
+                  environment.revision, environment.started),
       fmt::format("Type{} {}; {}; times are medians, the spread is the interquartile range in % of the median.",
                   types.size() == 1 ? "" : "s", enumerate(types), samples_text(rows)),
       peaks_text(environment),

@@ -65,7 +65,7 @@ std::vector<ColumnOf<R>> columns_of(const std::vector<Trait<R>>& traits) {
                     : plain(fmt::format("{:.0f}", static_cast<double>(row.peak_memory_bytes) / 1e6));
        })},
       {{"error", "", true}, "", if_measured([](const R& row) {
-         return plain(fmt::format("{:.1e}", row.error_frobenius));
+         return row.verified.empty() ? absent(row.reason) : plain(fmt::format("{:.1e}", row.error_frobenius));
        })},
       {{"verified"}, "", if_measured([](const R& row) { return plain(row.verified.empty() ? "-" : row.verified); })},
       {{"samples", "", true}, "", if_measured([](const R& row) { return plain(exact(std::ssize(row.samples))); })},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "core/error.h"
@@ -184,6 +185,21 @@ void emit_fields(YAML::Emitter& out, const S& object) {
   });
 }
 
+/// The files with definitions of models, each once, as comments: reading does not need them, but what tells one
+/// configuration from another does.
+std::string definitions_of(const Config& config) {
+  std::map<std::string, std::string> files;
+  for (const ModelSettings& model : config.models) {
+    if (!model.definitions.empty()) files[model.definitions] = model.definitions_text;
+  }
+  std::string comments;
+  for (const auto& [file, text] : files) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) comments += fmt::format("# {}: {}\n", file, line);
+  }
+  return comments;
+}
+
 }  // namespace
 
 std::vector<std::string> variant_names(std::vector<std::string> more) {
@@ -249,7 +265,7 @@ std::string resolved(const Config& config) {
   emit_list(out, "models", config.models);
   emit_list(out, "simulations", config.simulations);
   out << YAML::EndMap;
-  return std::string(out.c_str()) + "\n";
+  return std::string(out.c_str()) + "\n" + definitions_of(config);
 }
 
 store::StoredConfig stored(const Config& config) {

@@ -1,6 +1,8 @@
 #include "experiments/config/models.h"
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "core/error.h"
 #include "experiments/config/forms.h"
@@ -10,6 +12,12 @@ namespace nalab::config {
 namespace {
 
 constexpr const char* kModel = "model";
+
+/// Empty if there is no such file: then the model cannot be made.
+std::string text_of(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
 
 /// Throws at `name` if the model cannot be made.
 void check(const Field& name, const ModelSettings& settings) {
@@ -44,6 +52,7 @@ std::vector<ModelSettings> read_models(const Field& entry, Form form, const std:
     read_fields(overridden(entries, {name}), settings);
     if (settings.label.empty()) settings.label = settings.model;
     check(name, settings);
+    settings.definitions_text = text_of(settings.request(ElementType::f32).definitions);
   }
   if (const Field* label = find(entries, "label"); label != nullptr && models.size() > 1) {
     label->refuse("no label for several models", "one");

@@ -2,11 +2,13 @@
 
 #include <re2/re2.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "core/kernels/registry.h"
 
 namespace nalab {
 
@@ -19,6 +21,12 @@ constexpr std::size_t kLongest = 10'000;
 std::string shown(std::string_view text) {
   constexpr std::size_t kShown = 60;
   return std::string(text.substr(0, kShown)) + (text.size() > kShown ? "..." : "");
+}
+
+/// Whether a variant stands for the baseline. Files may have variants that this build lacks.
+bool is_self_attention(const std::string& name) {
+  return std::ranges::any_of(
+      variants(), [&name](const Variant& variant) { return variant.name == name && variant.self_attention_only; });
 }
 
 }  // namespace
@@ -52,7 +60,7 @@ int64_t keep_matching(store::Results& results, const Filter& filter, AlsoKept al
     if (also == AlsoKept::self_attention) compared_with.emplace(row.baseline, row.pass);
   }
   std::erase_if(results.rows, [&](const store::Row& row) {
-    const bool is_compared_with = row.variant == "dense" && compared_with.contains({row.problem, row.pass});
+    const bool is_compared_with = is_self_attention(row.variant) && compared_with.contains({row.problem, row.pass});
     return !matches(row) && !is_compared_with;
   });
   std::erase_if(results.models, [&](const store::ModelRow& row) { return !matches(row); });

@@ -62,13 +62,15 @@ Facts facts(const Request& request) {
   const models::MultiplyAdds cost = models::multiply_adds(graph);
   Facts facts;
   facts.size = request.size == 0 ? definition.input : request.size;
+  facts.result_elements = graph.node(graph.output()).extent.elements();
   facts.parameters = models::parameter_count(graph);
   facts.multiply_adds = cost.all;
   facts.attention_multiply_adds = cost.attention;
   facts.weight_bytes = bytes_per_parameter(request) * facts.parameters;
   const auto value_bytes = request.training ? models::Trainer::value_bytes : models::Program::value_bytes;
-  const int64_t given = graph.node(0).extent.elements(), results = graph.node(graph.output()).extent.elements();
-  facts.value_bytes = value_bytes(graph, request.batch, request.type) + 4 * request.batch * (given + results);
+  const int64_t given = graph.node(0).extent.elements();
+  facts.value_bytes =
+      value_bytes(graph, request.batch, request.type) + 4 * request.batch * (given + facts.result_elements);
   for (models::RepeatedProblem& layer : models::attention_problems(graph, request.batch, request.type)) {
     facts.attention.push_back({std::move(layer.problem), layer.times});
   }

@@ -35,6 +35,7 @@ struct RepeatedProblem {
 /// What is known of a model before it is made.
 struct Facts {
   int64_t size = 0;                        ///< side of the images
+  int64_t result_elements = 0;             ///< logits of an image, or numbers of one that is generated
   int64_t parameters = 0;                  ///< numbers
   int64_t multiply_adds = 0;               ///< of the forward pass of one image
   int64_t attention_multiply_adds = 0;     ///< of those, within attention

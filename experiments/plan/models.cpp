@@ -24,7 +24,7 @@ std::vector<Pass> passes_of(const model::Request& request) {
   return {Pass::forward};
 }
 
-/// Without the size if the model cannot be made.
+/// Without the size if nobody knows it.
 std::string id_of(const PlannedModel& row) {
   const model::Request& r = row.request;
   const std::string size = row.facts.size > 0 ? fmt::format("_{}x{}", row.facts.size, row.facts.size) : "";
@@ -49,6 +49,7 @@ double reference_seconds(const model::Facts& facts, const model::Request& reques
 /// Seconds of the row's attention in one call. Notes its workspace and arithmetic; throws Error if the variant does not
 /// compute a layer.
 double plan_attention(PlannedModel& row, const Resources& resources) {
+  if (row.variant->device != Device::cpu) throw Error("models compute on the CPU");
   std::set<std::string> arithmetics;
   double seconds = 0;
   for (const model::RepeatedProblem& layer : row.facts.attention) {
@@ -83,6 +84,13 @@ int64_t lse_bytes(const model::Facts& facts) {
   return 4 * numbers;
 }
 
+/// Of training two copies of the gradients are compared; of inference two of the batch's results, besides one of an
+/// image's.
+int64_t compared_bytes(const PlannedModel& row) {
+  if (row.request.training) return 8 * row.facts.parameters;
+  return 4 * row.facts.result_elements * (2 * row.request.batch + 1);
+}
+
 /// Everything of a row whose group has so many rows.
 void plan_row(PlannedModel& row, const config::Settings& settings, const Resources& resources, std::size_t rows) {
   row.reference_seconds = reference_seconds(row.facts, row.request);
@@ -94,10 +102,8 @@ void plan_row(PlannedModel& row, const config::Settings& settings, const Resourc
     row.refusal = error.what();
     return;
   }
-  // Two copies of the results are compared: those of training are as large as the weights.
-  const int64_t results = row.request.training ? 8 * row.facts.parameters : 0;
   row.memory_bytes = row.facts.weight_bytes + row.facts.value_bytes + row.workspace_bytes +
-                     lse_bytes(row.facts) * static_cast<int64_t>(rows) + results;
+                     lse_bytes(row.facts) * static_cast<int64_t>(rows) + compared_bytes(row);
   row.refusal = lacks_memory(row, resources.memory_bytes, resources.memory_clause);
   if (row.refusal) return;
 
@@ -125,6 +131,7 @@ ModelGroup make_model_group(const config::ModelSettings& model, ElementType type
   common.label = model.label;
   common.request = model.request(type);
   common.isa = resources.isa;
+  common.facts.size = common.request.size;
   try {
     common.facts = model::facts(common.request);
   } catch (const Error& error) {

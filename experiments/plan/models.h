@@ -25,7 +25,7 @@ struct PlannedModel {
   Isa isa = Isa::baseline;             ///< limit on the instructions used
   std::optional<std::string> refusal;  ///< why the row is not run; unset if it is
 
-  model::Facts facts;            ///< all 0 if the model cannot be made
+  model::Facts facts;            ///< if the model cannot be made all 0, but for a size that was asked for
   std::string arithmetic;        ///< that of attention; several are separated by spaces
   bool has_reference = false;    ///< whether one image is compared with what the reference attention makes of it
   double reference_seconds = 0;  ///< that the reference attention takes for one image

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -151,6 +152,7 @@ class Planner {
 
   void add_models(const config::Config& config, const config::ModelSettings& model, ElementType type,
                   const std::vector<std::string>& variants) {
+    require_one_definition(config, model);
     ModelGroup group = make_model_group(model, type, variants, config.settings, resources_);
     for (PlannedModel& row : std::exchange(group.rows, {})) {
       row.config = config.title.name;
@@ -174,6 +176,17 @@ class Planner {
   }
 
  private:
+  /// Ids have the name of a model alone.
+  void require_one_definition(const config::Config& config, const config::ModelSettings& model) {
+    const config::ModelSettings& first = *models_.emplace(model.model, &model).first->second;
+    if (first.definitions_text == model.definitions_text) return;
+    const auto source = [](const config::ModelSettings& settings) {
+      return settings.definitions.empty() ? "nalab's own" : "that of " + settings.request(ElementType::f32).definitions;
+    };
+    throw Error(fmt::format("{}: models: expected one definition of {} in a run, got {} and {}", config.path,
+                            model.model, source(first), source(model)));
+  }
+
   /// Whether the filter lets it through and it is not yet in the plan.
   bool is_wanted(const std::string& id, const std::string& label) {
     ++offered_;
@@ -187,6 +200,7 @@ class Planner {
   const Resources& resources_;
   RunPlan plan_;
   std::set<std::string> ids_;
+  std::map<std::string, const config::ModelSettings*> models_;  ///< the first of each name
   int64_t offered_ = 0;
 };
 

@@ -20,19 +20,21 @@ constexpr int64_t kMostShards = 100'000;
 constexpr double kFlopsPerSecond = 10e9;
 
 /// What a row costs, on any machine. FLOPs that a variant executes and memory that it needs are left out: they may
-/// depend on caches and threads.
+/// depend on caches and threads. What another device supports depends on whether it is there: it is taken to support
+/// all.
 double cost_seconds(const PlannedRow& row, const config::Settings& settings) {
   if (row.useful_flops == 0) return 0;  // an invalid problem
   double oracle = 0;
   for (const Pass pass : config::passes_of(row.pass)) {
-    if (row.variant->supports(row.problem, pass)) return 0;
+    if (row.variant->device == Device::cpu && row.variant->supports(row.problem, pass)) return 0;
     oracle += oracle_pass_seconds(row.problem, pass);
   }
   const double call = row.variant->is_oracle ? oracle : static_cast<double>(row.useful_flops) / kFlopsPerSecond;
   return std::min(oracle, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);
 }
 
-/// The same for a row of a model. What a build or machine refuses costs as much as the others: they may have it.
+/// The same for a row of a model, also where the machine refuses it. Builds without models do not know what one costs,
+/// and take it for nothing: their shards are not those of other builds.
 double cost_seconds(const PlannedModel& row, const config::Settings& settings) {
   const double call = static_cast<double>(flops_of_call(row)) / kFlopsPerSecond;
   return std::min(row.reference_seconds, settings.verify.budget_seconds) + timing_seconds(settings.timing, call);

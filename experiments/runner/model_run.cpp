@@ -129,6 +129,7 @@ void ModelRun::verify_one_image() {
 }
 
 void ModelRun::verify_batch() {
+  if (still_good().empty()) return;
   const model::Request& request = group_.rows.front().request;
   running_ = open(request.batch, {});
   model::Results first;
@@ -173,12 +174,12 @@ void ModelRun::time() {
   std::vector<Sampler::Timed> timed;
   for (const auto& [i, variant] : running_) {
     store::ModelRow& row = finished_[i];
-    const Sampler::Call call = [this, chosen = variant, &seconds = attention[i]] {
+    const Sampler::Call call = [this, chosen = variant, &row, &seconds = attention[i]] {
+      seconds.resize(row.samples.size());  // without what was no sample: a warm-up, a call in which the clock stood
       seconds.push_back(session_->compute(chosen));
       session_->update();
     };
     for (int64_t n = 1; n < row.warmups && row.status == kDone; ++n) sampler_.call(row, call);
-    attention[i].clear();
     if (row.status == kDone) timed.push_back({&row, call});
   }
   sampler_.time(std::move(timed));

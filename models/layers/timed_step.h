@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/error.h"
 #include "models/layers/layers.h"
 #include "models/program.h"
 
@@ -51,10 +52,12 @@ struct TimedStep {
   }
 };
 
-/// The step that make() gives; of attention for each variant, to which it sets the backend's.
+/// The step that make() gives; of attention for each variant, to which it sets the backend's. Throws Error if there is
+/// no variant.
 template <class Make>
 TimedStep for_each_variant(bool is_attention, const std::vector<std::string>& variants, Backend& backend,
                            const Make& make) {
+  if (variants.empty()) throw Error("there must be at least one variant of attention");
   TimedStep step{{}, is_attention};
   for (std::size_t i = 0; i < (is_attention ? variants.size() : 1); ++i) {
     backend.variant = variants[i];

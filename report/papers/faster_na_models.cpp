@@ -231,11 +231,14 @@ std::vector<ModelTimes> model_times(const store::Results& results, const ModelTa
     times.published = figures.as<std::array<double, 3>>();
     const int64_t side = side_of(times.model);
     Batches batches;
+    // A row without a size is of a model that could not be made: it says why.
     for (const ModelRow& row : results.models) {
       const bool is_of = configs.contains(row.config) && row.model == times.model && row.pass == table.pass &&
                          row.type == table.type && (row.relative_bias != 0) == table.relative_bias &&
-                         row.height == side && row.width == side;
-      if (is_of) batches[row.batch].emplace(row.variant, &row);
+                         ((row.height == side && row.width == side) || row.height == 0);
+      if (!is_of) continue;
+      const ModelRow*& kept = batches[row.batch][row.variant];
+      if (kept == nullptr || (kept->height == 0 && row.height != 0)) kept = &row;
     }
     times.rows = chosen(batches);
     if (const ModelRow* best = best_of(times.rows)) times.rows.emplace(kBest, best);

@@ -34,7 +34,9 @@ Value if_there(const std::string& why_not, const F& value) {
 
 Value own_figure(const R& row, const std::string& variant) {
   return if_there(row.why_not(variant), [&] {
-    return figure(*row.table, row.table->is_training ? row.hours(variant) : row.images_per_second(variant));
+    Value value = figure(*row.table, row.table->is_training ? row.hours(variant) : row.images_per_second(variant));
+    value.footnote = row.rows.at(variant)->reason;
+    return value;
   });
 }
 

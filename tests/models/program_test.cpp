@@ -117,6 +117,7 @@ TEST(Program, RefusesWhatItCannotCompute) {
   };
   EXPECT_THAT(refusal({.type = ElementType::f16}), testing::HasSubstr("f32 and bf16"));
   EXPECT_THAT(refusal({.variants = {"dense"}}), testing::HasSubstr("dense"));
+  EXPECT_EQ(refusal({.variants = {}}), "there must be at least one variant of attention");
   if (choose_isa() != Isa::baseline) {
     EXPECT_EQ(refusal({.isa = Isa::baseline}),
               "oneDNN is limited to " + std::string(name(choose_isa())) + " by an earlier model of the process");

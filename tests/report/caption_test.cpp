@@ -39,6 +39,14 @@ TEST(Caption, NamesDoubtfulTimesAndWhy) {
   for (const Table& table : tables) EXPECT_THAT(table.caption, Contains(HasSubstr("other programs ran on the same")));
 }
 
+TEST(Caption, NamesTheDeviceOfItsRows) {
+  store::Results results = sample_results();
+  results.environment.gpu = "Example GPU";
+  EXPECT_THAT(caption_of(results).front(), Not(HasSubstr("GPU"))) << "nothing ran there";
+  results.rows.back().variant = "hopper";
+  EXPECT_THAT(caption_of(results).front(), HasSubstr("2 threads; Example GPU; git revision"));
+}
+
 TEST(Caption, SaysNothingAgainstTimesOfAQuietMachineOrAnEarlierBuild) {
   EXPECT_THAT(caption_of(sample_results()), Each(Not(HasSubstr("doubtful"))));
 }

@@ -135,6 +135,31 @@ TEST(FasterNaModels, FewSamplesAreNotJudged) {
               testing::Contains("2 of 2 speedups have fewer than 3 samples of one of their times."));
 }
 
+TEST(FasterNaModels, ThoseThatCouldNotBeMadeSayWhy) {
+  store::Results results = empty();
+  add_model(results, "NAT-T", "f32", 40, 30, 20);
+  for (store::ModelRow& row : results.models) {
+    row.height = row.width = 0;
+    row.status = "refused";
+    row.reason = "built without models";
+  }
+  EXPECT_EQ(times_of(results, 6, "NAT-T").why_not("fused"), "fused was not run: built without models");
+  add_model(results, "NAT-T", "f32", 40, 30, 20);
+  EXPECT_EQ(times_of(results, 6, "NAT-T").why_not("fused"), "") << "a later run had them";
+}
+
+TEST(FasterNaModels, WhatWasNotComparedHasNoErrorAndSaysSo) {
+  store::Results results = empty();
+  add_model(results, "NAT-T", "f32", 40, 30, 20);
+  results.models[0].verified = "";
+  results.models[0].error_frobenius = 0;
+  results.models[0].reason = "not verified: it takes too long";
+  const Table all = model_sections(results, {}).at(0).tables.at(0);
+  EXPECT_THAT(all.footnotes, testing::Contains("not verified: it takes too long"));
+  EXPECT_THAT(faster_na_model_sections(results, {}).at(0).tables.at(0).footnotes,
+              testing::Contains("not verified: it takes too long"));
+}
+
 TEST(FasterNaModels, HaveNothingToSayOfOtherResults) {
   EXPECT_THAT(faster_na_model_sections(sample_results(), {}), IsEmpty());
   EXPECT_THAT(model_sections(sample_results(), {}), IsEmpty());

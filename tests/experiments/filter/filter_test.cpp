@@ -103,5 +103,20 @@ TEST(Filter, KeepsTheSelfAttentionOfTheKeptRowsOnRequest) {
   EXPECT_THAT(ids(results), ElementsAre("8x9_self_f32_dense_forward", "8x9_w5_f32_naive_forward"));
 }
 
+TEST(Filter, KeepsTheSelfAttentionOfEachVariantOnRequest) {
+  store::Results results = report::sample_results();
+  results.rows.push_back(results.rows[0]);
+  results.rows.back().variant = "hopper_dense";
+  results.rows.back().id = "8x9_self_f32_hopper_dense_forward";
+  results.rows.push_back(results.rows[0]);
+  results.rows.back().variant = "fused";
+  results.rows.back().id = "8x9_self_f32_fused_forward";
+  results.rows.push_back(results.rows[0]);
+  results.rows.back().variant = "of another build";
+  keep_matching(results, Filter("--filter", "w5_f32_naive"), AlsoKept::self_attention);
+  EXPECT_THAT(ids(results), ElementsAre("8x9_self_f32_dense_forward", "8x9_w5_f32_naive_forward",
+                                        "8x9_self_f32_hopper_dense_forward"));
+}
+
 }  // namespace
 }  // namespace nalab

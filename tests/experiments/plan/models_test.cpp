@@ -5,13 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <set>
 
+#include "core/error.h"
 #include "experiments/plan/announce.h"
 #include "experiments/plan/budget.h"
 #include "experiments/plan/plan.h"
 #include "experiments/plan/shard.h"
+#include "tests/experiments/model/small_models.h"
 #include "tests/experiments/support.h"
+#include "tests/store/temporary_folder.h"
 
 namespace nalab {
 namespace {
@@ -65,9 +69,9 @@ TEST_F(PlannedModels, HaveIdsPlacesAndCosts) {
   EXPECT_EQ(plan::flops_of_call(fused), 4 * fused.facts.multiply_adds);
   EXPECT_GT(fused.workspace_bytes, 0);
   const int64_t queries = 3 * 2 * 3136 + 4 * 4 * 784 + 6 * 8 * 196 + 5 * 16 * 49;
-  EXPECT_EQ(fused.memory_bytes,
-            fused.facts.weight_bytes + fused.facts.value_bytes + fused.workspace_bytes + 3 * 4 * 2 * queries)
-      << "a number for each query, of three variants and two images";
+  EXPECT_EQ(fused.memory_bytes, fused.facts.weight_bytes + fused.facts.value_bytes + fused.workspace_bytes +
+                                    3 * 4 * 2 * queries + 4 * 1000 * (2 + 2 + 1))
+      << "a number for each query, of three variants and two images; logits that are compared";
   EXPECT_GT(fused.seconds, 0);
   EXPECT_LT(fused.seconds, 60);
   EXPECT_TRUE(fused.has_reference);
@@ -90,10 +94,49 @@ TEST_F(PlannedModels, AreRefusedWhereTheyDoNotFit) {
 
 TEST_F(PlannedModels, AreRefusedWhereAVariantOrTypeLacksThem) {
   const RunPlan plan =
-      make("NAT-M", kLarge, "name: x\nvariants: [dense, fused]\ntypes: [f32, f16]\nmodels: [{model: NAT-M}]\n");
-  EXPECT_THAT(plan.models[0].rows[0].refusal.value_or("accepted"), HasSubstr("dense"));
+      make("NAT-M", kLarge, "name: x\nvariants: [hopper, fused, dense]\ntypes: [f32, f16]\nmodels: [{model: NAT-M}]\n");
+  EXPECT_EQ(plan.models[0].rows[0].refusal, "models compute on the CPU");
+  EXPECT_TRUE(plan.models[0].rows[0].has_reference) << "as the others of its group";
+  EXPECT_THAT(plan.models[0].rows[2].refusal.value_or("accepted"), HasSubstr("dense"));
   EXPECT_EQ(plan.models[0].rows[1].refusal, std::nullopt);
   EXPECT_EQ(plan.models[1].rows[1].refusal, "models compute in f32 and bf16, not in f16");
+}
+
+TEST(PlannedModel, ThatCannotBeMadeHasTheSizeAskedForAndOtherwiseNone) {
+  config::ModelSettings model;
+  model.model = "unknown";
+  const auto row = [&model] {
+    return plan::make_model_group(model, ElementType::f32, {"fused"}, {}, kLarge).rows.at(0);
+  };
+  EXPECT_EQ(row().id, "unknown_rpb_b1_f32.fused.forward");
+  model.size = 256;
+  EXPECT_EQ(row().id, "unknown_256x256_rpb_b1_f32.fused.forward");
+  EXPECT_EQ(row().facts.size, 256);
+  EXPECT_NE(row().refusal, std::nullopt);
+}
+
+TEST_F(PlannedModels, HaveOneDefinitionInARun) {
+  const TemporaryFolder folder;
+  std::string wider = experiments_test::kSmallModels;
+  wider.replace(wider.find("[32, 64]"), 8, "[64, 128]");
+  std::ofstream(folder.file("small.yaml")) << experiments_test::kSmallModels;
+  std::ofstream(folder.file("same.yaml")) << experiments_test::kSmallModels;
+  std::ofstream(folder.file("wider.yaml")) << wider;
+  const auto config = [&](const std::string& name, const std::string& definitions) {
+    std::ofstream(folder.file(name)) << "name: " << name << "\nvariants: fused\n"
+                                     << "models: [{model: tiny, definitions: " << definitions << "}]\n";
+    return config::load(folder.file(name), config::Form::full);
+  };
+  const config::Config small = config("a", "small.yaml"), same = config("b", "same.yaml"),
+                       other = config("c", "wider.yaml");
+  EXPECT_EQ(plan::make_run_plan({small, same}, "", kLarge).repeated, 1);
+  EXPECT_THAT(
+      [&] {
+        plan::make_run_plan({small, other}, "", kLarge);
+      },
+      testing::ThrowsMessage<Error>(other.path + ": models: expected one definition of tiny in a run, got that of " +
+                                    folder.file("small.yaml") + " and that of " + folder.file("wider.yaml")));
+  EXPECT_THAT(config::resolved(small), HasSubstr("\n# small.yaml: models:\n# small.yaml: - {name: tiny, "));
 }
 
 TEST_F(PlannedModels, AreComparedWithTheReferenceWhereItIsQuickEnough) {

@@ -92,6 +92,17 @@ TEST(Shards, AreTheSameOnEveryMachine) {
   }
 }
 
+TEST(Shards, WhatNeedsAnotherDeviceCostsTheSameWithAndWithoutIt) {
+  const config::Config config = load_text(
+      "name: x\nvariants: hopper\ntypes: bf16\nproblems: [{layout: [16, 16], window: 3}, {layout: [16, 16], window: "
+      "5}]\n");
+  for (int64_t index = 1; index <= 2; ++index) {
+    RunPlan plan = plan::make_run_plan({config}, "", kLarge);
+    plan::take_shard(plan, {.index = index, .count = 2});
+    EXPECT_EQ(plan.groups.size(), 1u) << "for nothing, both would be in the first";
+  }
+}
+
 TEST(Shards, TheCostliestGroupsAreSpread) {
   // The large problem has four groups, each far costlier than all the small ones together.
   for (int64_t index = 1; index <= 4; ++index) {

@@ -157,7 +157,8 @@ struct Sessions {
   std::map<std::string, model::Results> results;  ///< by variant
   std::map<std::string, int> throws;              ///< 1: no memory, 2: an error
   std::string cannot_be_made;
-  std::string idle;  ///< a variant that computes nothing
+  std::string idle;               ///< a variant that computes nothing
+  std::size_t timeless_call = 0;  ///< during which the clock stands, counted from 1; 0: none
   std::vector<std::string> calls;
   std::vector<int64_t> batches;  ///< of the sessions, one after the other
 };
@@ -169,6 +170,7 @@ class FakeSession : public model::Session {
   double compute(std::size_t variant) override {
     sessions.calls.push_back(variants_.at(variant));
     script.clock.now += 2;
+    if (sessions.calls.size() == sessions.timeless_call) script.clock.now -= 3;  // that of the update too
     if (variants_.at(variant) == sessions.idle) return 0;
     last_ = variants_.at(variant);
     if (sessions.throws[last_] == 1) throw std::bad_alloc();
@@ -234,6 +236,23 @@ TEST_F(FakeModelRuns, SamplesAreWholeCallsInTurn) {
               ElementsAre("reference", "naive", "gemm", "fused",  // verified
                           "naive", "gemm", "fused",               // warm-ups
                           "naive", "gemm", "fused", "fused", "gemm", "naive", "naive", "gemm", "fused"));
+}
+
+TEST_F(FakeModelRuns, ACallInWhichTheClockStandsIsNoSampleOfAttentionEither) {
+  sessions.timeless_call = 9;  // the third of gemm
+  const auto rows = run();
+  EXPECT_THAT(rows.at("gemm").samples, ElementsAre(3, 3, 3));
+  EXPECT_EQ(rows.at("gemm").attention_seconds, 5) << "of the fourth to the sixth call";
+  EXPECT_EQ(rows.at("fused").attention_seconds, 4);
+}
+
+TEST_F(FakeModelRuns, NothingMoreIsMadeWhereAllAreWrong) {
+  for (plan::PlannedModel& row : group_.rows) row.request.training = true;
+  sessions.results["reference"] = {{"logits", {7, 2, 3, 4}}};
+  const auto rows = run();
+  ASSERT_EQ(rows.size(), 3u);
+  for (const auto& [id, row] : rows) EXPECT_EQ(row.status, "failed") << id;
+  EXPECT_THAT(sessions.batches, ElementsAre(1)) << "one image; no session without variants";
 }
 
 TEST_F(FakeModelRuns, AWrongResultFailsItsRowAlone) {
