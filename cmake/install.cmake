@@ -5,7 +5,8 @@ set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/nalab)
 install(TARGETS nalab_core EXPORT nalabTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT core)
 # nalab.h and what it includes; nothing of the kernels.
 foreach(header
-    nalab.h attention.h context.h error.h machine.h plan.h problem.h tensor_set.h tensors.h tiling.h
+    nalab.h attention.h context.h error.h machine.h parallel.h plan.h problem.h tensor_set.h tensors.h
+    tiling.h
     geometry/axis.h geometry/bias.h geometry/permutation.h geometry/tiles.h geometry/token.h
     operators/merge_attention.h operators/permute_tokens.h operators/split_attention.h simd/isa.h
     tensor/buffer.h tensor/element.h tensor/tensor.h)

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <limits>
+#include <ostream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -34,7 +35,11 @@ void team(void (*member)(void*), void* data, int threads) {
 struct Kind {
   int threads;
   bool has_team;
+
+  std::string name() const { return std::to_string(threads) + "_threads" + (has_team ? "_of_a_team" : ""); }
 };
+
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name(); }
 
 class WorkersOf : public ::testing::TestWithParam<Kind> {
  protected:
@@ -134,10 +139,7 @@ TEST_P(WorkersOf, AllThreadsTakeTheFloatingPointEnvironmentOfTheCaller) {
 INSTANTIATE_TEST_SUITE_P(Threads, WorkersOf,
                          ::testing::Values(Kind{1, false}, Kind{2, false}, Kind{3, false}, Kind{7, false},
                                            Kind{1, true}, Kind{2, true}, Kind{3, true}, Kind{7, true}),
-                         [](const auto& test) {
-                           return std::to_string(test.param.threads) + "_threads" +
-                                  (test.param.has_team ? "_of_a_team" : "");
-                         });
+                         [](const auto& test) { return test.param.name(); });
 
 TEST(Workers, WithATeamRunOnItsThreadsAloneAndLeaveTheirEnvironmentAsItWas) {
   const auto caller = std::this_thread::get_id();
