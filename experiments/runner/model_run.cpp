@@ -187,6 +187,7 @@ void ModelRun::time() {
   for (const std::size_t i : still_good()) {
     note(seen, finished_[i]);
     finished_[i].peak_memory_bytes = seen.peak_memory_bytes;
+    attention[i].resize(finished_[i].samples.size());
     finished_[i].attention_seconds = store::median(attention[i]);
   }
 }
