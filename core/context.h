@@ -6,7 +6,7 @@
 #include <memory>
 #include <span>
 
-#include "core/parallel.h"
+#include "parallel.h"
 
 namespace nalab {
 
