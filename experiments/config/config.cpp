@@ -190,7 +190,7 @@ void emit_fields(YAML::Emitter& out, const S& object) {
 std::string definitions_of(const Config& config) {
   std::map<std::string, std::string> files;
   for (const ModelSettings& model : config.models) {
-    if (!model.definitions.empty()) files[model.definitions] = model.definitions_text;
+    if (!model.definitions.empty()) files[model.definitions] = model.definitions_text.value_or("");
   }
   std::string comments;
   for (const auto& [file, text] : files) {

@@ -13,10 +13,10 @@ namespace {
 
 constexpr const char* kModel = "model";
 
-/// Empty if there is no such file: then the model cannot be made.
-std::string text_of(const std::string& path) {
+std::optional<std::string> text_of(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
+  if (!stream) return std::nullopt;
+  return std::string{std::istreambuf_iterator<char>(stream), {}};
 }
 
 /// Throws at `name` if the model cannot be made.
@@ -33,7 +33,8 @@ void check(const Field& name, const ModelSettings& settings) {
 
 model::Request ModelSettings::request(ElementType type) const {
   return {.name = model,
-          .definitions = definitions.empty() ? "" : (std::filesystem::path(folder) / definitions).string(),
+          .definitions_file = definitions.empty() ? "" : (std::filesystem::path(folder) / definitions).string(),
+          .definitions = definitions_text,
           .size = size.value_or(0),
           .batch = batch,
           .relative_bias = relative_bias,
@@ -51,8 +52,8 @@ std::vector<ModelSettings> read_models(const Field& entry, Form form, const std:
     settings.folder = folder;
     read_fields(overridden(entries, {name}), settings);
     if (settings.label.empty()) settings.label = settings.model;
+    settings.definitions_text = text_of(settings.request(ElementType::f32).definitions_file);
     check(name, settings);
-    settings.definitions_text = text_of(settings.request(ElementType::f32).definitions);
   }
   if (const Field* label = find(entries, "label"); label != nullptr && models.size() > 1) {
     label->refuse("no label for several models", "one");

@@ -42,8 +42,8 @@ struct ModelSettings {
   int64_t batch = 1;
   std::optional<int64_t> size;  ///< side of the images; unset: that of the definition
   bool relative_bias = true;
-  std::string folder;            ///< of the configuration; no key
-  std::string definitions_text;  ///< what the file has in it; no key
+  std::string folder;                           ///< of the configuration; no key
+  std::optional<std::string> definitions_text;  ///< what the file has in it, if it can be read; no key
 
   model::Request request(ElementType type) const;
 

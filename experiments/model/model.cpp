@@ -1,7 +1,5 @@
 #include "experiments/model/model.h"
 
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "core/error.h"
@@ -17,11 +15,10 @@ namespace nalab::model {
 namespace {
 
 models::Definition definition_of(const Request& request) {
-  if (request.definitions.empty()) return models::find_definition(request.name);
-  std::ifstream stream(request.definitions, std::ios::binary);
-  if (!stream) throw Error(request.definitions + ": cannot be read");
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  return models::find_definition(models::parse_definitions(request.definitions, text), request.name);
+  if (request.definitions_file.empty()) return models::find_definition(request.name);
+  if (!request.definitions) throw Error(request.definitions_file + ": cannot be read");
+  return models::find_definition(models::parse_definitions(request.definitions_file, *request.definitions),
+                                 request.name);
 }
 
 /// Bytes for each parameter: as it is given in float32, and packed. Training keeps the gradient, partial sums of it and

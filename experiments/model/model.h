@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,12 @@ namespace nalab::model {
 /// A model and what is done with it.
 struct Request {
   std::string name;
-  std::string definitions = {};  ///< file with definitions; empty: the models that are compiled in
-  int64_t size = 0;              ///< side of the images; 0: that of the definition, the only one of a generator
-  int64_t batch = 1;             ///< images of a call
-  bool relative_bias = true;     ///< false: attention without its tables
-  bool training = false;         ///< true: forward, backward and an update of the weights; false: forward
+  std::string definitions_file = {};            ///< empty: the models that are compiled in
+  std::optional<std::string> definitions = {};  ///< what that file has in it; unset: it cannot be read
+  int64_t size = 0;           ///< side of the images; 0: that of the definition, the only one of a generator
+  int64_t batch = 1;          ///< images of a call
+  bool relative_bias = true;  ///< false: attention without its tables
+  bool training = false;      ///< true: forward, backward and an update of the weights; false: forward
   ElementType type = ElementType::f32;
 };
 

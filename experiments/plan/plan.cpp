@@ -181,7 +181,8 @@ class Planner {
     const config::ModelSettings& first = *models_.emplace(model.model, &model).first->second;
     if (first.definitions_text == model.definitions_text) return;
     const auto source = [](const config::ModelSettings& settings) {
-      return settings.definitions.empty() ? "nalab's own" : "that of " + settings.request(ElementType::f32).definitions;
+      return settings.definitions.empty() ? "nalab's own"
+                                          : "that of " + settings.request(ElementType::f32).definitions_file;
     };
     throw Error(fmt::format("{}: models: expected one definition of {} in a run, got {} and {}", config.path,
                             model.model, source(first), source(model)));

@@ -18,7 +18,11 @@ using testing::HasSubstr;
 class Models : public testing::Test {
  protected:
   Request request(const std::string& name, bool training = false, int64_t batch = 2) const {
-    return {.name = name, .definitions = path_, .batch = batch, .training = training};
+    return {.name = name,
+            .definitions_file = path_,
+            .definitions = experiments_test::kSmallModels,
+            .batch = batch,
+            .training = training};
   }
   /// The results of each variant.
   std::vector<Results> results(const Request& request, const std::vector<std::string>& variants, int threads = 2) {
@@ -115,7 +119,8 @@ TEST_F(Models, WhatCannotBeMadeIsRefusedWithAReason) {
   EXPECT_EQ(refusal(wanted), "200000000 images of size 26 have more than 1e11 pixels");
   wanted.size = int64_t{1} << 62;
   EXPECT_THAT(refusal(wanted), HasSubstr("have more than 1e11 pixels"));
-  wanted.definitions = folder_.file("none.yaml");
+  wanted.definitions_file = folder_.file("none.yaml");
+  wanted.definitions.reset();
   EXPECT_EQ(refusal(wanted), folder_.file("none.yaml") + ": cannot be read");
 }
 
