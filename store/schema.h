@@ -109,6 +109,27 @@ struct TimedRow {
   double peak_before = 0, peak_after = 0;  ///< of f32_fma on all threads, from a few milliseconds; 0: not measured
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
+
+ protected:
+  /// Parts of the lists of fields.
+  template <class Self, class Visitor>
+  static void visit_request(Self& self, Visitor& visitor) {
+    visitor("id", self.id, "");
+    visitor("position", self.position, "");
+    visitor("config", self.config, "");
+    visitor("label", self.label, "");
+  }
+  template <class Self, class Visitor>
+  static void visit_times(Self& self, Visitor& visitor) {
+    visitor("first_sample", self.first_sample, "");
+    visitor("sample_count", self.sample_count, "");
+    visitor("stopped_by", self.stopped_by, "");
+    visitor("cpus_others", self.cpus_others, "CPUs");
+    visitor("cpus_stolen", self.cpus_stolen, "CPUs");
+    visitor("cpus_throttled", self.cpus_throttled, "CPUs");
+    visitor("peak_before", self.peak_before, "FLOP/s");
+    visitor("peak_after", self.peak_after, "FLOP/s");
+  }
 };
 
 /// One (problem, variant, type, pass). Element of the compound dataset /rows. The pass is forward, forward_backward
@@ -133,10 +154,7 @@ struct Row : TimedRow {
   /// The same for each field of the compound.
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
-    visitor("id", self.id, "");
-    visitor("position", self.position, "");
-    visitor("config", self.config, "");
-    visitor("label", self.label, "");
+    visit_request(self, visitor);
     visitor("problem", self.problem, "");
     visitor("baseline", self.baseline, "");
     visitor("layout", self.layout, "tokens");
@@ -176,14 +194,7 @@ struct Row : TimedRow {
     visitor("workspace_bytes", self.workspace_bytes, "B");
     visitor("warmups", self.warmups, "");
     visitor("packing_seconds", self.packing_seconds, "s");
-    visitor("first_sample", self.first_sample, "");
-    visitor("sample_count", self.sample_count, "");
-    visitor("stopped_by", self.stopped_by, "");
-    visitor("cpus_others", self.cpus_others, "CPUs");
-    visitor("cpus_stolen", self.cpus_stolen, "CPUs");
-    visitor("cpus_throttled", self.cpus_throttled, "CPUs");
-    visitor("peak_before", self.peak_before, "FLOP/s");
-    visitor("peak_after", self.peak_after, "FLOP/s");
+    visit_times(self, visitor);
   }
 };
 
@@ -210,10 +221,7 @@ struct ModelRow : TimedRow {
   /// The same for each field of the compound.
   template <class Self, class Visitor>
   static void visit_fields(Self& self, Visitor&& visitor) {
-    visitor("id", self.id, "");
-    visitor("position", self.position, "");
-    visitor("config", self.config, "");
-    visitor("label", self.label, "");
+    visit_request(self, visitor);
     visitor("model", self.model, "");
     visitor("height", self.height, "pixels");
     visitor("width", self.width, "pixels");
@@ -240,14 +248,7 @@ struct ModelRow : TimedRow {
     visitor("memory_bytes", self.memory_bytes, "B");
     visitor("peak_memory_bytes", self.peak_memory_bytes, "B");
     visitor("warmups", self.warmups, "");
-    visitor("first_sample", self.first_sample, "");
-    visitor("sample_count", self.sample_count, "");
-    visitor("stopped_by", self.stopped_by, "");
-    visitor("cpus_others", self.cpus_others, "CPUs");
-    visitor("cpus_stolen", self.cpus_stolen, "CPUs");
-    visitor("cpus_throttled", self.cpus_throttled, "CPUs");
-    visitor("peak_before", self.peak_before, "FLOP/s");
-    visitor("peak_after", self.peak_after, "FLOP/s");
+    visit_times(self, visitor);
   }
 };
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "experiments/model/difference.h"
-#include "experiments/plan/plan.h"
+#include "experiments/runner/group_rows.h"
 #include "store/samples.h"
 
 namespace nalab::runner {
@@ -52,51 +52,31 @@ ModelRun::ModelRun(const plan::ModelGroup& group, Workers& workers, Clock& clock
 }
 
 std::vector<store::ModelRow> ModelRun::run() {
-  refuse_what_does_not_fit();
-  if (!still_good().empty()) {
+  refuse_what_does_not_fit(group_.rows, finished_, host_);
+  if (!still_good(finished_).empty()) {
     try {
       host_.watch();
       verify_one_image();
       verify_batch();
       time();
     } catch (const std::bad_alloc&) {
-      refuse_all("not enough memory");
+      refuse_all(finished_, "not enough memory");
     } catch (const std::exception& error) {
-      refuse_all(error.what());
+      refuse_all(finished_, error.what());
     }
   }
   return std::move(finished_);
 }
 
 std::vector<store::ModelRow> ModelRun::leave_out(const std::string& reason) {
-  refuse_all(reason);
+  refuse_all(finished_, reason);
   return std::move(finished_);
-}
-
-std::vector<std::size_t> ModelRun::still_good() const {
-  std::vector<std::size_t> indices;
-  for (std::size_t i = 0; i < finished_.size(); ++i) {
-    if (finished_[i].status == kDone) indices.push_back(i);
-  }
-  return indices;
-}
-
-void ModelRun::refuse_all(const std::string& reason) {
-  for (const std::size_t i : still_good()) end(finished_[i], kRefused, reason);
-}
-
-void ModelRun::refuse_what_does_not_fit() {
-  const int64_t free = host_.free_memory_bytes();
-  for (const std::size_t i : still_good()) {
-    const auto reason = plan::lacks_memory(group_.rows[i], free, "the free memory is");
-    if (reason) end(finished_[i], kRefused, *reason);
-  }
 }
 
 std::vector<ModelRun::Running> ModelRun::open(int64_t batch, std::vector<std::string> variants) {
   if (host_.asked_to_stop()) throw Stopped();
   std::vector<Running> running;
-  for (const std::size_t i : still_good()) {
+  for (const std::size_t i : still_good(finished_)) {
     running.push_back({i, variants.size()});
     variants.emplace_back(group_.rows[i].variant->name);
   }
@@ -129,7 +109,7 @@ void ModelRun::verify_one_image() {
 }
 
 void ModelRun::verify_batch() {
-  if (still_good().empty()) return;
+  if (still_good(finished_).empty()) return;
   const model::Request& request = group_.rows.front().request;
   running_ = open(request.batch, {});
   model::Results first;
@@ -184,7 +164,7 @@ void ModelRun::time() {
   }
   sampler_.time(std::move(timed));
   const Observation seen = host_.observe();
-  for (const std::size_t i : still_good()) {
+  for (const std::size_t i : still_good(finished_)) {
     note(seen, finished_[i]);
     finished_[i].peak_memory_bytes = seen.peak_memory_bytes;
     attention[i].resize(finished_[i].samples.size());

@@ -33,9 +33,6 @@ class ModelRun {
     std::size_t row, variant;
   };
 
-  std::vector<std::size_t> still_good() const;
-  void refuse_all(const std::string& reason);
-  void refuse_what_does_not_fit();
   /// A session with the rows that are still good, after other variants.
   std::vector<Running> open(int64_t batch, std::vector<std::string> variants);
   /// The call of a variant that is verified. Returns false if the row has its final status.

@@ -11,6 +11,7 @@
 
 #include "core/tensor/buffer.h"
 #include "experiments/plan/budget.h"
+#include "experiments/runner/group_rows.h"
 #include "experiments/runner/model_run.h"
 #include "experiments/runner/sampler.h"
 #include "experiments/runner/simulation.h"
@@ -70,19 +71,19 @@ class GroupRun {
 
   /// Throws Stopped.
   std::vector<store::FinishedRow> run() {
-    refuse_what_does_not_fit();
-    if (!still_good().empty()) {
+    refuse_what_does_not_fit(group_.rows, finished_, host_);
+    if (!still_good(finished_).empty()) {
       try {
         allocate();
         host_.watch();
-        for (const std::size_t i : still_good()) verify(i);
-        for (const std::size_t i : still_good()) warm_up(i);
+        for (const std::size_t i : still_good(finished_)) verify(i);
+        for (const std::size_t i : still_good(finished_)) warm_up(i);
         time();
         const Observation seen = host_.observe();
-        for (const std::size_t i : still_good()) note(seen, finished_[i].row);
-        for (const std::size_t i : still_good()) time_packing(i);
+        for (const std::size_t i : still_good(finished_)) note(seen, finished_[i].row);
+        for (const std::size_t i : still_good(finished_)) time_packing(i);
       } catch (const std::bad_alloc&) {
-        refuse_all("not enough memory");
+        refuse_all(finished_, "not enough memory");
       }
     }
     return std::move(finished_);
@@ -90,40 +91,19 @@ class GroupRun {
 
   /// The rows without running any of them.
   std::vector<store::FinishedRow> leave_out(const std::string& reason) {
-    refuse_all(reason);
+    refuse_all(finished_, reason);
     return std::move(finished_);
   }
 
  private:
-  /// Rows that are to run and have not failed.
-  std::vector<std::size_t> still_good() const {
-    std::vector<std::size_t> indices;
-    for (std::size_t i = 0; i < finished_.size(); ++i) {
-      if (finished_[i].row.status == kDone) indices.push_back(i);
-    }
-    return indices;
-  }
-
   void end(std::size_t i, const char* status, const std::string& reason) {
     runner::end(finished_[i].row, status, reason);
   }
 
-  void refuse_all(const std::string& reason) {
-    for (const std::size_t i : still_good()) end(i, kRefused, reason);
-  }
-
-  /// The plan held the rows against the limits of the machine; others may use it too.
-  void refuse_what_does_not_fit() {
-    const int64_t free = host_.free_memory_bytes();
-    for (const std::size_t i : still_good()) {
-      if (const auto reason = plan::lacks_memory(group_.rows[i], free, "the free memory is")) end(i, kRefused, *reason);
-    }
-  }
-
   /// A problem whose tensors serve all rows that are to run: they differ at most in the bias, which self attention
   /// lacks and ignores.
-  const Problem& problem_of_tensors() const {
-    const std::vector<std::size_t> rows = still_good();
+  const Problem& problem_of_tensors() {
+    const std::vector<std::size_t> rows = still_good(finished_);
     const auto with_bias =
         std::ranges::find_if(rows, [this](std::size_t i) { return group_.rows[i].problem.relative_bias; });
     return group_.rows[with_bias == rows.end() ? rows.front() : *with_bias].problem;
@@ -131,7 +111,7 @@ class GroupRun {
 
   void allocate() {
     int64_t workspace = 0;
-    for (const std::size_t i : still_good()) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
+    for (const std::size_t i : still_good(finished_)) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
     const config::RowPass pass = group_.rows.front().pass;
     tensors_ = std::make_unique<GroupTensors>(problem_of_tensors(), pass, group_.settings.seed, workers_);
     verifier_ = std::make_unique<verification::Verifier>(tensors_->all(), config::passes_of(pass).back(), workers_);
@@ -216,7 +196,7 @@ class GroupRun {
 
   void time() {
     std::vector<Sampler::Timed> rows;
-    for (const std::size_t i : still_good()) {
+    for (const std::size_t i : still_good(finished_)) {
       const plan::PlannedRow& row = group_.rows[i];
       rows.push_back(
           {&finished_[i].row, [this, &row] { compute(row); }, row.variant->open ? &device_seconds_ : nullptr});
