@@ -47,13 +47,21 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
   };
   Budget budget;
   int64_t left_out = 0;
+  const auto is_left_out = [&](const auto& group) {
+    if (budget.left_out(group)) return true;
+    budget.spent(group, expected_seconds(group));
+    seconds += expected_seconds(group);
+    return false;
+  };
+  const auto add = [&](const auto& row, int64_t flops_of_row, bool is_out) {
+    if (is_out) ++left_out;
+    flops += flops_of_row;
+    held = std::max(held, row.memory_bytes - row.workspace_bytes);
+    workspace = std::max(workspace, row.workspace_bytes);
+    memory = std::max(memory, row.memory_bytes);
+  };
   for (const Group& group : plan.groups) {
-    if (budget.left_out(group)) {
-      left_out += std::ranges::count_if(group.rows, [](const PlannedRow& row) { return !row.refusal; });
-    } else {
-      budget.spent(group, expected_seconds(group));
-      seconds += expected_seconds(group);
-    }
+    const bool is_out = is_left_out(group);
     for (const PlannedRow& row : group.rows) {
       if (row.refusal) {
         refuse(row);
@@ -61,30 +69,19 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
       }
       ++run;
       if (row.verified_queries < row.total_queries || row.gradient_sample) ++sampled;
-      flops += row.useful_flops;
-      held = std::max(held, row.memory_bytes - row.workspace_bytes);
-      workspace = std::max(workspace, row.workspace_bytes);
-      memory = std::max(memory, row.memory_bytes);
+      add(row, row.useful_flops, is_out);
     }
   }
   int64_t with_reference = 0, without = 0;
   for (const ModelGroup& group : plan.models) {
-    const bool is_left_out = budget.left_out(group).has_value();
-    if (!is_left_out) {
-      budget.spent(group, expected_seconds(group));
-      seconds += expected_seconds(group);
-    }
+    const bool is_out = is_left_out(group);
     for (const PlannedModel& row : group.rows) {
       if (row.refusal) {
         refuse(row);
         continue;
       }
-      if (is_left_out) ++left_out;
       ++(row.has_reference ? with_reference : without);
-      flops += flops_of_call(row);
-      held = std::max(held, row.memory_bytes - row.workspace_bytes);
-      workspace = std::max(workspace, row.workspace_bytes);
-      memory = std::max(memory, row.memory_bytes);
+      add(row, flops_of_call(row), is_out);
     }
   }
   std::string text;
