@@ -11,11 +11,14 @@
 #include <string>
 #include <vector>
 
+#include "bench/quantile.h"
 #include "core/kernels/registry.h"
 #include "core/nalab.h"
 
 namespace nalab {
 namespace {
+
+using bench::quantile;
 
 struct Case {
   const char* name;
@@ -51,11 +54,6 @@ std::vector<Case> cases() {
 }
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double quantile(std::vector<double> values, double q) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
-}
 
 /// The calls of one problem.
 class Calls {

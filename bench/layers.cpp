@@ -18,11 +18,14 @@
 #include <variant>
 #include <vector>
 
+#include "bench/quantile.h"
 #include "models/build.h"
 #include "models/layers/layers.h"
 
 namespace nalab::models {
 namespace {
+
+using bench::quantile;
 
 /// After their work threads of either side spin for a while, which would disturb the other side: it waits until they
 /// sleep. Then its own are called until all of them are awake.
@@ -30,11 +33,6 @@ constexpr std::chrono::milliseconds kPause{5}, kWarmUp{5}, kTurn{10};
 
 bool is_layer(const Node& node) {
   return std::holds_alternative<Convolution>(node.operation) || std::holds_alternative<Linear>(node.operation);
-}
-
-double quantile(std::vector<double> values, double q) {
-  std::ranges::sort(values);
-  return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
 }
 
 /// A layer's inputs and output, on workers.
