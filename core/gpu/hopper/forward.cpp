@@ -37,7 +37,7 @@ class DeviceArray {
 };
 
 Kernel kernel_for(const Problem& problem, const TileShape& shape) {
-  const bool wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
+  const bool wide = padded_dim(problem) > 64;
   if (problem.type == ElementType::f16) return wide ? forward_f16_128(shape) : forward_f16_64(shape);
   return wide ? forward_bf16_128(shape) : forward_bf16_64(shape);
 }
