@@ -221,4 +221,13 @@ const char* name(Pass pass) {
   return kNames[static_cast<std::size_t>(pass)];
 }
 
+Pass parse_pass(std::string_view text) {
+  std::string names;
+  for (const Pass pass : kPasses) {
+    if (text == name(pass)) return pass;
+    names += (names.empty() ? "" : ", ") + std::string(name(pass));
+  }
+  throw Error("pass '" + std::string(text) + "' is none of " + names);
+}
+
 }  // namespace nalab

@@ -126,5 +126,7 @@ std::vector<int64_t> parse_extents(std::string_view field, std::string_view text
 std::string layout_text(const Problem& problem);
 
 const char* name(Pass pass);
+/// Throws Error that lists the names for anything else.
+Pass parse_pass(std::string_view text);
 
 }  // namespace nalab

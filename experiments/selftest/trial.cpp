@@ -42,12 +42,6 @@ std::size_t parse_name(std::string_view field, std::string_view text, const Name
   throw Error(std::string(field) + " '" + std::string(text) + "' is none of " + list);
 }
 
-Pass parse_pass(std::string_view field, std::string_view text) {
-  std::array<std::string_view, kPasses.size()> names;
-  std::ranges::transform(kPasses, names.begin(), [](Pass pass) { return name(pass); });
-  return kPasses[parse_name(field, text, names)];
-}
-
 /// The pieces of a text between separators.
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> pieces;
@@ -174,7 +168,7 @@ const std::array kFields{
     Field{"type", [](const Trial& t) { return std::string(name(t.problem.type)); },
           [](Trial& t, std::string_view, std::string_view text) { t.problem.type = parse_element_type(text); }},
     Field{"pass", [](const Trial& t) { return std::string(name(t.pass)); },
-          [](Trial& t, std::string_view field, std::string_view text) { t.pass = parse_pass(field, text); }},
+          [](Trial& t, std::string_view, std::string_view text) { t.pass = parse_pass(text); }},
     name_field<&Trial::variant>("variant"),
     Field{"isa", [](const Trial& t) { return std::string(name(t.isa)); },
           [](Trial& t, std::string_view, std::string_view text) { t.isa = parse_isa(text); }},

@@ -70,13 +70,4 @@ ElementType parse_dtype(std::string_view text) {
   return parse_element_type(text);
 }
 
-Pass parse_pass(std::string_view text) {
-  std::string names;
-  for (const Pass pass : kPasses) {
-    if (name(pass) == text) return pass;
-    names += (names.empty() ? "" : ", ") + std::string(name(pass));
-  }
-  throw Error("pass '" + std::string(text) + "' is none of " + names);
-}
-
 }  // namespace nalab::python

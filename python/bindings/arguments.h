@@ -28,7 +28,5 @@ struct Neighborhood {
 
 /// "float32", "bfloat16" or "float16", also as "f32", "bf16", "f16". Throws Error for any other name.
 ElementType parse_dtype(std::string_view text);
-/// A pass by its name. Throws Error that lists the names for any other.
-Pass parse_pass(std::string_view text);
 
 }  // namespace nalab::python

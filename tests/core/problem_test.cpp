@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "tests/core/definition.h"
+#include "tests/core/support.h"
 
 namespace nalab {
 namespace {
@@ -410,6 +411,12 @@ TEST(Pass, KindsByTheirNames) {
     EXPECT_TRUE(names.insert(text).second) << text;
     EXPECT_EQ(is_backward(pass), text.ends_with("backward")) << text;
     EXPECT_EQ(is_split(pass), text.starts_with("weights") || text.starts_with("values")) << text;
+    EXPECT_EQ(parse_pass(text), pass) << text;
+  }
+  for (const char* none : {"", "forwards", "back"}) {
+    EXPECT_EQ(test::error_of([&] { parse_pass(none); }),
+              "pass '" + std::string(none) +
+                  "' is none of forward, backward, weights, weights_backward, values, values_backward");
   }
 }
 
