@@ -1,6 +1,7 @@
-// The warps that prepare the bias of a one-hot mask (MaskRow in core/gpu/plan_data.h): 16 numbers for each key of a
-// tile, 0 or -1e30, that one product adds to the scores. Rows 0 to 7 (inner axis) are prepared once for all inner tiles
-// that need them, rows 8 to 15 (outer axes) once for each row of tiles; a descriptor joins the two.
+// The bias of a one-hot mask (MaskRow in core/gpu/plan_data.h): 16 numbers for each key of a tile, 0 or -1e30, that one
+// product adds to the scores. Rows 0 to 7 (inner axis) are prepared once for all inner tiles that need them, by the
+// warpgroup that uses them; rows 8 to 15 (outer axes) once for each row of tiles, by two warps of the feeders; a
+// descriptor joins the two.
 #pragma once
 
 #include "core/gpu/hopper/block.cuh"
@@ -9,7 +10,7 @@ namespace nalab::gpu::hopper {
 
 /// Two bf16: kMasked (-1e30) where a bit is set, else 0.
 __device__ inline uint32_t two_biases(uint32_t bits) {
-  return ((bits & 1) != 0 ? 0xF14Au : 0u) | ((bits & 2) != 0 ? 0xF14A0000u : 0u);
+  return ((bits & 1) | (bits & 2) << 15) * 0xF14A;
 }
 
 /// Writes 8 rows of the bias of one key; a set bit masks.
@@ -36,57 +37,83 @@ __device__ inline KeyRange range_of_row(const Work& work, const MaskRow& row, in
   return work.p.key_ranges[work.axis(x).key_ranges + first_query + row.coordinate[x]];
 }
 
-/// By kBiasThreads threads, `thread` of them.
+/// A key's offset from the tile's first key on each axis.
+struct KeyOffset {
+  int on[kAxisCount];
+
+  __device__ KeyOffset(const TileShape& shape, int key)
+      : on{key / (shape.kv[2] * shape.kv[1]), key / shape.kv[2] % shape.kv[1], key % shape.kv[2]} {}
+};
+
+/// The inner biases of a warpgroup, by its threads.
 template <int kDim, int kKeys>
-__device__ void prepare_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers,
-                               MaskRanges& ranges, int thread) {
-  using Layout = SharedLayout<kDim, kKeys>;
+__device__ void prepare_inner_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, int warpgroup) {
   const TileShape& shape = work.shape();
-  const int loop0 = shape.loop[0], loop1 = shape.loop[1], loop2 = shape.loop[2];
-
-  if (thread < kWarpgroups * kInnerMaskRows) {
-    const int w = thread / kInnerMaskRows, row = thread % kInnerMaskRows;
-    ranges.inner[w][row] = range_of_row(work, shape.rows[row], loop2, w * shape.warpgroup[loop2]);
-  } else if (thread < 2 * kMaskRows) {
-    const int depth = thread / 8 - 2, row = thread % 8;
-    ranges.outer[depth][row] = range_of_row(work, shape.rows[kInnerMaskRows + row], depth == 0 ? loop0 : loop1, 0);
+  const int inner = shape.loop[2];
+  const AxisTile& axis = work.axis(inner);
+  const Span any = axis.any[warpgroup], full = axis.full[warpgroup];
+  KeyRange ranges[kInnerMaskRows];
+#pragma unroll
+  for (int row = 0; row < kInnerMaskRows; ++row) {
+    ranges[row] = range_of_row(work, shape.rows[row], inner, warpgroup * shape.warpgroup[inner]);
   }
-  named_barrier_sync(kBiasBarrier, kBiasThreads);
-
-  /// Calls write(key, its offset from the tile's first key on loop 0, 1, 2).
-  const auto for_each_key = [&](const auto& write) {
-    for (int key = thread; key < kKeys; key += kBiasThreads) {
-      const int y2 = key % shape.kv[2], y1 = key / shape.kv[2] % shape.kv[1], y0 = key / (shape.kv[2] * shape.kv[1]);
-      const auto on = [&](int x) { return x == 0 ? y0 : x == 1 ? y1 : y2; };
-      write(key, on(loop0), on(loop1), on(loop2));
-    }
-  };
-
-  const AxisTile& inner = work.axis(loop2);
-  for (int w = 0; w < kWarpgroups; ++w) {
-    const Span any = inner.any[w], full = inner.full[w];
-    for (int key = thread; key < kKeys; key += kBiasThreads) write_bias(at.inner_bias(w, 0) + 16 * key, 0);
+  for (int key = threadIdx.x % 128; key < kKeys; key += 128) {
+    const int first = axis.kv_begin + KeyOffset(shape, key).on[inner];
+    write_bias(at.inner_bias(warpgroup, 0) + 16 * key, 0);
     for (int t = any.begin; t < any.end; ++t) {
       const int slot = inner_slot(any, full, t);
       if (slot == 0) continue;
-      const int begin = inner.kv_begin + t * shape.kv[loop2];
-      for_each_key([&](int key, int, int, int y) {
-        write_bias(at.inner_bias(w, slot) + 16 * key, masking_bits(ranges.inner[w], begin + y));
-      });
+      write_bias(at.inner_bias(warpgroup, slot) + 16 * key, masking_bits(ranges, first + t * shape.kv[inner]));
     }
   }
+  fence_shared_writes();
+  named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);
+}
+
+/// The outer biases, row of tiles by row, by kBiasThreads threads, `thread` of them. What masks a key is the sum of what
+/// masks its coordinates on the two outer axes; that is found once for each coordinate of a row.
+template <int kDim, int kKeys>
+__device__ void prepare_outer_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers,
+                                     OuterMask& mask, int thread) {
+  const TileShape& shape = work.shape();
+  const int loop0 = shape.loop[0], loop1 = shape.loop[1];
+  const int extent0 = shape.kv[loop0], coordinates = extent0 + shape.kv[loop1];
+  constexpr int kOuterRows = kMaskRows - kInnerMaskRows;
+
+  if (thread < 2 * kOuterRows) {
+    const int depth = thread / kOuterRows, row = thread % kOuterRows;
+    mask.ranges[depth][row] = range_of_row(work, shape.rows[kInnerMaskRows + row], depth == 0 ? loop0 : loop1, 0);
+  }
+  // Of the thread's keys: where the bits of their coordinates stand.
+  constexpr int kKeysOfThread = (kKeys + kBiasThreads - 1) / kBiasThreads;
+  int at0[kKeysOfThread], at1[kKeysOfThread];
+#pragma unroll
+  for (int i = 0; i < kKeysOfThread; ++i) {
+    const KeyOffset offset(shape, thread + i * kBiasThreads);
+    at0[i] = offset.on[loop0];
+    at1[i] = extent0 + offset.on[loop1];
+  }
+  named_barrier_sync(kBiasBarrier, kBiasThreads);
 
   RingPlace place;
   const int begin0 = work.axis(loop0).kv_begin, begin1 = work.axis(loop1).kv_begin;
   const int tiles0 = work.tiles(0), tiles1 = work.tiles(1);
   for (int t0 = 0; t0 < tiles0; ++t0) {
     for (int t1 = 0; t1 < tiles1; ++t1) {
+      // Two sets in turn: when a set is written again, all threads have passed the barrier after they read it.
+      uint8_t(&bits)[kMostCoordinates] = mask.bits[place.stage];
+      const int x0 = begin0 + t0 * extent0, x1 = begin1 + t1 * shape.kv[loop1] - extent0;
+      for (int c = thread; c < coordinates; c += kBiasThreads) {
+        bits[c] = static_cast<uint8_t>(masking_bits(mask.ranges[c < extent0 ? 0 : 1], c + (c < extent0 ? x0 : x1)));
+      }
+      named_barrier_sync(kBiasBarrier, kBiasThreads);
       barrier_wait(shared_address(&barriers.row_empty[place.stage]), place.parity ^ 1);
-      const int x0 = begin0 + t0 * shape.kv[loop0], x1 = begin1 + t1 * shape.kv[loop1];
       const uint32_t target = at.row_bias(place.stage);
-      for_each_key([&](int key, int y0, int y1, int) {
-        write_bias(target + 16 * key, masking_bits(ranges.outer[0], x0 + y0) | masking_bits(ranges.outer[1], x1 + y1));
-      });
+#pragma unroll
+      for (int i = 0; i < kKeysOfThread; ++i) {
+        const int key = thread + i * kBiasThreads;
+        if (key < kKeys) write_bias(target + 16 * key, bits[at0[i]] | bits[at1[i]]);
+      }
       fence_shared_writes();
       barrier_arrive(shared_address(&barriers.row_full[place.stage]));
       place.advance(kOuterBiases);

@@ -29,10 +29,12 @@ struct Barriers {
   uint64_t values_full[kMaxStages], values_empty[kMaxStages];
   uint64_t row_full[kOuterBiases], row_empty[kOuterBiases];
 };
-/// The keys that each row of the bias lets through: on the inner axis for each warpgroup, on the two outer axes.
-struct MaskRanges {
-  KeyRange inner[kWarpgroups][kInnerMaskRows];
-  KeyRange outer[2][kMaskRows - kInnerMaskRows];
+/// Coordinates on the two outer axes that the keys of a tile have: at most as a tile of 176 keys by 1.
+inline constexpr int kMostCoordinates = 177;
+/// What the warps that prepare outer biases share.
+struct OuterMask {
+  KeyRange ranges[2][kMaskRows - kInnerMaskRows];  ///< the keys that each row of the bias lets through on either axis
+  uint8_t bits[kOuterBiases][kMostCoordinates];    ///< of each coordinate, which rows mask it
 };
 
 /// The other shared memory. kDim: padded channels; kKeys: of a KV tile. `base` is aligned to 1024 bytes.

@@ -5,6 +5,7 @@
 // Softmax beside the own product with the values was tried and is slower (docs/gpu.md).
 #pragma once
 
+#include "core/gpu/hopper/bias.cuh"
 #include "core/gpu/hopper/softmax.cuh"
 #include "core/gpu/hopper/walk.cuh"
 #include "core/gpu/hopper/wgmma.cuh"
@@ -78,7 +79,10 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
   results.softmax.scale = work.p.scale_log2;
 #pragma unroll
   for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
-  if constexpr (kMask == MaskMode::one_hot) one_hot(shape, hot);
+  if constexpr (kMask == MaskMode::one_hot) {
+    one_hot(shape, hot);
+    prepare_inner_biases(work, at, warpgroup);
+  }
   if constexpr (kMask == MaskMode::row_ranges) {
     const AxisTile& axis = work.axis(inner);
     for (int r = 0; r < 2; ++r) {

@@ -16,7 +16,7 @@ template <class Element, int kDim, int kKeys, MaskMode kMask>
 __global__ void __launch_bounds__(kThreads, 1) forward(const __grid_constant__ ForwardParameters parameters) {
   extern __shared__ uint8_t shared[];
   __shared__ Barriers barriers;
-  __shared__ MaskRanges ranges;
+  __shared__ OuterMask mask;
   const Work work(parameters);
   const TileShape& shape = work.shape();
   using Layout = SharedLayout<kDim, kKeys>;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward(const __grid_constant__ F
     } else if (warp == 1 && one) {
       load_tiles<Layout>(work, &work.maps().v, &extra->v, at.values(0), barriers.values_full, barriers.values_empty);
     } else if (warp >= 2 && kMask == MaskMode::one_hot) {
-      prepare_biases(work, at, barriers, ranges, threadIdx.x - 64);
+      prepare_outer_biases(work, at, barriers, mask, threadIdx.x - 64);
     }
   } else {
     take_registers<kConsumerRegisters>();
