@@ -31,6 +31,8 @@ inline constexpr int kTileQueries = kWarpgroups * kWarpgroupQueries;
 
 /// The keys that a KV tile may have: n columns of a score tile, a multiple of 16 for the product with the values.
 inline constexpr int kKeyCounts[] = {112, 128, 144, 160, 176};
+/// With a one-hot mask: more leave too few registers.
+inline constexpr int kMostOneHotKeys = 160;
 
 /// Rows of the bias of a one-hot mask: the depth of one bf16 tensor-core step.
 inline constexpr int kMaskRows = 16;

@@ -136,6 +136,7 @@ bool set_mask(TileShape& shape, AxisSums& sums) {
   } else if (one_coordinate) {
     shape.mask = MaskMode::row_ranges;
   } else {
+    if (shape.keys > kMostOneHotKeys) return false;
     shape.mask = MaskMode::one_hot;
     shape.bias_slots = 1 + sums.of(shape, shape.loop[2]).most_partial;
     return set_rows(shape);

@@ -29,8 +29,8 @@ struct Barriers {
   uint64_t values_full[kMaxStages], values_empty[kMaxStages];
   uint64_t row_full[kOuterBiases], row_empty[kOuterBiases];
 };
-/// Coordinates on the two outer axes that the keys of a tile have: at most as a tile of 176 keys by 1.
-inline constexpr int kMostCoordinates = 177;
+/// Coordinates on the two outer axes that the keys of a tile have: at most as a row of them, and one.
+inline constexpr int kMostCoordinates = kMostOneHotKeys + 1;
 /// What the warps that prepare outer biases share.
 struct OuterMask {
   KeyRange ranges[2][kMaskRows - kInnerMaskRows];  ///< the keys that each row of the bias lets through on either axis

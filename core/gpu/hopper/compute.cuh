@@ -103,13 +103,18 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       barrier_wait(shared_address(&barriers.row_full[walk.row_place.stage]), walk.row_place.parity);
     }
   };
+  /// Moves on; the row of tiles that has ended, if any, is for leave_row().
   const auto next = [&] {
     const bool in_layout = walk.in_layout();
-    if (walk.next() && kMask == MaskMode::one_hot && in_layout) {
-      release(barriers.row_empty, walk.row_place.stage);
-      walk.row_place.advance(kOuterBiases);
-      enter_row();
-    }
+    const bool row_ended = walk.next() && kMask == MaskMode::one_hot && in_layout;
+    const int row = walk.row_place.stage;
+    if (row_ended) walk.row_place.advance(kOuterBiases);
+    return row_ended ? row : -1;
+  };
+  const auto leave_row = [&](int row) {
+    if (row < 0) return;
+    release(barriers.row_empty, row);
+    enter_row();
   };
   const auto begin_turn = [&] {
     if (take_turns) named_barrier_sync(kTurnBarrier + warpgroup, 256);
@@ -127,18 +132,28 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       release(barriers.keys_empty, walk.place.stage);
       barrier_wait(shared_address(&barriers.values_full[walk.place.stage]), walk.place.parity);
       release(barriers.values_empty, walk.place.stage);
-      next();
+      leave_row(next());
     }
   };
-  /// Hands the scores of the tile to the tensor cores.
-  const auto multiply_scores = [&] {
-    uint64_t a = rows_descriptor(queries), b = rows_descriptor(at.keys(walk.place.stage));
+  /// Where the operands of a tile's scores stand.
+  struct ScoreOperands {
+    uint32_t keys, inner_bias, to_row_bias;
+  };
+  const auto score_operands = [&]() -> ScoreOperands {
+    if constexpr (kMask != MaskMode::one_hot) return {at.keys(walk.place.stage), 0, 0};
+    // Extra tokens: zeros for both halves.
+    const uint32_t inner_bias = at.inner_bias(warpgroup, walk.in_layout() ? inner_slot(any, full, walk.t) : 0);
+    return {at.keys(walk.place.stage), inner_bias,
+            walk.in_layout() ? at.row_bias(walk.row_place.stage) - inner_bias : 0};
+  };
+  const auto wait_for_keys = [&] {
+    barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
+  };
+  /// Hands the scores of a tile to the tensor cores.
+  const auto multiply_scores = [&](const ScoreOperands& operands) {
+    const uint64_t a = rows_descriptor(queries), b = rows_descriptor(operands.keys);
     if constexpr (kMask == MaskMode::one_hot) {
-      // Extra tokens: zeros for both halves.
-      const uint32_t zeros = at.inner_bias(warpgroup, 0);
-      const uint32_t first = walk.in_layout() ? at.inner_bias(warpgroup, inner_slot(any, full, walk.t)) : zeros;
-      const uint32_t second = walk.in_layout() ? at.row_bias(walk.row_place.stage) - first : 0;
-      multiply_bias<kKeys>(s, hot, bias_descriptor(first, second));
+      multiply_bias<kKeys>(s, hot, bias_descriptor(operands.inner_bias, operands.to_row_bias));
     }
 #pragma unroll
     for (uint32_t step = 0; step < kDim / 16; ++step) {
@@ -158,18 +173,18 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       multiply_columns<Element, kDim>(out, weights + 4 * step, b + advance(step * 2048));
     }
   };
-  /// Scores to weights.
-  const auto soften = [&] {
-    if (walk.in_layout()) {
+  /// Scores of inner tile t, or of the t-th tile of extra tokens, to weights.
+  const auto soften = [&](bool in_layout, int t) {
+    if (in_layout) {
       if constexpr (kMask == MaskMode::row_ranges) {
-        if (walk.t < full.begin || walk.t >= full.end) {
-          const int begin = walk.t * shape.kv[inner];
+        if (t < full.begin || t >= full.end) {
+          const int begin = t * shape.kv[inner];
           const KeyRange columns[2] = {{row_ranges[0].begin - begin, row_ranges[0].end - begin},
                                        {row_ranges[1].begin - begin, row_ranges[1].end - begin}};
           mask_columns<kKeys>(s, columns);
         }
       }
-    } else if (const int tokens = work.p.plan.extra_tokens - walk.t * kKeys; tokens < kKeys) {
+    } else if (const int tokens = work.p.plan.extra_tokens - t * kKeys; tokens < kKeys) {
       const KeyRange columns[2] = {{0, tokens}, {0, tokens}};
       mask_columns<kKeys>(s, columns);
     }
@@ -180,44 +195,60 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
   enter_row();
   skip_unvisited(false);
   const bool has_queries = !walk.done();
-  begin_turn();
   if (has_queries) {
-    barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
+    ScoreOperands operands = score_operands();
+    RingPlace place;        // of the tile whose values are still to be multiplied
+    bool together = false;  // with the scores of the next tile, which is visited
+    /// While the tensor cores work: what comes next. Then from scores to weights. `values`: the stage of values that are
+    /// multiplied beside the scores, or -1.
+    const auto finish_scores = [&](int values) {
+      place = walk.place;
+      const bool in_layout = walk.in_layout();
+      const int t = walk.t;
+      const int row = next();
+      together = !walk.done() && walk.visited();
+      if (together) operands = score_operands();
+      wgmma_wait<0>();
+      if (values >= 0) release(barriers.values_empty, values);
+      release(barriers.keys_empty, place.stage);
+      leave_row(row);
+      soften(in_layout, t);
+    };
+    wait_for_keys();
+    begin_turn();
     wgmma_fence();
-    multiply_scores();
+    multiply_scores(operands);
     wgmma_commit();
     end_turn();
-    wgmma_wait<0>();
-    release(barriers.keys_empty, walk.place.stage);
-    soften();
-
+    finish_scores(-1);
     while (true) {
-      const RingPlace pending = walk.place;
-      barrier_wait(shared_address(&barriers.values_full[pending.stage]), pending.parity);
+      // Both products follow each other without a gap, since all they need is there before they begin.
+      if (together) wait_for_keys();
+      barrier_wait(shared_address(&barriers.values_full[place.stage]), place.parity);
       begin_turn();
       wgmma_fence();
-      multiply_values(pending.stage);
+      multiply_values(place.stage);
       wgmma_commit();
-      next();
-      const bool skips = !walk.done() && !walk.visited();
-      if (skips) {  // holding no stage: the other warpgroup may need them all
+      if (!together) {  // holding no stage while skipping: the other warpgroup may need them all
         wgmma_wait<0>();
-        release(barriers.values_empty, pending.stage);
+        release(barriers.values_empty, place.stage);
+        if (walk.done()) break;
         skip_unvisited(true);
+        if (!walk.done()) {
+          operands = score_operands();
+          wait_for_keys();
+        }
         begin_turn();
+        if (walk.done()) break;
       }
-      if (walk.done()) break;
-      barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
       wgmma_fence();
-      multiply_scores();
+      multiply_scores(operands);
       wgmma_commit();
       end_turn();
-      wgmma_wait<0>();
-      if (!skips) release(barriers.values_empty, pending.stage);
-      release(barriers.keys_empty, walk.place.stage);
-      soften();
+      finish_scores(together ? place.stage : -1);
     }
-    wgmma_wait<0>();
+  } else {
+    begin_turn();
   }
   end_turn();
   if (take_turns && warpgroup == 0) named_barrier_sync(kTurnBarrier, 256);  // the other's last one

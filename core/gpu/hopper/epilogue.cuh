@@ -21,7 +21,7 @@ __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>&
   const float ln2 = 0.6931471805599453f;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    const float sum = sum_of_row(results.softmax.sum[r]);
+    const float sum = sum_of_row(results.softmax.sum[2 * r] + results.softmax.sum[2 * r + 1]);
     const float lse = (results.softmax.reference[r] + log2f(sum)) * ln2;
     const float factor = 1 / sum;
     trusted &= fabsf(lse) <= p.largest_lse;  // not if it is NaN

@@ -22,7 +22,7 @@ template <class Element, int kDim>
 Kernel select_kernel(const TileShape& shape) {
   Kernel found;
   select_keys<Element, kDim, MaskMode::none, 112, 128, 144, 160, 176>(shape, found);
-  select_keys<Element, kDim, MaskMode::one_hot, 112, 128, 144, 160, 176>(shape, found);
+  select_keys<Element, kDim, MaskMode::one_hot, 112, 128, 144, 160>(shape, found);
   select_keys<Element, kDim, MaskMode::row_ranges, 112, 128, 144, 160, 176>(shape, found);
   return found;
 }

@@ -40,23 +40,26 @@ struct Softmax {
 
   float scale;  ///< times log2(e)
   float reference[2] = {kLowest, kLowest};
-  float sum[2] = {0, 0};  ///< this thread's part
+  float sum[4] = {0, 0, 0, 0};  ///< this thread's part: of the even and of the odd columns of either row
 
   /// Scores of a tile to packed weights, A operands of the product with the values; rescales what has been summed up.
   template <class Element, int kKeys, int kDim>
   __device__ void step(const float (&s)[kKeys / 2], uint32_t (&weights)[kKeys / 4], float (&out)[kDim / 2]) {
-    float top[2] = {s[0], s[2]};
+    float top[4] = {s[0], s[1], s[2], s[3]};
 #pragma unroll
-    for (int i = 0; i < kKeys / 2; ++i) top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);
-    top[0] = max_of_row(top[0]) * scale;
-    top[1] = max_of_row(top[1]) * scale;
-    const bool grown[2] = {top[0] > reference[0] + kGrowth, top[1] > reference[1] + kGrowth};
-    if (__any_sync(~0u, grown[0] || grown[1])) {
+    for (int i = 4; i < kKeys / 2; ++i) top[i % 4] = fmaxf(top[i % 4], s[i]);
+    top[0] = fmaxf(top[0], top[1]) * scale;
+    top[2] = fmaxf(top[2], top[3]) * scale;
+    // The four threads of a row need its maximum only where one of them has seen it grow.
+    if (__any_sync(~0u, top[0] > reference[0] + kGrowth || top[2] > reference[1] + kGrowth)) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const float factor = grown[r] ? exp2_approx(reference[r] - top[r]) : 1.0f;
-        if (grown[r]) reference[r] = top[r];
-        sum[r] *= factor;
+        const float row_top = max_of_row(top[2 * r]);
+        const bool grown = row_top > reference[r] + kGrowth;
+        const float factor = grown ? exp2_approx(reference[r] - row_top) : 1.0f;
+        if (grown) reference[r] = row_top;
+        sum[2 * r] *= factor;
+        sum[2 * r + 1] *= factor;
 #pragma unroll
         for (int i = 0; i < kDim / 2; ++i) {
           if (i / 2 % 2 == r) out[i] *= factor;
@@ -68,7 +71,8 @@ struct Softmax {
       const int r = i / 2 % 2;
       const float low = exp2_approx(fmaf(s[i], scale, -reference[r]));
       const float high = exp2_approx(fmaf(s[i + 1], scale, -reference[r]));
-      sum[r] += low + high;
+      sum[i % 4] += low;
+      sum[i % 4 + 1] += high;
       weights[i / 2] = pack<Element>(low, high);
     }
   }
