@@ -9,9 +9,7 @@
 namespace nalab::gpu::hopper {
 
 /// Two bf16: kMasked (-1e30) where a bit is set, else 0.
-__device__ inline uint32_t two_biases(uint32_t bits) {
-  return ((bits & 1) | (bits & 2) << 15) * 0xF14A;
-}
+__device__ inline uint32_t two_biases(uint32_t bits) { return ((bits & 1) | (bits & 2) << 15) * 0xF14A; }
 
 /// Writes 8 rows of the bias of one key; a set bit masks.
 __device__ inline void write_bias(uint32_t address, uint32_t bits) {
@@ -70,8 +68,8 @@ __device__ void prepare_inner_biases(const Work& work, const SharedLayout<kDim, 
   named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);
 }
 
-/// The outer biases, row of tiles by row, by kBiasThreads threads, `thread` of them. What masks a key is the sum of what
-/// masks its coordinates on the two outer axes; that is found once for each coordinate of a row.
+/// The outer biases, row of tiles by row, by kBiasThreads threads, `thread` of them. What masks a key is the sum of
+/// what masks its coordinates on the two outer axes; that is found once for each coordinate of a row.
 template <int kDim, int kKeys>
 __device__ void prepare_outer_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers,
                                      OuterMask& mask, int thread) {

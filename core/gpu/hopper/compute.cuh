@@ -13,9 +13,9 @@
 namespace nalab::gpu::hopper {
 
 /// Results of a warpgroup's queries in registers.
-template <int kDim>
+template <class Element, int kDim>
 struct Results {
-  Softmax softmax;
+  Softmax<Element> softmax;
   float out[kDim / 2];
 };
 
@@ -62,7 +62,7 @@ __device__ void multiply_queries(uint32_t queries, float sign, int warpgroup) {
 /// Returns whether the warpgroup has queries.
 template <class Element, int kDim, int kKeys, MaskMode kMask>
 __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers, int warpgroup,
-                        Results<kDim>& results) {
+                        Results<Element, kDim>& results) {
   using Layout = SharedLayout<kDim, kKeys>;
   const TileShape& shape = work.shape();
   const int inner = shape.loop[2];
@@ -135,42 +135,40 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       leave_row(next());
     }
   };
-  /// Where the operands of a tile's scores stand.
+  /// The operands of a tile's scores in shared memory.
   struct ScoreOperands {
-    uint32_t keys, inner_bias, to_row_bias;
+    Operand keys, bias;
   };
   const auto score_operands = [&]() -> ScoreOperands {
-    if constexpr (kMask != MaskMode::one_hot) return {at.keys(walk.place.stage), 0, 0};
+    const Operand keys = rows_operand(at.keys(walk.place.stage));
+    if constexpr (kMask != MaskMode::one_hot) return {keys, {}};
     // Extra tokens: zeros for both halves.
-    const uint32_t inner_bias = at.inner_bias(warpgroup, walk.in_layout() ? inner_slot(any, full, walk.t) : 0);
-    return {at.keys(walk.place.stage), inner_bias,
-            walk.in_layout() ? at.row_bias(walk.row_place.stage) - inner_bias : 0};
+    const uint32_t first = at.inner_bias(warpgroup, walk.in_layout() ? inner_slot(any, full, walk.t) : 0);
+    return {keys, bias_operand(first, walk.in_layout() ? at.row_bias(walk.row_place.stage) - first : 0)};
   };
   const auto wait_for_keys = [&] {
     barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
   };
   /// Hands the scores of a tile to the tensor cores.
   const auto multiply_scores = [&](const ScoreOperands& operands) {
-    const uint64_t a = rows_descriptor(queries), b = rows_descriptor(operands.keys);
-    if constexpr (kMask == MaskMode::one_hot) {
-      multiply_bias<kKeys>(s, hot, bias_descriptor(operands.inner_bias, operands.to_row_bias));
-    }
+    const Operand a = rows_operand(queries);
+    if constexpr (kMask == MaskMode::one_hot) multiply_bias<kKeys>(s, hot, operands.bias);
 #pragma unroll
     for (uint32_t step = 0; step < kDim / 16; ++step) {
-      const uint64_t da = a + advance(step / 4 * Layout::kQueryBlockBytes + step % 4 * 32);
-      const uint64_t db = b + advance(step / 4 * Layout::kKeyBlockBytes + step % 4 * 32);
+      const Operand a_step = a.after(step / 4 * Layout::kQueryBlockBytes + step % 4 * 32);
+      const Operand b_step = operands.keys.after(step / 4 * Layout::kKeyBlockBytes + step % 4 * 32);
       if (kMask != MaskMode::one_hot && step == 0) {
-        multiply_rows<Element, kKeys, false>(s, da, db);
+        multiply_rows<Element, kKeys, false>(s, a_step, b_step);
       } else {
-        multiply_rows<Element, kKeys, true>(s, da, db);
+        multiply_rows<Element, kKeys, true>(s, a_step, b_step);
       }
     }
   };
   const auto multiply_values = [&](int stage) {
-    const uint64_t b = columns_descriptor(at.values(stage), Layout::kKeyBlockBytes);
+    const Operand b = columns_operand(at.values(stage), Layout::kKeyBlockBytes);
 #pragma unroll
     for (int step = 0; step < kKeys / 16; ++step) {
-      multiply_columns<Element, kDim>(out, weights + 4 * step, b + advance(step * 2048));
+      multiply_columns<Element, kDim>(out, weights + 4 * step, b.after(step * 2048));
     }
   };
   /// Scores of inner tile t, or of the t-th tile of extra tokens, to weights.
@@ -188,7 +186,7 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       const KeyRange columns[2] = {{0, tokens}, {0, tokens}};
       mask_columns<kKeys>(s, columns);
     }
-    results.softmax.template step<Element, kKeys, kDim>(s, weights, out);
+    results.softmax.template step<kKeys, kDim>(s, weights, out);
   };
 
   if (take_turns && warpgroup == 1) named_barrier_arrive(kTurnBarrier, 256);
@@ -199,8 +197,8 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     ScoreOperands operands = score_operands();
     RingPlace place;        // of the tile whose values are still to be multiplied
     bool together = false;  // with the scores of the next tile, which is visited
-    /// While the tensor cores work: what comes next. Then from scores to weights. `values`: the stage of values that are
-    /// multiplied beside the scores, or -1.
+    /// While the tensor cores work: what comes next. Then from scores to weights. `values`: the stage of values that
+    /// are multiplied beside the scores, or -1.
     const auto finish_scores = [&](int values) {
       place = walk.place;
       const bool in_layout = walk.in_layout();

@@ -9,7 +9,7 @@ namespace nalab::gpu::hopper {
 /// writes lse; notes the warp's queries as suspects if any number is not finite, or an lse too great to be trusted.
 template <class Element, int kDim, int kKeys>
 __device__ void store_results(const Work& work, const SharedLayout<kDim, kKeys>& at, int warpgroup,
-                              Results<kDim>& results) {
+                              Results<Element, kDim>& results) {
   using Layout = SharedLayout<kDim, kKeys>;
   const ForwardParameters& p = work.p;
   const TileShape& shape = work.shape();

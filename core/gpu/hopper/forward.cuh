@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads, 1) forward(const __grid_constant__ F
   } else {
     take_registers<kConsumerRegisters>();
     const int warpgroup = threadIdx.x / 128 - 1;
-    Results<kDim> results;
+    Results<Element, kDim> results;
     if (compute<Element, kDim, kKeys, kMask>(work, at, barriers, warpgroup, results)) {
       store_results<Element>(work, at, warpgroup, results);
     }

@@ -21,27 +21,36 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// Describes an operand in shared memory. `leading` and `stride` are distances in bytes; which ones, depends on the
-/// layout: see the functions below.
-__device__ inline uint64_t descriptor(uint32_t address, uint32_t leading, uint32_t stride, uint64_t swizzle) {
-  return static_cast<uint64_t>((address & 0x3FFFF) >> 4) | static_cast<uint64_t>(leading >> 4) << 16 |
-         static_cast<uint64_t>(stride >> 4) << 32 | swizzle << 62;
+/// Describes an operand in shared memory: its place, and the distances that its layout has. The place is in the low
+/// word alone, so that moving on is one addition.
+struct Operand {
+  uint32_t low, high;
+
+  __device__ Operand after(uint32_t bytes) const { return {low + (bytes >> 4), high}; }
+  __device__ uint64_t descriptor() const {
+    uint64_t both;
+    asm("mov.b64 %0, {%1, %2};" : "=l"(both) : "r"(low), "r"(high));
+    return both;
+  }
+};
+
+/// `leading` and `stride` are distances in bytes; which ones, depends on the layout: see the functions below.
+__device__ inline Operand operand(uint32_t address, uint32_t leading, uint32_t stride, uint32_t swizzle) {
+  return {(address & 0x3FFFF) >> 4 | (leading & 0x3FFFF) >> 4 << 16, stride >> 4 | swizzle << 30};
 }
 
 /// Rows of 64 channels (128 bytes, swizzled as TMA does), the channels being the depth: q and k in q k^T. The next 16
 /// channels are 32 bytes on.
-__device__ inline uint64_t rows_descriptor(uint32_t address) { return descriptor(address, 16, 1024, 1); }
+__device__ inline Operand rows_operand(uint32_t address) { return operand(address, 16, 1024, 1); }
 /// The same rows, the rows being the depth: v in p v. Blocks of 64 channels are `block_bytes` apart. The next 16 rows
 /// are 2048 bytes on.
-__device__ inline uint64_t columns_descriptor(uint32_t address, uint32_t block_bytes) {
-  return descriptor(address, block_bytes, 1024, 1);
+__device__ inline Operand columns_operand(uint32_t address, uint32_t block_bytes) {
+  return operand(address, block_bytes, 1024, 1);
 }
 /// Rows of 8 numbers (16 bytes, not swizzled) 16 bytes apart; the second 8 of the depth are `second_bytes` on.
-__device__ inline uint64_t bias_descriptor(uint32_t address, uint32_t second_bytes) {
-  return descriptor(address, second_bytes, 128, 0);
+__device__ inline Operand bias_operand(uint32_t address, uint32_t second_bytes) {
+  return operand(address, second_bytes, 128, 0);
 }
-/// What moves a descriptor on by so many bytes.
-__device__ constexpr uint64_t advance(uint32_t bytes) { return bytes >> 4; }
 
 // The registers of an instruction as operands: "%0, %1, ..." and "+f"(s[0]), ... in groups of eight.
 #define NALAB_R0 "%0,%1,%2,%3,%4,%5,%6,%7"
@@ -83,41 +92,43 @@ __device__ constexpr uint64_t advance(uint32_t bytes) { return bytes >> 4; }
                : NALAB_S##groups                                                                          \
                : __VA_ARGS__)
 
-/// s = (kAccumulate ? s : 0) + A B^T, both by rows_descriptor.
+/// s = (kAccumulate ? s : 0) + A B^T, both by rows_operand.
 template <class Element, int kColumns, bool kAccumulate>
-__device__ inline void multiply_rows(float (&s)[kColumns / 2], uint64_t a, uint64_t b) {
-#define NALAB_CASE(n, groups, x0, x1, x2, x3, x4)                                                                     \
-  if constexpr (kColumns == n && std::is_same_v<Element, __half>) {                                                   \
-    NALAB_WGMMA(n, groups, "f16", x0 ", " x1, x2, "1, 1, 0, 0", "l"(a), "l"(b), "n"(static_cast<int>(kAccumulate)));  \
-  } else if constexpr (kColumns == n) {                                                                               \
-    NALAB_WGMMA(n, groups, "bf16", x0 ", " x1, x2, "1, 1, 0, 0", "l"(a), "l"(b), "n"(static_cast<int>(kAccumulate))); \
+__device__ inline void multiply_rows(float (&s)[kColumns / 2], Operand a, Operand b) {
+#define NALAB_CASE(n, groups, x0, x1, x2, x3, x4)                                                          \
+  if constexpr (kColumns == n && std::is_same_v<Element, __half>) {                                        \
+    NALAB_WGMMA(n, groups, "f16", x0 ", " x1, x2, "1, 1, 0, 0", "l"(a.descriptor()), "l"(b.descriptor()),  \
+                "n"(static_cast<int>(kAccumulate)));                                                       \
+  } else if constexpr (kColumns == n) {                                                                    \
+    NALAB_WGMMA(n, groups, "bf16", x0 ", " x1, x2, "1, 1, 0, 0", "l"(a.descriptor()), "l"(b.descriptor()), \
+                "n"(static_cast<int>(kAccumulate)));                                                       \
   }
   NALAB_COLUMN_COUNTS(NALAB_CASE)
 #undef NALAB_CASE
 }
 
-/// s += A B with A in registers, B by columns_descriptor.
+/// s += A B with A in registers, B by columns_operand.
 template <class Element, int kColumns>
-__device__ inline void multiply_columns(float (&s)[kColumns / 2], const uint32_t* a, uint64_t b) {
+__device__ inline void multiply_columns(float (&s)[kColumns / 2], const uint32_t* a, Operand b) {
 #define NALAB_CASE(n, groups, x0, x1, x2, x3, x4)                                                              \
   if constexpr (kColumns == n && std::is_same_v<Element, __half>) {                                            \
     NALAB_WGMMA(n, groups, "f16", "{" x0 "," x1 "," x2 "," x3 "}, " x4, "1", "1, 1, 1", "r"(a[0]), "r"(a[1]),  \
-                "r"(a[2]), "r"(a[3]), "l"(b));                                                                 \
+                "r"(a[2]), "r"(a[3]), "l"(b.descriptor()));                                                    \
   } else if constexpr (kColumns == n) {                                                                        \
     NALAB_WGMMA(n, groups, "bf16", "{" x0 "," x1 "," x2 "," x3 "}, " x4, "1", "1, 1, 1", "r"(a[0]), "r"(a[1]), \
-                "r"(a[2]), "r"(a[3]), "l"(b));                                                                 \
+                "r"(a[2]), "r"(a[3]), "l"(b.descriptor()));                                                    \
   }
   NALAB_COLUMN_COUNTS(NALAB_CASE)
 #undef NALAB_CASE
 }
 
-/// s = A B^T in bf16 with A in registers, B by bias_descriptor.
+/// s = A B^T in bf16 with A in registers, B by bias_operand.
 template <int kColumns>
-__device__ inline void multiply_bias(float (&s)[kColumns / 2], const uint32_t (&a)[4], uint64_t b) {
+__device__ inline void multiply_bias(float (&s)[kColumns / 2], const uint32_t (&a)[4], Operand b) {
 #define NALAB_CASE(n, groups, x0, x1, x2, x3, x4)                                                              \
   if constexpr (kColumns == n) {                                                                               \
     NALAB_WGMMA(n, groups, "bf16", "{" x0 "," x1 "," x2 "," x3 "}, " x4, "0", "1, 1, 0", "r"(a[0]), "r"(a[1]), \
-                "r"(a[2]), "r"(a[3]), "l"(b));                                                                 \
+                "r"(a[2]), "r"(a[3]), "l"(b.descriptor()));                                                    \
   }
   NALAB_COLUMN_COUNTS(NALAB_CASE)
 #undef NALAB_CASE

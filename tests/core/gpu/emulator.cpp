@@ -11,8 +11,8 @@ namespace nalab::gpu::test {
 
 namespace {
 
-/// The maximum that weights are relative to lags behind by at most this factor, so that sums are rarely rescaled.
-constexpr float kLag = 8;  // log2
+// As in core/gpu/hopper/softmax.cuh.
+constexpr float kLowest = -1e8f, kGrowth = 8, kShift = 64, kMostSum = 0x1p64f;
 /// In place of 0, which would let masked pairs through.
 constexpr double kLeastScale = 1e-20;
 
@@ -51,16 +51,16 @@ class Emulator {
  private:
   /// What one warpgroup has of its queries.
   struct State {
-    Rows q;                     ///< [queries, head_dim]
-    std::vector<float> most;    ///< of the unscaled scores, lagging
-    std::vector<float> weight;  ///< sum of the weights relative to it
-    Rows out;                   ///< [queries, head_dim_v]
+    Rows q;                        ///< [queries, head_dim]
+    std::vector<float> reference;  ///< log2, that weights are relative to
+    std::vector<float> weight;     ///< sum of them
+    Rows out;                      ///< [queries, head_dim_v]
   };
 
   void warpgroup(const Block& block, int w, int64_t b, int64_t h) {
     if (!block.active(w)) return;
     State state{{},
-                std::vector<float>(kWarpgroupQueries, -std::numeric_limits<float>::infinity()),
+                std::vector<float>(kWarpgroupQueries, kLowest),
                 std::vector<float>(kWarpgroupQueries),
                 Rows(kWarpgroupQueries, std::vector<float>(static_cast<std::size_t>(problem_.head_dim_v)))};
     for (int q = 0; q < kWarpgroupQueries; ++q) state.q.push_back(row(q_, block, block.query(w, q), b, h));
@@ -99,21 +99,26 @@ class Emulator {
         for (std::size_t c = 0; c < k[n].size(); ++c) score += sign_ * state.q[q][c] * k[n][c];
         scores[n] = score + bias(i, static_cast<int>(n));
       }
-      const float most = *std::ranges::max_element(scores);
-      if ((most - state.most[q]) * log2_scale > kLag) {
-        const float factor = std::exp2((state.most[q] - most) * log2_scale);
-        result_.rescaled += state.weight[q] > 0 ? 1 : 0;
-        state.weight[q] *= factor;
-        for (float& x : state.out[q]) x *= factor;
-        state.most[q] = most;
+      if (std::is_same_v<T, bf16> && state.reference[q] > kLowest) {
+        if (state.weight[q] > kMostSum) rescale(state, q, state.reference[q] + kShift);
+      } else if (const float top = *std::ranges::max_element(scores) * log2_scale; top > state.reference[q] + kGrowth) {
+        rescale(state, q, top);
       }
       for (std::size_t n = 0; n < k.size(); ++n) {
-        const float weight = std::exp2((scores[n] - state.most[q]) * log2_scale);
+        const float weight = std::exp2(std::fma(scores[n], log2_scale, -state.reference[q]));
         state.weight[q] += weight;
         const float rounded = to_float(from_float<T>(weight));
         for (std::size_t c = 0; c < v[n].size(); ++c) state.out[q][c] += rounded * v[n][c];
       }
     }
+  }
+
+  void rescale(State& state, std::size_t q, float reference) {
+    const float factor = std::exp2(state.reference[q] - reference);
+    result_.rescaled += state.weight[q] > 0 ? 1 : 0;
+    state.weight[q] *= factor;
+    for (float& x : state.out[q]) x *= factor;
+    state.reference[q] = reference;
   }
 
   void store(const State& state, const Block& block, int w, int64_t b, int64_t h) {
@@ -125,7 +130,7 @@ class Emulator {
       const auto axes = problem_.axes3();
       const auto entry = static_cast<std::size_t>(
           (((b * axes[0].extent + at[0]) * axes[1].extent + at[1]) * axes[2].extent + at[2]) * problem_.heads + h);
-      result_.lse[entry] = state.most[q] * scale_ + std::log(state.weight[q]);
+      result_.lse[entry] = (state.reference[q] + std::log2(state.weight[q])) * std::numbers::ln2_v<float>;
       ++result_.writes[entry];
       for (std::size_t c = 0; c < state.out[q].size(); ++c) {
         result_.out[entry * state.out[q].size() + c] = to_float(from_float<T>(state.out[q][c] / state.weight[q]));

@@ -133,6 +133,23 @@ TEST_F(Hopper, HugeScoresOfMaskedKeys) {
 }
 
 // They would overrun their place in shared memory.
+/// From one key to the next, slowly, fast, and so fast that sums overflow and queries are computed again.
+TEST_F(Hopper, RisingAndFallingScores) {
+  for (const ElementType type : {ElementType::bf16, ElementType::f16}) {
+    for (const double step : {0.5, -0.5, 4.0, -4.0, 60.0, -60.0}) {
+      SCOPED_TRACE(step);
+      const Problem problem{
+          .axes = {{.extent = 500, .window = 401}}, .heads = 2, .head_dim = 8, .head_dim_v = 8, .type = type};
+      nalab::test::Data data(problem, 5);
+      for (int64_t i = 0; i < data["k"].elements(); ++i) {
+        nalab::test::set(data["k"], i, static_cast<double>(i / 16) * step);
+        nalab::test::set(data["q"], i, 0.125);
+      }
+      expect_right(Case(problem, std::move(data)), 3);
+    }
+  }
+}
+
 TEST_F(Hopper, RefusesMoreBiasesThanThereIsRoomFor) {
   const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}}, .type = ElementType::bf16};
   const nalab::test::Data data(problem, 1);
