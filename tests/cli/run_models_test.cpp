@@ -7,6 +7,7 @@
 
 #include "store/results.h"
 #include "tests/cli/run_nalab.h"
+#include "tests/cli/running.h"
 #include "tests/experiments/model/small_models.h"
 
 namespace nalab {
@@ -109,6 +110,26 @@ TEST_F(RunModels, WithoutMemoryForThemAreRefusedWithTheNumbers) {
   EXPECT_EQ(results.models[0].status, "refused");
   EXPECT_THAT(results.models[0].reason, HasSubstr("needs "));
   EXPECT_THAT(results.models[0].reason, HasSubstr(" TB of memory ("));
+}
+
+TEST_F(RunModels, KeepWhatIsFinishedWhenInterrupted) {
+  // A group takes a second; the first has two rows of four.
+  std::ofstream(config_) << "name: m\nvariants: [naive, fused]\n"
+                            "timing: {min_samples: 1, max_samples: 1000000, min_seconds: 0.5, max_seconds: 9}\n"
+                            "models:\n- {definitions: small.yaml, model: [tiny, painter], batch: 2}\n";
+  Running running(folder_, {NALAB_EXECUTABLE, "run", config_, "-o", path_, "--threads", "2"});
+  ASSERT_TRUE(running.prints("[1/2]")) << running.output();
+  const int status = running.wait(SIGINT);
+  ASSERT_TRUE(WIFEXITED(status)) << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_THAT(running.output(), HasSubstr("\n" + path_ +
+                                          ": interrupted; 2 of 4 rows and simulations are kept, "
+                                          "--resume goes on from there\n"));
+  EXPECT_EQ(ids(path_).size(), 2u);
+  const Outcome resumed = run({"-o", path_, "--resume"});
+  EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
+  EXPECT_THAT(resumed.out, HasSubstr("resumed: 2 rows finished earlier, 2 to go"));
+  EXPECT_EQ(ids(path_).size(), 4u);
 }
 
 TEST_F(RunModels, AreCompletedAfterAFullDisk) {
