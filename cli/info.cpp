@@ -10,6 +10,7 @@
 #include "cli/options.h"
 #include "cli/terminal_table.h"
 #include "core/parallel.h"
+#include "core/simd/arithmetic.h"
 #include "core/simd/isa.h"
 #include "experiments/environment/environment.h"
 #include "experiments/environment/limits.h"
@@ -37,6 +38,8 @@ std::string readable(int64_t value, std::string_view unit) {
 std::string readable(double value, std::string_view unit) {
   if (value == 0) return "none";
   if (unit == "CPUs") return fmt::format("{:.3g}", value);
+  if (unit == "W") return fmt::format("{:.0f} W", value);
+  if (unit == "Hz") return fmt::format("{:.0f} MHz", value / 1e6);
   return fmt::format("{:.1f} G{}", value / 1e9, unit);
 }
 
@@ -51,12 +54,15 @@ std::string label(std::string name) {
 
 void print_lines(const store::Environment& environment) {
   TerminalTable table({{}, {}});
-  store::Environment::visit_fields(environment, [&table](const char* name, const auto& value, const char* unit) {
+  store::Environment::visit_fields(environment, [&](const char* name, const auto& value, const char* unit) {
+    if (environment.gpu.empty() && std::string_view(name).starts_with("gpu_")) return;
     table.add({label(name), readable(value, unit)});
   });
   for (const store::Peak& peak : environment.peaks) {
-    table.add({"peak " + peak.name, fmt::format("{} on one thread, {} on all", readable(peak.one_thread, "FLOP/s"),
-                                                readable(peak.all_threads, "FLOP/s"))});
+    const bool is_of_cpu = find_arithmetic(peak.name).device == Device::cpu;
+    table.add({"peak " + peak.name,
+               fmt::format("{} on one {}, {} on all", readable(peak.one_thread, "FLOP/s"),
+                           is_of_cpu ? "thread" : "multiprocessor", readable(peak.all_threads, "FLOP/s"))});
   }
   fmt::print("{}", table.to_string());
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/kernels/registry.h"
 #include "store/rows.h"
 
 namespace nalab::cli {
@@ -64,7 +65,9 @@ std::vector<Plan> plan_row(const store::Row& row, const Problem& problem, Pass p
     PlanOptions options = choices.plan_options(variant_of(row), each);
     const bool is_second = each == Pass::backward;
     if (options.arithmetic.empty()) options.arithmetic = is_second ? row.backward_arithmetic : row.arithmetic;
-    if (options.tiling.empty()) options.tiling = is_second ? row.backward_tiling : row.tiling;
+    // A variant on a GPU chooses its tiles for the GPU that is here.
+    const bool has_choice = find_variant(options.variant).candidates != nullptr;
+    if (options.tiling.empty() && has_choice) options.tiling = is_second ? row.backward_tiling : row.tiling;
     if (options.tiling.empty() && row.variant == kFormerStaticVariant) options.tiling = kStaticTiling;
     plans.push_back(make_plan(problem, each, options));
   }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/gpu/plan.h"
 #include "core/kernels/registry.h"
 #include "core/simd/arithmetic.h"
 
@@ -96,10 +97,15 @@ std::optional<Tiling> choose_tiling(const PlanChoice& choice, const PlanOptions&
 std::string_view Plan::variant_name() const { return variant().name; }
 std::string_view Plan::arithmetic_name() const { return arithmetic().name; }
 
+std::string Plan::tiling_text() const {
+  if (cost_.gpu_tiles != nullptr) return gpu::to_string(cost_.gpu_tiles->shape());
+  return has_tiling() ? tiling().to_string() : "";
+}
+
 std::string Plan::to_string() const {
   std::string text = std::string(variant_name()) + " " + name(pass()) + " " + std::string(arithmetic_name()) + " " +
                      std::string(name(isa()));
-  if (has_tiling()) text += " " + tiling().to_string();
+  if (const std::string tiles = tiling_text(); !tiles.empty()) text += " " + tiles;
   return text + " of " + problem().id();
 }
 
@@ -146,8 +152,8 @@ Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const 
   if (const auto reason = variant.supports(problem, pass)) throw Error(*reason);
   choice.arithmetic = &choose_arithmetic(choice, options.arithmetic);
   choice.tiling = choose_tiling(choice, options);
-  const PlanCost cost = variant.cost(choice);
-  return Plan(std::move(choice), cost);
+  PlanCost cost = variant.cost(choice);
+  return Plan(std::move(choice), std::move(cost));
 }
 
 }  // namespace nalab

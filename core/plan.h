@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,10 @@
 #include "tiling.h"
 
 namespace nalab {
+
+namespace gpu {
+struct TilePlan;
+}
 
 struct Arithmetic;
 struct PlanOptions;
@@ -36,8 +41,14 @@ struct PlanCost {
   int64_t shared_bytes = 0;      ///< workspace that all workers share
   int64_t bytes_per_worker = 0;  ///< private workspace of each
   int64_t executed_flops = 0;    ///< multiply-adds times 2, masked ones included; the same for every thread count
+  /// What a variant on a GPU walks: its cost is known only once it has been made. Follows from the choices. Null for
+  /// other variants.
+  std::shared_ptr<const gpu::TilePlan> gpu_tiles = {};
 
-  bool operator==(const PlanCost&) const = default;
+  bool operator==(const PlanCost& other) const {
+    return shared_bytes == other.shared_bytes && bytes_per_worker == other.bytes_per_worker &&
+           executed_flops == other.executed_flops;
+  }
 };
 
 /// A plan is immutable, and two plans of the same choices are equal. Its tiling, arithmetic and instruction set decide
@@ -54,8 +65,10 @@ class Plan {
   /// Requires a variant with tiles.
   const Tiling& tiling() const { return *choice_.tiling; }
   bool has_tiling() const { return choice_.tiling.has_value(); }
-  /// "" without tiles
-  std::string tiling_text() const { return has_tiling() ? tiling().to_string() : ""; }
+  /// Requires a variant on a GPU.
+  const gpu::TilePlan& gpu_tiles() const { return *cost_.gpu_tiles; }
+  /// The text of the tiling or, of a variant on a GPU, of the shape of its tiles; "" without tiles.
+  std::string tiling_text() const;
 
   int64_t workspace_bytes(int threads) const { return cost_.shared_bytes + threads * cost_.bytes_per_worker; }
   int64_t executed_flops() const { return cost_.executed_flops; }
@@ -67,7 +80,7 @@ class Plan {
 
  private:
   friend Plan make_plan(const Variant& variant, const Problem& problem, Pass pass, const PlanOptions& options);
-  Plan(PlanChoice choice, const PlanCost& cost) : choice_(std::move(choice)), cost_(cost) {}
+  Plan(PlanChoice choice, PlanCost cost) : choice_(std::move(choice)), cost_(std::move(cost)) {}
 
   PlanChoice choice_;
   PlanCost cost_;

@@ -21,11 +21,13 @@ inline constexpr int64_t kRowsPerChunk = 64;
 inline constexpr int64_t kRowsPerRead = 1024;
 
 /// Fields and attributes that files of earlier builds lack; they are read as 0 or "".
-inline constexpr std::array<std::string_view, 19> kLaterFields{
-    "position",         "packing_seconds", "arithmetic",   "tiling",       "backward_arithmetic",
-    "backward_tiling",  "relative_bias",   "stopped_by",   "cpus_others",  "cpus_stolen",
-    "cpus_throttled",   "peak_before",     "peak_after",   "not_measured", "memory_limit_bytes",
-    "hardware_threads", "cpu_quota",       "load_average", "gpu"};
+inline constexpr std::array<std::string_view, 26> kLaterFields{
+    "position",         "packing_seconds",     "arithmetic",       "tiling",       "backward_arithmetic",
+    "backward_tiling",  "relative_bias",       "stopped_by",       "cpus_others",  "cpus_stolen",
+    "cpus_throttled",   "peak_before",         "peak_after",       "not_measured", "memory_limit_bytes",
+    "hardware_threads", "cpu_quota",           "load_average",     "device",       "gpu",
+    "gpu_driver",       "gpu_multiprocessors", "gpu_memory_bytes", "gpu_clock",    "gpu_memory_clock",
+    "gpu_power_limit"};
 inline bool is_later_field(std::string_view name) {
   return std::ranges::find(kLaterFields, name) != kLaterFields.end();
 }

@@ -8,7 +8,8 @@ namespace nalab::store {
 
 namespace {
 
-constexpr std::array kOfMachineAndBuild{"cpu", "isa", "gpu", "threads", "compiler", "flags", "revision"};
+constexpr std::array kOfMachineAndBuild{"cpu",     "isa",      "gpu",   "gpu_power_limit",
+                                        "threads", "compiler", "flags", "revision"};
 
 std::map<std::string, std::string> texts(const Environment& environment) {
   std::map<std::string, std::string> result;

@@ -15,7 +15,8 @@ struct Difference {
   std::optional<std::string> first, second;
 };
 
-/// Machine and build: cpu, isa, gpu, threads, compiler, flags, revision. Times and measured peaks may differ.
+/// Machine and build: cpu, isa, gpu and its power limit, threads, compiler, flags, revision. Times and measured peaks
+/// may differ.
 std::vector<Difference> differences(const Environment& first, const Environment& second);
 
 /// Compares the resolved texts; gives the first line that differs in each.

@@ -50,18 +50,20 @@ std::vector<Doubt> doubts(const Environment& environment, const std::vector<cons
   struct Rule {
     bool (*holds)(const Environment&, const TimedRow&);
     const char* reason;
+    bool of_cpus = true;  ///< which do nothing while a GPU computes
   };
   constexpr Rule kRules[] = {{is_crowded, "there were more threads than CPUs for them"},
                              {is_throttled, "a container's quota held the process back"},
                              {is_stolen_from, "the hypervisor gave CPUs to other machines"},
                              {has_rivals, "other programs ran on the same CPUs"},
                              {is_slow, "the CPUs were slower than when their peak was measured"},
-                             {is_noisy, "the samples scatter: their median is not known to 5 %"}};
+                             {is_noisy, "the samples scatter: their median is not known to 5 %", false}};
   std::vector<Doubt> found;
-  for (const auto& [holds, reason] : kRules) {
+  for (const auto& [holds, reason, of_cpus] : kRules) {
     Doubt doubt{reason, {}};
     for (const TimedRow* row : rows) {
-      if (!row->samples.empty() && holds(environment, *row)) doubt.rows.push_back(row);
+      if (row->samples.empty() || (of_cpus && row->on_gpu())) continue;
+      if (holds(environment, *row)) doubt.rows.push_back(row);
     }
     if (!doubt.rows.empty()) found.push_back(std::move(doubt));
   }

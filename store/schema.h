@@ -17,8 +17,9 @@ inline constexpr const char* kOutputsSchema = "nalab.outputs/1";
 
 /// What the machine can do at most with an arithmetic, measured. Element of the compound dataset /environment/peaks.
 struct Peak {
-  std::string name;                        ///< of the arithmetic: f32_fma, bf16_dot
-  double one_thread = 0, all_threads = 0;  ///< FLOP/s, with the ISA in use; finite and greater than 0
+  std::string name;  ///< of the arithmetic: f32_fma, bf16_dot
+  /// FLOP/s, with the ISA in use; finite and greater than 0. Of wgmma, of one and of all multiprocessors of the GPU.
+  double one_thread = 0, all_threads = 0;
 
   /// Calls visitor(name, field, unit) for each field of the compound; the unit is "" if there is none.
   template <class Self, class Visitor>
@@ -35,7 +36,12 @@ struct Environment {
   std::string cpu;
   std::string isas;  ///< those that the CPU supports, separated by spaces
   std::string isa;   ///< the one in use
-  std::string gpu;   ///< that variants can compute on: name, multiprocessors, clock, memory; empty: none
+  std::string gpu;   ///< name of the one that variants can compute on; empty: none
+  std::string gpu_driver;
+  int64_t gpu_multiprocessors = 0;
+  int64_t gpu_memory_bytes = 0;
+  double gpu_clock = 0, gpu_memory_clock = 0;  ///< the greatest
+  double gpu_power_limit = 0;                  ///< above which it lowers its clocks; 0: not known
   int64_t cores = 0;
   int64_t threads = 0;
   int64_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;
@@ -58,6 +64,12 @@ struct Environment {
     visitor("isas", self.isas, "");
     visitor("isa", self.isa, "");
     visitor("gpu", self.gpu, "");
+    visitor("gpu_driver", self.gpu_driver, "");
+    visitor("gpu_multiprocessors", self.gpu_multiprocessors, "");
+    visitor("gpu_memory_bytes", self.gpu_memory_bytes, "B");
+    visitor("gpu_clock", self.gpu_clock, "Hz");
+    visitor("gpu_memory_clock", self.gpu_memory_clock, "Hz");
+    visitor("gpu_power_limit", self.gpu_power_limit, "W");
     visitor("cores", self.cores, "");
     visitor("threads", self.threads, "");
     visitor("l1d_bytes", self.l1d_bytes, "B");
@@ -92,6 +104,7 @@ struct TimedRow {
   std::string config;    ///< name of the configuration that requested it
   std::string label;     ///< what the configuration calls what is computed, such as "NAT-T level 1"
   std::string variant, type, pass;
+  std::string device;  ///< cpu, cuda; empty: cpu. Not a field of models, which run there alone
   std::string isa;
   std::string arithmetic;
   int64_t threads = 0;
@@ -109,6 +122,8 @@ struct TimedRow {
   double peak_before = 0, peak_after = 0;  ///< of f32_fma on all threads, from a few milliseconds; 0: not measured
 
   std::vector<double> samples;  ///< seconds; kept in /samples, not a field of the compound
+
+  bool on_gpu() const { return device == "cuda"; }
 
  protected:
   /// Parts of the lists of fields.
@@ -173,6 +188,7 @@ struct Row : TimedRow {
     visitor("variant", self.variant, "");
     visitor("type", self.type, "");
     visitor("pass", self.pass, "");
+    visitor("device", self.device, "");
     visitor("isa", self.isa, "");
     visitor("arithmetic", self.arithmetic, "");
     visitor("tiling", self.tiling, "");

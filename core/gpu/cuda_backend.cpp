@@ -9,9 +9,11 @@
 
 #include "core/error.h"
 #include "core/gpu/device.h"
+#include "core/gpu/driver.h"
 #include "core/gpu/hopper/cuda_error.h"
 #include "core/gpu/hopper/device_memory.h"
 #include "core/gpu/hopper/hopper.h"
+#include "core/gpu/hopper/peak.h"
 #include "core/tensor/tensor.h"
 
 namespace nalab::gpu {
@@ -61,6 +63,11 @@ class DeviceTensor {
       : type_(type), shape_(shape), padded_(on_device), data_(allocate(static_cast<std::size_t>(bytes()))) {}
 
   void upload(const ConstTensorView& host) {
+    if (is_alike(host)) {
+      throw_on(cudaMemcpy(data_.get(), host.data, static_cast<std::size_t>(bytes()), cudaMemcpyHostToDevice),
+               "copying a tensor to the device");
+      return;
+    }
     Tensor staged(type_, padded_);
     std::memset(staged.view().data, 0, static_cast<std::size_t>(bytes()));
     copy_rows(host, staged.view());
@@ -73,6 +80,11 @@ class DeviceTensor {
 
   /// Rounds nothing: the tensor on the host has this type, or float32.
   void download(const TensorView& host) const {
+    if (is_alike(host)) {
+      throw_on(cudaMemcpy(host.data, data_.get(), static_cast<std::size_t>(bytes()), cudaMemcpyDeviceToHost),
+               "copying a tensor from the device");
+      return;
+    }
     Tensor staged(type_, padded_);
     throw_on(cudaMemcpy(staged.view().data, data_.get(), static_cast<std::size_t>(bytes()), cudaMemcpyDeviceToHost),
              "copying a tensor from the device");
@@ -105,6 +117,11 @@ class DeviceTensor {
 
  private:
   int64_t bytes() const { return padded_.elements() * size_of(type_); }
+  /// Whether a tensor on the host has the same bytes in the same order.
+  template <class View>
+  bool is_alike(const View& host) const {
+    return host.type == type_ && shape_ == padded_ && host.strides == TokenStrides::contiguous(shape_);
+  }
 
   ElementType type_ = ElementType::f32;
   TokenShape shape_, padded_;
@@ -171,13 +188,20 @@ std::optional<GpuInfo> find_gpu() {
     return std::nullopt;
   }
   if (properties.major != 9) return std::nullopt;
-  int kilohertz = 0;
+  int kilohertz = 0, memory_kilohertz = 0;
   cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device);
+  cudaDeviceGetAttribute(&memory_kilohertz, cudaDevAttrMemoryClockRate, device);
+  char bus[32] = {};
+  cudaDeviceGetPCIBusId(bus, sizeof bus, device);
+  const DriverInfo driver = ask_driver(bus);
   return GpuInfo{
-      properties.name,
-      {properties.multiProcessorCount, static_cast<int64_t>(properties.sharedMemPerBlockOptin)},
-      kilohertz * 1e3,
-      static_cast<int64_t>(properties.totalGlobalMem),
+      .name = properties.name,
+      .limits = {properties.multiProcessorCount, static_cast<int64_t>(properties.sharedMemPerBlockOptin)},
+      .clock_hz = kilohertz * 1e3,
+      .memory_clock_hz = memory_kilohertz * 1e3,
+      .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
+      .power_limit_watts = driver.power_limit_watts,
+      .driver = driver.version,
   };
 }
 
@@ -194,6 +218,7 @@ class CudaBackend : public Backend {
                                  const Inputs& inputs) const override {
     return std::make_unique<HopperCall>(problem, walked, plan, inputs);
   }
+  PeakRate measure_peak() const override { return hopper::measure_peak(); }
 };
 
 const CudaBackend cuda_backend;

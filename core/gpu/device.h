@@ -11,14 +11,19 @@
 
 #include "core/device.h"
 #include "core/gpu/plan.h"
+#include "core/simd/peak.h"
 
 namespace nalab::gpu {
 
+/// 0 and "" for what the driver does not tell.
 struct GpuInfo {
   std::string name;
   GpuLimits limits = {};
-  double clock_hz = 0;  ///< the greatest, of the multiprocessors
+  double clock_hz = 0;         ///< the greatest, of the multiprocessors
+  double memory_clock_hz = 0;  ///< likewise
   int64_t memory_bytes = 0;
+  double power_limit_watts = 0;  ///< above which it lowers its clocks
+  std::string driver;            ///< version
 };
 
 /// What nalab_gpu has to offer.
@@ -34,6 +39,9 @@ class Backend {
   /// with its tokens as a single axis.
   virtual std::unique_ptr<Resident> open(const Problem& problem, const Problem& walked, const TilePlan& plan,
                                          const Inputs& inputs) const = 0;
+  /// What its tensor cores reach at most, measured in some tenths of a second: `one_thread` is one multiprocessor's.
+  /// Throws Error.
+  virtual PeakRate measure_peak() const = 0;
 };
 
 /// Null in a program without nalab_gpu.

@@ -2,6 +2,8 @@
 //
 // A call copies its tensors to the GPU and back; Variant::open keeps them there. Self attention takes the tokens as a
 // single axis, where no key is masked but in the last tile.
+#include <memory>
+
 #include "core/gpu/device.h"
 #include "core/kernels/variants.h"
 
@@ -38,12 +40,12 @@ Problem walked(const Problem& problem) {
 
 PlanCost cost(const PlanChoice& choice) {
   const Problem problem = walked(choice.problem);
-  return {.executed_flops = gpu::executed_flops(gpu::make_tile_plan(problem, gpu::gpu_limits()), problem)};
+  const auto tiles = std::make_shared<const gpu::TilePlan>(gpu::make_tile_plan(problem, gpu::gpu_limits()));
+  return {.executed_flops = gpu::executed_flops(*tiles, problem), .gpu_tiles = tiles};
 }
 
 std::unique_ptr<Resident> open(const Plan& plan, const Inputs& inputs) {
-  const Problem problem = walked(plan.problem());
-  return gpu::backend()->open(plan.problem(), problem, gpu::make_tile_plan(problem, gpu::gpu_limits()), inputs);
+  return gpu::backend()->open(plan.problem(), walked(plan.problem()), plan.gpu_tiles(), inputs);
 }
 
 void forward(const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution&) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/gpu/device.h"
 
 namespace nalab {
 
@@ -100,7 +101,7 @@ constexpr std::array kArithmetics{
         .needs = {},
         .computes = [](ElementType type, Pass pass) { return type != ElementType::f32 && pass == Pass::forward; },
         .preferred = always,
-        .measure_peak = nullptr,
+        .measure_peak = [](Isa, Workers&) { return gpu::backend()->measure_peak(); },
         .device = Device::cuda,
     },
 };

@@ -22,7 +22,8 @@ struct Arithmetic {
   /// Whether it is the faster choice on this CPU, with the reason beside the function. Asked only of CPUs that have
   /// what it needs.
   bool (*preferred)();
-  /// Its measured peak within a limit that allows what it needs. Null if nobody asks how close to a peak it comes.
+  /// Its measured peak where it is available, within a limit that allows what it needs. Null if nobody asks how close
+  /// to a peak it comes.
   PeakRate (*measure_peak)(Isa isa, Workers& workers);
   /// Parts of 16 bits that an element has where tiles are multiplied on a matrix unit, or on what stands for one, and
   /// query tiles have 32 queries; 0 elsewhere.

@@ -59,12 +59,17 @@ std::string operating_system() {
   return fmt::format("{}{} {} {}", distribution, names.sysname, names.release, names.machine);
 }
 
-/// "NVIDIA H100 80GB HBM3, 132 multiprocessors up to 1980 MHz, 79.2 GiB"; "" without one.
-std::string describe_gpu() {
+/// The GPU of this program, if it has one.
+void describe_gpu(store::Environment& e) {
   const gpu::GpuInfo* info = gpu::backend() == nullptr ? nullptr : gpu::backend()->gpu();
-  if (info == nullptr) return "";
-  return fmt::format("{}, {} multiprocessors up to {:.0f} MHz, {:.1f} GiB", info->name, info->limits.multiprocessors,
-                     info->clock_hz * 1e-6, static_cast<double>(info->memory_bytes) / (1 << 30));
+  if (info == nullptr) return;
+  e.gpu = info->name;
+  e.gpu_driver = info->driver;
+  e.gpu_multiprocessors = info->limits.multiprocessors;
+  e.gpu_memory_bytes = info->memory_bytes;
+  e.gpu_clock = info->clock_hz;
+  e.gpu_memory_clock = info->memory_clock_hz;
+  e.gpu_power_limit = info->power_limit_watts;
 }
 
 }  // namespace
@@ -79,7 +84,7 @@ store::Environment describe(Isa isa, int threads) {
     if (cpu_supports(supported)) e.isas += (e.isas.empty() ? "" : " ") + std::string(name(supported));
   }
   e.isa = name(isa);
-  e.gpu = describe_gpu();
+  describe_gpu(e);
   e.cores = cpu.cores;
   e.threads = threads;
   e.l1d_bytes = host_machine().l1d_bytes;

@@ -29,8 +29,9 @@ std::string verification_text(const PlannedRow& row) {
 std::string plan_text(const PlannedRow& row) {
   std::string text;
   for (const nalab::Plan& plan : row.plans) {
+    const std::string tiles = plan.tiling_text();
     text += fmt::format("{}{}{}{}, ", plan.pass() == Pass::backward ? "backward " : "", plan.arithmetic_name(),
-                        plan.has_tiling() ? " " : "", plan.tiling_text());
+                        tiles.empty() ? "" : " ", tiles);
   }
   return text;
 }
@@ -106,6 +107,10 @@ std::string summary(const RunPlan& plan, double peak_seconds) {
   if (left_out > 0) {
     fmt::format_to(out, "  budget  leaves out about {} {}, by what the plan expects\n", left_out,
                    left_out == 1 ? "row" : "rows");
+  }
+  for (const auto& [device, rows] : plan.left_out) {
+    fmt::format_to(out, "  {:<7} leaves out {} {}: it {}\n", name(device), rows, rows == 1 ? "row" : "rows",
+                   *why_not_here(device));
   }
   for (const auto& [reason, ids] : refusals) {
     fmt::format_to(out, "  refused {} {}: {} ({}{})\n", ids.size(), ids.size() == 1 ? "row" : "rows", reason,

@@ -32,10 +32,11 @@ void refuse_all(std::vector<R>& rows, const std::string& reason) {
   for (const std::size_t i : still_good(rows)) end(timed_row(rows[i]), kRefused, reason);
 }
 
-/// The plan held the rows against the limits of the machine; others may use it too.
+/// The plan held the rows against the limits of the machine; others may use it too. `held`: what they need that is
+/// there already.
 template <class Planned, class R>
-void refuse_what_does_not_fit(const std::vector<Planned>& planned, std::vector<R>& rows, Host& host) {
-  const int64_t free = host.free_memory_bytes();
+void refuse_what_does_not_fit(const std::vector<Planned>& planned, std::vector<R>& rows, Host& host, int64_t held = 0) {
+  const int64_t free = host.free_memory_bytes() + held;
   for (const std::size_t i : still_good(rows)) {
     const auto reason = plan::lacks_memory(planned[i], free, "the free memory is");
     if (reason) end(timed_row(rows[i]), kRefused, *reason);

@@ -38,6 +38,7 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
   r.pass = config::name(row.pass);
   store::describe(row.problem, r);
   r.variant = row.variant->name;
+  r.device = name(row.variant->device);
   r.isa = name(row.isa);
   for (const nalab::Plan& plan : row.plans) {
     const bool is_second = plan.pass() == Pass::backward;
@@ -59,8 +60,10 @@ store::FinishedRow planned(const plan::PlannedRow& row, int threads) {
 /// One group while it runs.
 class GroupRun {
  public:
-  GroupRun(const plan::Group& group, Workers& workers, Clock& clock, Host& host, store::ResultsSink& sink)
+  GroupRun(const plan::Group& group, SharedTensors& shared, Workers& workers, Clock& clock, Host& host,
+           store::ResultsSink& sink)
       : group_(group),
+        shared_(shared),
         workers_(workers),
         host_(host),
         sampler_(clock, host, group.settings.timing),
@@ -71,7 +74,9 @@ class GroupRun {
 
   /// Throws Stopped.
   std::vector<store::FinishedRow> run() {
-    refuse_what_does_not_fit(group_.rows, finished_, host_);
+    if (still_good(finished_).empty()) return std::move(finished_);
+    shared_.prepare_for(problem_of_tensors(), group_.rows.front().pass, group_.settings.seed);
+    refuse_what_does_not_fit(group_.rows, finished_, host_, shared_.bytes());
     if (!still_good(finished_).empty()) {
       try {
         allocate();
@@ -113,7 +118,7 @@ class GroupRun {
     int64_t workspace = 0;
     for (const std::size_t i : still_good(finished_)) workspace = std::max(workspace, group_.rows[i].workspace_bytes);
     const config::RowPass pass = group_.rows.front().pass;
-    tensors_ = std::make_unique<GroupTensors>(problem_of_tensors(), pass, group_.settings.seed, workers_);
+    tensors_ = &shared_.of(problem_of_tensors(), pass, group_.settings.seed, workers_);
     verifier_ = std::make_unique<verification::Verifier>(tensors_->all(), config::passes_of(pass).back(), workers_);
     workspace_ = AlignedBuffer<std::byte>(workspace);
     execution_.workspace = {workspace_.data(), static_cast<std::size_t>(workspace_.size())};
@@ -218,13 +223,14 @@ class GroupRun {
   }
 
   const plan::Group& group_;
+  SharedTensors& shared_;
   Workers& workers_;
   Host& host_;
   Sampler sampler_;
   store::ResultsSink& sink_;
   Execution execution_;
   AlignedBuffer<std::byte> workspace_;
-  std::unique_ptr<GroupTensors> tensors_;
+  GroupTensors* tensors_ = nullptr;
   std::unique_ptr<verification::Verifier> verifier_;
   std::map<const plan::PlannedRow*, std::unique_ptr<Resident>> residents_;
   double device_seconds_ = 0;  ///< of the last call on another device than the CPU
@@ -258,12 +264,14 @@ Totals run(const plan::RunPlan& plan, Workers& workers, Clock& clock, Host& host
     return rows;
   };
   try {
+    SharedTensors tensors;
     for (const plan::Group& group : plan.groups) {
-      const auto rows = run_group(group, GroupRun(group, workers, clock, host, sink));
+      const auto rows = run_group(group, GroupRun(group, tensors, workers, clock, host, sink));
       sink.append(rows);
       for (const store::FinishedRow& finished : rows) count(finished.row, totals);
       progress.finished(rows);
     }
+    tensors = {};
     for (const plan::ModelGroup& group : plan.models) {
       const auto rows = run_group(group, ModelRun(group, workers, clock, host));
       sink.append_models(rows);

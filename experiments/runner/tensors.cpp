@@ -64,6 +64,12 @@ std::string seed_text(const Problem& problem) {
   return self_attention.id();
 }
 
+/// What the tensors depend on. A bias, and weights, have the extents of the window.
+std::string tensors_text(const Problem& problem, config::RowPass pass, int64_t seed) {
+  const bool has_window = problem.relative_bias || is_split(config::passes_of(pass).back());
+  return (has_window ? problem.id() : seed_text(problem)) + " " + config::name(pass) + " " + std::to_string(seed);
+}
+
 }  // namespace
 
 GroupTensors::GroupTensors(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers)
@@ -89,10 +95,29 @@ void GroupTensors::poison(Workers& workers) {
   }
 }
 
+int64_t GroupTensors::bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [info, tensor] : tensors_.entries()) bytes += size_of(tensor.type()) * tensor.elements();
+  return bytes;
+}
+
 void GroupTensors::store(const Problem& problem, const std::function<void(const store::StoredTensor&)>& store) const {
   for (const TensorInfo& info : tensors_of(problem, pass_)) {
     store({std::string(info.name), info.extents(problem), to_floats(*tensors_.find(info.name))});
   }
+}
+
+void SharedTensors::prepare_for(const Problem& problem, config::RowPass pass, int64_t seed) {
+  if (tensors_text(problem, pass, seed) != what_) tensors_.reset();
+}
+
+GroupTensors& SharedTensors::of(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers) {
+  prepare_for(problem, pass, seed);
+  if (tensors_ == nullptr) {
+    tensors_ = std::make_unique<GroupTensors>(problem, pass, seed, workers);
+    what_ = tensors_text(problem, pass, seed);
+  }
+  return *tensors_;
 }
 
 }  // namespace nalab::runner

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
 
 #include "core/parallel.h"
 #include "core/problem.h"
@@ -28,6 +30,7 @@ class GroupTensors {
   const TensorView& attn() const { return attn_; }
   const TensorView& dattn() const { return dattn_; }
   const TensorSet& all() const { return tensors_; }
+  int64_t bytes() const;
 
   /// Fills all results with NaN, so that elements that a variant does not write are found.
   void poison(Workers& workers);
@@ -44,6 +47,22 @@ class GroupTensors {
   const SavedForBackward saved_;
   const Gradients gradients_;
   const TensorView attn_, dattn_;
+};
+
+/// The tensors of groups that run one after the other. Neighbours of the same tensors, such as those of one layout and
+/// several strides, get the same: filling them at full size takes longer than a GPU takes to compute with them.
+class SharedTensors {
+ public:
+  /// What a group needs. Frees what it has no use for.
+  void prepare_for(const Problem& problem, config::RowPass pass, int64_t seed);
+  /// Of the tensors that are there.
+  int64_t bytes() const { return tensors_ == nullptr ? 0 : tensors_->bytes(); }
+  /// Those of the group. Throws std::bad_alloc if allocation fails.
+  GroupTensors& of(const Problem& problem, config::RowPass pass, int64_t seed, Workers& workers);
+
+ private:
+  std::string what_;  ///< of all that the tensors depend on
+  std::unique_ptr<GroupTensors> tensors_;
 };
 
 }  // namespace nalab::runner

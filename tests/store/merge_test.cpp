@@ -134,7 +134,7 @@ TEST_F(Merge, MixturesAreRefusedByFieldWithBothValues) {
   environment_.isa = "avx2";
   environment_.threads = 3;
   EXPECT_EQ(sentence(),
-            differs + "isa is 'avx2', there '" + environment().isa + "'; threads is '3', there '1006'" + hint);
+            differs + "isa is 'avx2', there '" + environment().isa + "'; threads is '3', there '1012'" + hint);
   environment_ = environment();
   environment_.revision = "badcafe";
   EXPECT_EQ(sentence(), differs + "revision is 'badcafe', there '" + environment().revision + "'" + hint);

@@ -138,7 +138,7 @@ TEST(Results, ResumeSaysAllThatDiffers) {
   std::vector<StoredConfig> configs{{"smoke", "", "name: smoke\ntypes: [bf16]\n"}, {"new", "", ""}};
   EXPECT_EQ(refusal([&] { resume_results(path, other, configs, finished); }),
             path + ": cannot be resumed: isa was '" + environment().isa +
-                "' and is 'avx512'; threads was '1006' and is '3'; config smoke: line 2 was 'types: [f32]' and is "
+                "' and is 'avx512'; threads was '1012' and is '3'; config smoke: line 2 was 'types: [f32]' and is "
                 "'types: [bf16]'; config a second of the file is not requested; config new is not in the file");
   configs = kConfigs;
   configs[1].resolved += "y: 2\n";

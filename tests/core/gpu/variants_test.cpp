@@ -11,52 +11,12 @@
 #include "core/gpu/device.h"
 #include "core/kernels/reference.h"
 #include "core/kernels/registry.h"
-#include "tests/core/gpu/emulator.h"
+#include "tests/core/gpu/emulated_gpu.h"
 #include "tests/core/kernels/support.h"
 #include "tests/core/support.h"
 
 namespace nalab::gpu {
 namespace {
-
-class EmulatedCall : public Resident {
- public:
-  EmulatedCall(const Problem& walked, const TilePlan& plan, const Inputs& inputs)
-      : walked_(walked), plan_(plan), inputs_(inputs) {}
-
-  double forward() override {
-    result_ = test::emulate(plan_, walked_, inputs_);
-    return 1;
-  }
-  void download(const Outputs& outputs) override {
-    std::ranges::copy(result_.out, static_cast<float*>(outputs.out.data));
-    std::ranges::copy(result_.lse, static_cast<float*>(outputs.lse.data));
-  }
-
- private:
-  Problem walked_;
-  TilePlan plan_;
-  Inputs inputs_;
-  test::Emulated result_;
-};
-
-class EmulatedGpu : public Backend {
- public:
-  const GpuInfo* gpu() const override { return present ? &info : nullptr; }
-  std::optional<std::string> unsupported(const Problem& problem) const override {
-    if (problem.type == ElementType::f32) return "computes bf16 and f16 only";
-    return std::nullopt;
-  }
-  std::unique_ptr<Resident> open(const Problem& problem, const Problem& walked, const TilePlan& plan,
-                                 const Inputs& inputs) const override {
-    walked_rank = walked.rank();
-    return std::make_unique<EmulatedCall>(walked, plan,
-                                          walked.axes == problem.axes ? inputs : flattened(problem, inputs));
-  }
-
-  GpuInfo info{.name = "emulator"};
-  bool present = true;
-  mutable int walked_rank = 0;
-};
 
 class HopperVariants : public testing::Test {
  protected:
@@ -85,7 +45,7 @@ class HopperVariants : public testing::Test {
     EXPECT_TRUE(compare(values(lse), std::span(expected.lse), bound, 1).ok);
   }
 
-  static inline EmulatedGpu gpu_;
+  static inline test::EmulatedGpu gpu_;
   Problem problem_;
 };
 
@@ -133,6 +93,18 @@ TEST_F(HopperVariants, AreOnlyChosenByName) {
   EXPECT_EQ(plan.arithmetic_name(), "wgmma");
   EXPECT_GE(plan.executed_flops(), problem_.useful_flops(Pass::forward));
   EXPECT_EQ(plan.workspace_bytes(4), 0);
+}
+
+TEST_F(HopperVariants, PlansHaveTheTilesThatCallsWalk) {
+  const Plan plan = make_plan(problem_, Pass::forward, {.variant = "hopper"});
+  EXPECT_EQ(plan.tiling_text(), to_string(plan.gpu_tiles().shape()));
+  EXPECT_EQ(plan.to_string(), "hopper forward wgmma " + std::string(name(plan.isa())) + " " + plan.tiling_text() +
+                                  " of " + problem_.id());
+  const nalab::test::Data data(problem_, 11);
+  find_variant("hopper").open(plan, data.inputs());
+  EXPECT_EQ(gpu_.opened, &plan.gpu_tiles()) << "made once";
+  EXPECT_EQ(plan, make_plan(problem_, Pass::forward, {.variant = "hopper"}));
+  EXPECT_EQ(make_plan(problem_, Pass::forward, {.variant = "naive"}).tiling_text(), "");
 }
 
 TEST_F(HopperVariants, PlansAreForTheGpuThatIsHere) {

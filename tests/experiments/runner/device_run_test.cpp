@@ -76,6 +76,7 @@ TEST_F(DeviceRun, IsTimedByTheDeviceOnTensorsThatStayThere) {
   const auto got = run({row(device_, RowPass::forward), row(kA, RowPass::forward)});
   const store::Row& there = got.at("device").row;
   EXPECT_EQ(there.status, "done") << there.reason;
+  EXPECT_EQ(there.device, "cuda");
   EXPECT_EQ(there.samples.size(), 3u);
   EXPECT_THAT(there.samples, Each(3.0));
   EXPECT_THAT(got.at("a").row.samples, Each(1.0));

@@ -15,6 +15,7 @@ namespace {
 
 using config::RowPass;
 using runner::GroupTensors;
+using runner::SharedTensors;
 using testing::FloatEq;
 using testing::Pointwise;
 
@@ -133,6 +134,50 @@ TEST(Inputs, AreStandardNormal) {
   EXPECT_NEAR(moments[3], 0, 0.065);
   EXPECT_NEAR(moments[4], 3, 0.17);
   EXPECT_NEAR(neighbours, 0, 0.017);
+}
+
+TEST(Inputs, AreSharedByNeighboursThatHaveTheSame) {
+  Workers workers(1);
+  SharedTensors shared;
+  Problem p = problem_of(ElementType::bf16), strided = p;
+  strided.axes[0].stride = 3;
+  const auto tensors = [&](const Problem& problem, RowPass pass = RowPass::forward, int64_t seed = 1) {
+    return &shared.of(problem, pass, seed, workers);
+  };
+  const auto holds = [&](const Problem& problem, RowPass pass = RowPass::forward, int64_t seed = 1) {
+    tensors(p);
+    shared.prepare_for(problem, pass, seed);
+    return shared.bytes() > 0;
+  };
+  EXPECT_EQ(shared.bytes(), 0);
+  const GroupTensors* first = tensors(p);
+  EXPECT_EQ(shared.bytes(), first->bytes());
+  EXPECT_GE(shared.bytes(), p.tensor_bytes(Pass::forward));
+  EXPECT_EQ(tensors(strided), first);
+  EXPECT_EQ(tensors(p.self_attention()), first);
+  EXPECT_TRUE(holds(strided));
+  EXPECT_FALSE(holds(p, RowPass::forward, 2)) << "another seed";
+  EXPECT_FALSE(holds(p, RowPass::forward_backward));
+  Problem other = p;
+  other.heads = other.heads_kv = 1;
+  EXPECT_FALSE(holds(other));
+  other = p;
+  other.type = ElementType::f16;
+  EXPECT_FALSE(holds(other));
+  // A bias and weights have the extents of the window.
+  other = p;
+  other.relative_bias = true;
+  EXPECT_FALSE(holds(other));
+  Problem wider = p;
+  wider.axes[0].window = 7;
+  EXPECT_TRUE(holds(wider));
+  for (const bool of_weights : {false, true}) {
+    p.relative_bias = wider.relative_bias = !of_weights;
+    const RowPass pass = of_weights ? RowPass::values : RowPass::forward;
+    tensors(p, pass);
+    shared.prepare_for(wider, pass, 1);
+    EXPECT_EQ(shared.bytes(), 0);
+  }
 }
 
 }  // namespace

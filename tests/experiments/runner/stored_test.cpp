@@ -29,6 +29,7 @@ TEST_F(RunnerTest, DescribesTheRow) {
   EXPECT_EQ(r.window, "3x2");
   EXPECT_EQ(r.causal, "0x0");
   EXPECT_EQ(r.scale, 0.5);
+  EXPECT_EQ(r.device, "cpu");
   EXPECT_EQ(r.isa, "baseline");
   EXPECT_EQ(r.arithmetic, "f32_fma");
   EXPECT_EQ(r.tiling, "") << "no tiles";
