@@ -62,14 +62,16 @@ void replace_tiling(const std::string& tiling, config::Settings& settings, std::
 }
 
 /// Puts variants in the place of those of the settings. A run with variants of its own keeps those of them that are
-/// wanted, and is left out if there are none.
+/// wanted. One that has none, or none on its device, is left out.
 void replace_variants(const std::vector<std::string>& variants, config::Settings& settings) {
   settings.variants = variants;
   std::erase_if(settings.runs, [&](config::Run& run) {
-    if (run.variants.empty()) return false;
+    const bool has_own = !run.variants.empty();
     std::erase_if(run.variants,
                   [&](const std::string& own) { return std::ranges::find(variants, own) == variants.end(); });
-    return run.variants.empty();
+    return std::ranges::none_of(has_own ? run.variants : variants, [&run](const std::string& name) {
+      return !run.device || find_variant(name).device == *run.device;
+    });
   });
 }
 
@@ -95,12 +97,20 @@ std::string default_output(const std::vector<config::Config>& configs, const std
   return fmt::format("results/{}{}.h5", names, shard ? fmt::format(".shard-{}-of-{}", shard->index, shard->count) : "");
 }
 
-/// The requested shard of the plan; the rest is removed from the plan.
+/// The requested shard of the plan, for the devices that are here; the rest is removed from the plan. Throws Error if
+/// nothing is left of a plan that is not divided.
 std::optional<store::Shard> choose_shard(const RunOptions& options, plan::RunPlan& plan) {
-  if (!options.shard) return std::nullopt;
-  store::Shard shard = plan::parse_shard(*options.shard);
   const int64_t all = plan.rows() + std::ssize(plan.simulations);
+  if (!options.shard) {
+    plan::leave_out_absent_devices(plan);
+    if (plan.has_rows() || !plan.simulations.empty()) return std::nullopt;
+    const auto& [device, rows] = *plan.left_out.begin();
+    throw Error(fmt::format("there is nothing to run but {} {} on {}, which {}", rows, rows == 1 ? "row" : "rows",
+                            name(device), *why_not_here(device)));
+  }
+  store::Shard shard = plan::parse_shard(*options.shard);
   plan::take_shard(plan, shard);
+  plan::leave_out_absent_devices(plan);
   shard.filter = options.filter;
   shard.rows = plan.rows() + std::ssize(plan.simulations);
   fmt::print("shard {}: {} of {} rows and simulations\n", store::shard_text(shard), shard.rows, all);

@@ -48,6 +48,20 @@ void expand_all(std::vector<std::string>& variants) {
   }
 }
 
+/// A run on a device must have a variant there.
+void check_devices(const Settings& settings, const Field& runs) {
+  for (std::size_t i = 0; i < settings.runs.size(); ++i) {
+    const Run& run = settings.runs[i];
+    const std::vector<std::string>& variants = run.variants.empty() ? settings.variants : run.variants;
+    if (!run.device || variants.empty()) continue;
+    const bool has_one = std::ranges::any_of(variants, [&](const std::string& name) {
+      return name == kAllVariants || find_variant(name).device == *run.device;
+    });
+    const std::vector<Field> keys = runs.elements()[i].entries();
+    if (!has_one) find(keys, "device")->refuse("the device of one of the run's variants");
+  }
+}
+
 /// The labels that runs ask for must be those of problems or models.
 void check_labels(const Config& config, const Field& runs) {
   for (const Field& run : runs.elements()) {
@@ -84,6 +98,9 @@ Config read_config(const Field& root, Form form, const std::string& folder) {
     overrides = quick->entries();
     check_timing(config.settings.timing, overrides);
   }
+  const Field* runs = find(overrides, "runs");
+  if (runs == nullptr) runs = find(entries, "runs");
+  if (runs != nullptr) check_devices(config.settings, *runs);
   expand_all(config.settings.variants);
   for (Run& run : config.settings.runs) expand_all(run.variants);
 
@@ -100,8 +117,6 @@ Config read_config(const Field& root, Form form, const std::string& folder) {
       for (ModelSettings& settings : read_models(entry, form, folder)) config.models.push_back(std::move(settings));
     }
   }
-  const Field* runs = find(overrides, "runs");
-  if (runs == nullptr) runs = find(entries, "runs");
   if (runs != nullptr) check_labels(config, *runs);
   const bool all_named =
       std::ranges::none_of(config.settings.runs, [](const Run& run) { return run.variants.empty(); });

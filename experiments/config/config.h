@@ -59,6 +59,11 @@ struct Names<ElementType> {
 };
 
 template <>
+struct Names<Device> {
+  static constexpr std::array<std::pair<Device, const char*>, 2> list{{{Device::cpu, "cpu"}, {Device::cuda, "cuda"}}};
+};
+
+template <>
 struct Names<geometry::KvTiling> {
   static constexpr std::array<std::pair<geometry::KvTiling, const char*>, 2> list{
       {{geometry::KvTiling::static_tiles, "static"}, {geometry::KvTiling::dynamic_tiles, "dynamic"}}};
@@ -151,6 +156,7 @@ struct Run {
   std::vector<ElementType> types;                      ///< empty: those of the settings
   std::vector<RowPass> passes;                         ///< empty: those of the settings
   std::vector<std::string> variants;                   ///< empty: those of the settings
+  std::optional<Device> device;                        ///< of the variants that run; unset: any
   std::vector<std::string> labels;                     ///< of the problems and models that run; empty: all
   std::optional<Stratified> sample;                    ///< of the problems; unset: all
   std::optional<std::string> tiling, backward_tiling;  ///< unset: those of the settings
@@ -160,6 +166,7 @@ struct Run {
     visitor("types", self.types, Anything{});
     visitor("passes", self.passes, Anything{});
     visitor("variants", self.variants, OneOf{variant_names({kAllVariants})});
+    visitor("device", self.device, Anything{});
     visitor("labels", self.labels, Anything{});
     visitor("sample", self.sample, Anything{});
     visitor("tiling", self.tiling, TilingName{});
@@ -311,9 +318,9 @@ struct Config {
   std::vector<SimulationSettings> simulations;  ///< all valid
 };
 
-/// What a run requests: its types, passes and variants, and the problems of the configuration in their order, those of
-/// its labels, or a sample of them that depends on problems and sample alone; and the models of its labels, which have
-/// passes of their own.
+/// What a run requests: its types, passes and variants of its device, and the problems of the configuration in their
+/// order, those of its labels, or a sample of them that depends on problems and sample alone; and the models of its
+/// labels, which have passes of their own.
 struct Selection {
   std::vector<ElementType> types;
   std::vector<RowPass> passes;

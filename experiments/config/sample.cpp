@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/registry.h"
 #include "experiments/config/config.h"
 
 namespace nalab::config {
@@ -81,6 +82,8 @@ Selection select(const Config& config, const Run& run) {
                       own_or(run.variants, settings.variants),
                       {},
                       {}};
+  std::erase_if(selection.variants,
+                [&run](const std::string& name) { return run.device && find_variant(name).device != *run.device; });
   const auto is_wanted = [&run](const std::string& label) {
     return run.labels.empty() || std::ranges::find(run.labels, label) != run.labels.end();
   };

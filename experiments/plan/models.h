@@ -38,7 +38,8 @@ struct PlannedModel {
 struct ModelGroup {
   std::vector<PlannedModel> rows;
   config::Settings settings;
-  std::string arithmetic;  ///< where it computes attention; empty: by preference
+  std::string arithmetic;             ///< where it computes attention; empty: by preference
+  std::optional<Device> device = {};  ///< that their run names
 };
 
 /// The group of a model and of some variants. Rows are refused if the model cannot be made, if the variant does not

@@ -137,7 +137,7 @@ class Planner {
   void add_group(const config::Config& config, const config::Run& run, const config::ProblemSettings& given,
                  ElementType type, config::RowPass pass, const std::vector<std::string>& variants) {
     const Problem problem = given.problem(type);
-    Group group{{}, config.settings};
+    Group group{{}, config.settings, run.device};
     group.settings.tiling = run.tiling.value_or(config.settings.tiling);
     group.settings.backward_tiling = run.backward_tiling.value_or(config.settings.backward_tiling);
     for (const std::string& variant : variants) {
@@ -150,10 +150,11 @@ class Planner {
     if (!group.rows.empty()) plan_.groups.push_back(std::move(group));
   }
 
-  void add_models(const config::Config& config, const config::ModelSettings& model, ElementType type,
-                  const std::vector<std::string>& variants) {
+  void add_models(const config::Config& config, const config::Run& run, const config::ModelSettings& model,
+                  ElementType type, const std::vector<std::string>& variants) {
     require_one_definition(config, model);
     ModelGroup group = make_model_group(model, type, variants, config.settings, resources_);
+    group.device = run.device;
     for (PlannedModel& row : std::exchange(group.rows, {})) {
       row.config = config.title.name;
       row.position = offered_;
@@ -307,12 +308,25 @@ RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::str
         }
       }
       for (const config::ModelSettings* model : selection.models) {
-        for (const ElementType type : selection.types) planner.add_models(config, *model, type, selection.variants);
+        for (const ElementType type : selection.types)
+          planner.add_models(config, run, *model, type, selection.variants);
       }
     }
     for (const config::SimulationSettings& simulation : config.simulations) planner.add_simulation(config, simulation);
   }
   return planner.take();
+}
+
+void leave_out_absent_devices(RunPlan& plan) {
+  const auto leave_out = [&plan](auto& groups) {
+    std::erase_if(groups, [&plan](const auto& group) {
+      const bool is_absent = group.device && why_not_here(*group.device);
+      if (is_absent) plan.left_out[*group.device] += std::ssize(group.rows);
+      return is_absent;
+    });
+  };
+  leave_out(plan.groups);
+  leave_out(plan.models);
 }
 
 void skip_finished(RunPlan& plan, const std::vector<std::string>& finished) {

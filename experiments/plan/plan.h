@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,6 +49,7 @@ struct PlannedRow {
 struct Group {
   std::vector<PlannedRow> rows;
   config::Settings settings;
+  std::optional<Device> device = {};  ///< that their run names
 };
 
 /// One question to the simulator.
@@ -61,7 +63,8 @@ struct RunPlan {
   std::vector<Group> groups;
   std::vector<ModelGroup> models;
   std::vector<Simulation> simulations;
-  int64_t repeated = 0;  ///< rows and simulations asked for again; they run once
+  int64_t repeated = 0;                ///< rows and simulations asked for again; they run once
+  std::map<Device, int64_t> left_out;  ///< rows that leave_out_absent_devices() has removed
 
   int64_t rows() const;  ///< of groups and models
   /// Whether it computes anything: simulations are only counted.
@@ -96,10 +99,14 @@ std::optional<std::string> lacks_memory(const PlannedRow& row, int64_t bytes, st
 std::optional<std::string> lacks_memory(int64_t needed, int64_t workspace, int64_t bytes, std::string_view clause);
 
 /// The rows, models and simulations of all configurations in their order, each id once. Keeps those whose id, or whose
-/// problem's label, contains a match of the regular expression `filter`. Throws Error if the filter is not a valid
-/// regular expression or matches nothing, or if two configurations have the same name.
+/// problem's label, contains a match of the regular expression `filter`. The same on every machine but for refusals.
+/// Throws Error if the filter is not a valid regular expression or matches nothing, or if two configurations have the
+/// same name.
 RunPlan make_run_plan(const std::vector<config::Config>& configs, const std::string& filter,
                       const Resources& resources);
+
+/// Removes the rows and models of runs on a device that is not here, and counts them.
+void leave_out_absent_devices(RunPlan& plan);
 
 /// Removes the rows, models and simulations with these ids.
 void skip_finished(RunPlan& plan, const std::vector<std::string>& finished);

@@ -33,6 +33,24 @@ std::string one_problem(const TemporaryFolder& folder) {
   return write_config(folder, "problems: [{layout: 9, window: 3, head_dim: 4}]\n");
 }
 
+TEST(Run, WhatIsLeftOutForLackOfADeviceIsSaid) {
+  const TemporaryFolder folder;
+  const std::string problems = "problems: [{layout: 9, window: 3, head_dim: 8}]\ntypes: bf16\n";
+  const std::string config =
+      write_config(folder, "runs: [{device: cpu}, {device: cuda, variants: hopper}]\n" + problems);
+  const Outcome both = run_nalab(folder, {"run", config, "--dry-run"});
+  EXPECT_EQ(both.exit_code, 0) << both.err;
+  const Outcome gpu = run_nalab(folder, {"run", config, "--variants", "hopper", "--dry-run"});
+  if (both.out.find("hopper") != std::string::npos) GTEST_SKIP() << "there is a GPU";
+  EXPECT_THAT(both.out, HasSubstr("\n  cuda    leaves out 1 row: it needs "));
+  EXPECT_THAT(both.out, HasSubstr("plan: 1 rows in 1 groups, 0 refused"));
+  EXPECT_EQ(gpu.exit_code, 2);
+  EXPECT_THAT(gpu.err, testing::StartsWith("nalab: there is nothing to run but 1 row on cuda, which needs "));
+  const Outcome cpu = run_nalab(folder, {"run", config, "--variants", "naive", "--dry-run"});
+  EXPECT_EQ(cpu.exit_code, 0) << cpu.err;
+  EXPECT_THAT(cpu.out, Not(HasSubstr("leaves out")));
+}
+
 TEST(Run, MeasuresPeaksForANewFileAlone) {
   const TemporaryFolder folder;
   const std::string config = one_problem(folder);

@@ -116,6 +116,10 @@ const Bad kBad[] = {
      "x.yaml:3:17: labels: expected text, got a mapping"},
     {"unknown variant of a run", top("runs: {variants: swift}"),
      "x.yaml:3:18: variants: expected one of " + variants_text("all") + ", got 'swift'"},
+    {"unknown device of a run", top("runs: {device: tpu}"),
+     "x.yaml:3:16: device: expected one of cpu, cuda, got 'tpu'"},
+    {"device of a run that none of its variants has", top("runs: [{}, {device: cuda}]"),
+     "x.yaml:3:21: device: expected the device of one of the run's variants, got 'cuda'"},
     {"unknown storage", top("store: {tensors: some}"),
      "x.yaml:3:18: tensors: expected one of none, sample, all, got 'some'"},
     {"seed with a fraction", top("seed: 1.5"), "x.yaml:3:7: seed: expected an integer of at least 0, got '1.5'"},
@@ -147,7 +151,8 @@ const Bad kBad[] = {
      "x.yaml:3:16: types: expected one of f32, bf16, f16, got 'f64'"},
     // Runs.
     {"unknown key of a run", top("runs: [{type: f32}]"),
-     "x.yaml:3:15: type: expected one of the keys types, passes, variants, labels, sample, tiling, backward_tiling, "
+     "x.yaml:3:15: type: expected one of the keys types, passes, variants, device, labels, sample, tiling, "
+     "backward_tiling, "
      "got "
      "an unknown key"},
     {"runs that are no mappings", top("runs: [f32]"),

@@ -167,7 +167,7 @@ timing: {min_seconds: 0.1}
 types: [bf16]
 problems: [{label: "[a] 1: b", layout: [12, 9], window: 3, causal: [true, false], scale: 0.1}]
 grids: [{layout: 8, window: [3, 5], relative_bias: [false, true], where: "window * relative_bias != 5"}]
-runs: [{}, {labels: "[a] 1: b", variants: [gemm, all], passes: [weights, values_backward]}]
+runs: [{}, {labels: "[a] 1: b", variants: [gemm, all], device: cpu, passes: [weights, values_backward]}]
 )");
   EXPECT_THAT(ids(c), testing::Contains("8_w3_s1_d1_c0_b1_h1_kv1_dk64_dv64_e0_f32_rpb"));
   EXPECT_EQ(c.problems.size(), 4u);

@@ -90,6 +90,18 @@ problems: [{label: a, layout: 8, window: 3}, {label: b, layout: 8, window: 4}, {
   EXPECT_EQ(selected(2).problems.size(), 4u);
 }
 
+TEST(Runs, OnADeviceHaveTheVariantsThatComputeThere) {
+  const config::Config c = load_text(
+      "name: x\nvariants: [dense, hopper_dense, hopper, naive]\n"
+      "runs: [{device: cuda}, {device: cpu}, {}, {device: cuda, variants: all}]\n"
+      "problems: [{layout: 9, window: 3}]\n");
+  const auto variants = [&](std::size_t run) { return config::select(c, c.settings.runs.at(run)).variants; };
+  EXPECT_THAT(variants(0), ElementsAre("hopper_dense", "hopper"));
+  EXPECT_THAT(variants(1), ElementsAre("dense", "naive"));
+  EXPECT_THAT(variants(2), ElementsAre("dense", "hopper_dense", "hopper", "naive"));
+  EXPECT_THAT(variants(3), testing::IsEmpty()) << "of those whose device is here";
+}
+
 TEST(Runs, OfTheQuickFormHaveTheLabelsOfTheQuickForm) {
   const std::string text =
       "name: x\nvariants: naive\nquick: {runs: {labels: small}}\n"

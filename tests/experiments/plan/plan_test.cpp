@@ -239,6 +239,24 @@ TEST(Plan, RefusesWhatTheVariantDoesNotSupport) {
   EXPECT_EQ(row.executed_flops, 7);
 }
 
+TEST(Plan, RunsOnADeviceThatIsNotHereAreLeftOut) {
+  const config::Config config = load_text(
+      "name: x\nvariants: [naive, hopper_dense, hopper]\ntypes: bf16\n"
+      "runs: [{device: cuda}, {device: cpu}, {variants: hopper, types: f16}]\n"
+      "problems: [{layout: 9, window: 3}, {layout: 9, window: 5}]\nmodels: {model: NAT-M}\n");
+  RunPlan plan = make_run_plan({config}, "", kLarge);
+  const int64_t all = plan.rows();
+  leave_out_absent_devices(plan);
+  // Self attention stands for both problems.
+  EXPECT_THAT(plan.left_out, ElementsAre(testing::Pair(Device::cuda, 2 + 1 + 2)));
+  EXPECT_EQ(plan.rows(), all - 5);
+  for (const std::string& id : ids(plan)) EXPECT_EQ(id.find("bf16.hopper"), std::string::npos) << id;
+  EXPECT_THAT(plan::summary(plan, 0), HasSubstr("\n  cuda    leaves out 5 rows: it needs a build with CUDA\n"));
+  // What names no device is refused, as ever.
+  EXPECT_THAT(plan::summary(plan, 0), HasSubstr("\n  refused 2 rows: hopper: hopper needs a build with CUDA ("));
+  EXPECT_EQ(plan.groups.at(0).rows.at(0).position, 4 + 2) << "as on a machine that has the device";
+}
+
 /// The plans of one problem with every variant but the reference.
 RunPlan with_tilings(const std::string& keys) {
   return make_run_plan({load_text("name: x\nvariants: [dense, naive, gemm, fused]\n" + keys +
