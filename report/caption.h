@@ -8,8 +8,8 @@
 
 namespace nalab::report {
 
-/// Sentences on the rows shown: CPU, ISA, threads, revision, date; types, samples, statistics; peaks; what speaks
-/// against some of the times.
+/// Sentences on the rows shown: CPU, ISA and threads, or GPU, power limit and driver; revision, date; types, samples,
+/// statistics; peaks; what speaks against some of the times.
 std::vector<std::string> machine_caption(const store::Environment& environment,
                                          const std::vector<const store::TimedRow*>& rows);
 

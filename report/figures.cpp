@@ -32,7 +32,7 @@ std::string few_samples_of(std::size_t few, std::size_t all) {
 }
 
 double peak_of(const store::Environment& environment, const store::Row& row) {
-  if (row.isa != environment.isa || row.threads != environment.threads) return 0;
+  if (!row.on_gpu() && (row.isa != environment.isa || row.threads != environment.threads)) return 0;
   const auto rate_of = [&environment](const std::string& arithmetic) {
     const store::Peak* peak = store::find_peak(environment, arithmetic);
     return peak == nullptr ? 0 : peak->all_threads;
@@ -45,6 +45,11 @@ double peak_of(const store::Environment& environment, const store::Row& row) {
   const auto forward_flops = static_cast<double>(problem.useful_flops(Pass::forward));
   const auto backward_flops = static_cast<double>(problem.useful_flops(Pass::backward));
   return (forward_flops + backward_flops) / (forward_flops / forward + backward_flops / backward);
+}
+
+std::string why_no_peak(const store::Row& row) {
+  return row.on_gpu() ? "the peak of the GPU was not measured"
+                      : "the peak was not measured with this instruction set and number of threads";
 }
 
 Figures figures_of(const store::Environment& environment, const store::Row& row) {

@@ -29,8 +29,11 @@ std::string few_samples_of(std::size_t few, std::size_t all);
 
 /// The measured peak that a row's rate is compared with, FLOP/s: that of its arithmetic. Where its two passes have
 /// different ones, the rate of a row that does the useful FLOPs of each pass at that pass's peak. 0 if a peak was not
-/// measured for the row's ISA and threads.
+/// measured for the row's GPU, or ISA and threads.
 double peak_of(const store::Environment& environment, const store::Row& row);
+
+/// Why that is not known, in a sentence.
+std::string why_no_peak(const store::Row& row);
 
 /// Figures of a measured row.
 struct Figures {

@@ -15,14 +15,15 @@ namespace {
 using store::Environment;
 
 bool is_same_machine(const Environment& a, const Environment& b) {
-  return a.cpu == b.cpu && a.isas == b.isas && a.isa == b.isa && a.gpu == b.gpu && a.cores == b.cores &&
-         a.threads == b.threads;
+  return a.cpu == b.cpu && a.isas == b.isas && a.isa == b.isa && a.gpu == b.gpu &&
+         a.gpu_power_limit == b.gpu_power_limit && a.cores == b.cores && a.threads == b.threads;
 }
 
 Folded start_machine(const store::Results& first) {
   const Environment& e = first.environment;
   Folded machine;
-  machine.origin.machine = fmt::format("{}, {}, {} thread{}", e.cpu, e.isa, e.threads, e.threads == 1 ? "" : "s");
+  machine.origin.machine = fmt::format("{}, {}, {} thread{}{}", e.cpu, e.isa, e.threads, e.threads == 1 ? "" : "s",
+                                       e.gpu.empty() ? "" : ", " + e.gpu);
   machine.results.path = first.path;
   machine.results.environment = e;
   return machine;

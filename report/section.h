@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "report/claim.h"
 #include "report/plot.h"
 #include "report/table.h"
@@ -19,5 +20,14 @@ struct Section {
   std::vector<Plot> plots;           ///< before the tables
   std::vector<Table> tables;
 };
+
+/// The name of what is of one device, apart from those of others.
+inline std::string name_on(Device device, const std::string& name) {
+  return device == Device::cpu ? name : name + "_gpu";
+}
+/// The same of a title.
+inline std::string title_on(Device device, const std::string& title) {
+  return device == Device::cpu ? title : title + ", on a GPU";
+}
 
 }  // namespace nalab::report

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/registry.h"
 #include "report/caption.h"
 #include "report/figures.h"
 #include "report/format.h"
@@ -84,7 +85,7 @@ auto if_there(F value) {
 }
 
 Table overview(const SpeedupView& view) {
-  Table table = start_table(view, view.config + "_overview", view.config + ": overview");
+  Table table = start_table(view, view.name + "_overview", view.title + ": overview");
   std::vector<ColumnOf<Row>> columns = problem_columns<Row>(view, [](const Row& row) -> const Row& { return row; });
   for (const std::string& variant : view.variants) {
     const auto of_variant = [&view, variant](auto value) {
@@ -105,7 +106,7 @@ Table overview(const SpeedupView& view) {
   return table;
 }
 
-Value percent(std::optional<double> share, const char* why_not) {
+Value percent(std::optional<double> share, const std::string& why_not) {
   return share ? plain(fmt::format("{:.1f}", *share * 100)) : absent(why_not);
 }
 
@@ -122,8 +123,7 @@ std::vector<ColumnOf<Measurement>> detail_columns(const SpeedupView& view) {
       {{"speedup", "", true}, "", if_there([&](const R& m) { return speedup_value(view, m); })},
       {{"GFLOP/s", "", true}, "", if_there([=](const R& m) { return plain(significant(figures(m).rate / 1e9, 3)); })},
       {{"peak %", "", true}, "", if_there([=](const R& m) {
-         return percent(figures(m).peak_share,
-                        "the peak was not measured with this instruction set and number of threads");
+         return percent(figures(m).peak_share, why_no_peak(*m.row));
        })},
       {{"error", "", true}, "", if_there([](const R& m) {
          return plain(fmt::format("{:.1e}", m.row->error_frobenius));
@@ -169,7 +169,7 @@ Records records_of(const SpeedupView& view) {
 }
 
 Table details(const SpeedupView& view) {
-  Table table = start_table(view, view.config, view.config + ": all figures");
+  Table table = start_table(view, view.name, view.title + ": all figures");
   table.caption.emplace_back(
       "GFLOP/s and % of peak count useful FLOPs only; the error is the largest Frobenius error relative to the double "
       "reference; verified: how many queries were compared with it.");
@@ -185,23 +185,41 @@ Table details(const SpeedupView& view) {
   return table;
 }
 
+/// The rows of one device alone, since variants are compared with those beside them. On a GPU that is its own self
+/// attention; the bandwidth that was measured is not the GPU's.
+Results on_device(const Results& results, Device device) {
+  Results some = results;
+  std::erase_if(some.rows, [device](const Row& row) { return row.on_gpu() != (device == Device::cuda); });
+  if (device == Device::cpu) return some;
+  some.environment.copy_bandwidth = 0;
+  for (const Variant& variant : variants()) {
+    if (variant.device != device || !variant.self_attention_only) continue;
+    for (store::StoredConfig& config : some.configs) config.baseline = variant.name;
+  }
+  return some;
+}
+
 }  // namespace
 
 std::vector<Section> speedup_sections(const Results& results, const Options& options) {
-  std::vector<std::string> configs;
-  for (const Row& row : results.rows) {
-    if (std::find(configs.begin(), configs.end(), row.config) == configs.end()) configs.push_back(row.config);
-  }
   std::vector<Section> sections;
-  for (const std::string& config : configs) {
-    const RowIndex index(results.rows, config);
-    const SpeedupView view = make_view(results, index, config, options);
-    if (view.problems.empty()) continue;
-    Section section;
-    section.name = section.title = config;
-    section.plots = speedup_plots(view);
-    section.tables = {overview(view), details(view)};
-    sections.push_back(std::move(section));
+  for (const Device device : {Device::cpu, Device::cuda}) {
+    const Results some = on_device(results, device);
+    std::vector<std::string> configs;
+    for (const Row& row : some.rows) {
+      if (std::find(configs.begin(), configs.end(), row.config) == configs.end()) configs.push_back(row.config);
+    }
+    for (const std::string& config : configs) {
+      const RowIndex index(some.rows, config);
+      const SpeedupView view = make_view(some, index, config, device, options);
+      if (view.problems.empty()) continue;
+      Section section;
+      section.name = view.name;
+      section.title = view.title;
+      section.plots = speedup_plots(view);
+      section.tables = {overview(view), details(view)};
+      sections.push_back(std::move(section));
+    }
   }
   return sections;
 }

@@ -150,7 +150,7 @@ std::vector<std::string> names_of(const SpeedupView& view, const Rows& problems)
 std::optional<Plot> bars(const SpeedupView& view, const Slice& slice) {
   if (slice.problems.size() < 2 || slice.problems.size() > kMostBars) return std::nullopt;
   Plot plot;
-  plot.name = fmt::format("{}_speedup_{}_{}", view.config, slice.type, slice.pass);
+  plot.name = fmt::format("{}_speedup_{}_{}", view.name, slice.type, slice.pass);
   plot.title = fmt::format("Speedup over {} by problem, {}", view.baseline, slice.title());
   plot.categories = names_of(view, slice.problems);
   Shown shown;
@@ -206,7 +206,7 @@ std::string problem_text(const Row& row, const AxesField& varied) {
 
 std::optional<Plot> against_window(const SpeedupView& view, const Slice& slice, const Rows& rows, std::size_t number) {
   Plot plot;
-  plot.name = fmt::format("{}_window_{}_{}_{}", view.config, slice.type, slice.pass, number);
+  plot.name = fmt::format("{}_window_{}_{}_{}", view.name, slice.type, slice.pass, number);
   plot.title = fmt::format("Speedup over {} against window, {}", view.baseline, slice.title());
   const auto tokens = [&](std::size_t i) { return kWindow.product(*rows[i]); };
   Shown shown;
@@ -224,7 +224,7 @@ std::optional<Plot> against_window(const SpeedupView& view, const Slice& slice, 
 
 std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, const Rows& rows, std::size_t number) {
   Plot plot;
-  plot.name = fmt::format("{}_stride_{}_{}_{}", view.config, slice.type, slice.pass, number);
+  plot.name = fmt::format("{}_stride_{}_{}_{}", view.name, slice.type, slice.pass, number);
   plot.title = fmt::format("Speedup over {} against stride, {}", view.baseline, slice.title());
   const auto index = [](std::size_t i) { return static_cast<double>(i); };
   for (const Row* row : rows) plot.categories.push_back(row->stride);
@@ -266,7 +266,7 @@ std::optional<Plot> improvements(const SpeedupView& view, const Slice& slice) {
     samples.push_back(std::move(sample));
   }
   if (samples.empty()) return std::nullopt;
-  Plot plot = histogram(fmt::format("{}_improvements_{}_{}", view.config, slice.type, slice.pass),
+  Plot plot = histogram(fmt::format("{}_improvements_{}_{}", view.name, slice.type, slice.pass),
                         "How often which speedup, " + slice.title(), "speedup, times", samples);
   plot.caption = caption_of(view, slice.problems, "Problems by speedup; each bin ends at twice its start.", shown);
   return plot;
@@ -324,7 +324,7 @@ std::optional<Plot> roofline(const SpeedupView& view, const std::string& pass) {
   least /= 2;
   most *= 2;
   Plot plot;
-  plot.name = fmt::format("{}_roofline_{}", view.config, pass);
+  plot.name = fmt::format("{}_roofline_{}", view.name, pass);
   plot.title = "Roofline, " + pass_text(pass);
   plot.x = {"work per size of the tensors, FLOP/B", true};
   plot.y = {"rate, GFLOP/s", true};

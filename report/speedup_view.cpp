@@ -68,7 +68,10 @@ void choose_variants(SpeedupView& view, const Options& options) {
     });
     if (found) view.variants.push_back(row.variant);
   }
-  view.baseline = options.baseline;
+  // The one asked for may be of another device.
+  const bool is_of_device =
+      std::ranges::find(view.results.rows, options.baseline, &Row::variant) != view.results.rows.end();
+  if (is_of_device) view.baseline = options.baseline;
   for (const std::string& name : {configured_baseline(view), std::string("naive")}) {
     const bool is_there = std::find(view.variants.begin(), view.variants.end(), name) != view.variants.end();
     if (view.baseline.empty() && is_there) view.baseline = name;
@@ -77,9 +80,14 @@ void choose_variants(SpeedupView& view, const Options& options) {
 
 }  // namespace
 
-SpeedupView make_view(const Results& results, const RowIndex& index, const std::string& config,
+SpeedupView make_view(const Results& results, const RowIndex& index, const std::string& config, Device device,
                       const Options& options) {
-  SpeedupView view{results, index, config, {}, {}, {}, all_traits(), {}};
+  SpeedupView view{.results = results,
+                   .index = index,
+                   .config = config,
+                   .name = name_on(device, config),
+                   .title = title_on(device, config),
+                   .traits = all_traits()};
   choose_problems(view);
   if (view.problems.empty()) return view;
   choose_variants(view, options);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "report/figures.h"
 #include "report/modules.h"
 #include "report/traits.h"
@@ -17,15 +18,16 @@ struct SpeedupView {
   const store::Results& results;
   const RowIndex& index;
   std::string config;
-  std::vector<const store::Row*> problems;  ///< the first row of each problem, type and pass to show
-  std::vector<std::string> variants;        ///< those of the problems and their baseline, in the order of the rows
-  std::string baseline;                     ///< variant; empty if there is none
-  std::vector<Trait<store::Row>> traits;    ///< in which the problems differ
-  std::string common;                       ///< sentence on the traits that they share
+  std::string name, title;                       ///< of the section; names and titles of tables and plots begin so
+  std::vector<const store::Row*> problems = {};  ///< the first row of each problem, type and pass to show
+  std::vector<std::string> variants = {};        ///< those of the problems and their baseline, in the order of the rows
+  std::string baseline = {};                     ///< variant; empty if there is none
+  std::vector<Trait<store::Row>> traits;         ///< in which the problems differ
+  std::string common = {};                       ///< sentence on the traits that they share
 };
 
-/// Has no problems if all rows of the configuration are only baselines of others.
-SpeedupView make_view(const store::Results& results, const RowIndex& index, const std::string& config,
+/// Of results on one device. Has no problems if all rows of the configuration are only baselines of others.
+SpeedupView make_view(const store::Results& results, const RowIndex& index, const std::string& config, Device device,
                       const Options& options);
 
 /// A speedup over the baseline.

@@ -58,12 +58,12 @@ std::optional<int64_t> frames_of(const store::Row& row) {
 }
 
 /// All frames and types of the configurations' rows.
-std::vector<Setting> settings_of(const store::Results& results, const std::set<std::string>& configs) {
+std::vector<Setting> settings_of(const Lookup& lookup) {
   std::vector<Setting> settings;
-  for (const std::string& type : types_of(results, configs)) {
+  for (const std::string& type : lookup.types()) {
     std::set<int64_t> frames;
-    for (const store::Row& row : results.rows) {
-      if (!configs.contains(row.config) || row.type != type) continue;
+    for (const store::Row& row : lookup.results().rows) {
+      if (!lookup.is_preferred(row) || row.on_gpu() != lookup.on_gpu() || row.type != type) continue;
       if (const std::optional<int64_t> count = frames_of(row)) frames.insert(*count);
     }
     for (const int64_t count : frames) settings.push_back({count, type});
@@ -78,11 +78,11 @@ struct Patterns {
   std::map<std::string, Measured> measured;
   std::vector<const store::Row*> rows;
 
-  Patterns(const store::Results& results, const std::set<std::string>& configs, const Setting& setting) {
+  Patterns(const Lookup& lookup, const Setting& setting) {
     for (const auto& entry : published(kCosmos)["patterns"]) {
       names.push_back(entry.first.as<std::string>());
       const Case problem = problem_of(entry.second, setting.frames);
-      const Measured found = find_measured(results, configs, problem, setting.type);
+      const Measured found = lookup.find(problem, setting.type);
       if (found) rows.insert(rows.end(), {found.fused, found.dense});
       problems.emplace(names.back(), problem);
       measured.emplace(names.back(), found);
@@ -215,11 +215,11 @@ std::vector<ColumnOf<PatternRow>> pattern_columns() {
   return columns;
 }
 
-Table patterns_table(const store::Results& results, const Setting& setting, const Patterns& patterns) {
+Table patterns_table(const Lookup& lookup, const Setting& setting, const Patterns& patterns) {
   Table table;
-  table.name = "cosmos_predict2_patterns_" + setting.name();
-  table.title = fmt::format("Patterns of the layers, {}", setting.text());
-  table.caption = caption_of(results, patterns.rows);
+  table.name = lookup.named("cosmos_predict2_patterns_" + setting.name());
+  table.title = lookup.titled(fmt::format("Patterns of the layers, {}", setting.text()));
+  table.caption = caption_of(lookup.results(), patterns.rows);
   table.caption.push_back(heads_sentence(patterns) +
                           " Speedups are over self attention; the simulated bound counts the FLOPs that the kernels "
                           "execute, and efficiency is the speedup in % of it.");
@@ -264,16 +264,15 @@ std::vector<ColumnOf<LayerRow>> layer_columns() {
           {{"speedup here", "", true}, "", speedup(&Stack::speedup)}};
 }
 
-std::string layers_table_name(const Model& model, const Setting& setting) {
-  return fmt::format("cosmos_predict2_{}_{}", model.name, setting.name());
+std::string layers_table_name(const Lookup& lookup, const Model& model, const Setting& setting) {
+  return lookup.named(fmt::format("cosmos_predict2_{}_{}", model.name, setting.name()));
 }
 
-Table layers_table(const store::Results& results, const Setting& setting, const Patterns& patterns,
-                   const Model& model) {
+Table layers_table(const Lookup& lookup, const Setting& setting, const Patterns& patterns, const Model& model) {
   Table table;
-  table.name = layers_table_name(model, setting);
-  table.title = fmt::format("{}: layers and stack, {}", model.name, setting.text());
-  table.caption = caption_of(results, patterns.rows);
+  table.name = layers_table_name(lookup, model, setting);
+  table.title = lookup.titled(fmt::format("{}: layers and stack, {}", model.name, setting.text()));
+  table.caption = caption_of(lookup.results(), patterns.rows);
   table.caption.push_back(
       fmt::format("Speedup of attention over self attention, layer by layer; the stack is all layers together. "
                   "Published: {:.1f}x to {:.1f}x end to end, which includes everything that is not attention.",
@@ -282,10 +281,10 @@ Table layers_table(const store::Results& results, const Setting& setting, const 
   return table;
 }
 
-Plot plot_of(const store::Results& results, const Setting& setting, const Patterns& patterns) {
+Plot plot_of(const Lookup& lookup, const Setting& setting, const Patterns& patterns) {
   Plot plot;
-  plot.name = "cosmos_predict2_speedup_" + setting.name();
-  plot.title = fmt::format("Speedup of attention, {}", setting.text());
+  plot.name = lookup.named("cosmos_predict2_speedup_" + setting.name());
+  plot.title = lookup.titled(fmt::format("Speedup of attention, {}", setting.text()));
   plot.x = {"pattern of the layer, stack of the model", false};
   plot.y = {"speedup over self attention, x", false};
   Series ours{"here", Role::ours, Mark::bars, {}};
@@ -310,32 +309,33 @@ Plot plot_of(const store::Results& results, const Setting& setting, const Patter
     if (stack.why_not.empty())
       add(fmt::format("{} stack", model.name), stack.speedup, stack.simulated, stack.flop_wise);
   }
-  plot.caption = plot_caption_of(results, shown);
+  plot.caption = plot_caption_of(lookup.results(), shown);
   plot.series = {ours, simulated, flop_wise};
   return plot;
 }
 
 /// Of the setting with the greatest speedup, among the reliable ones if there are any: "up to" is a claim about the
 /// best one.
-Claim claim(const store::Results& results, const std::set<std::string>& configs, const std::vector<Setting>& settings) {
+Claim claim(const Lookup& lookup, const std::vector<Setting>& settings) {
   const Model& model = kModels[0];
   const Setting* best = nullptr;
   Stack stack;
   const auto rank = [](const Stack& s) { return std::pair(s.why_not.empty() && s.few_samples.empty(), s.speedup); };
   for (const Setting& setting : settings) {
-    const Stack found = stack_of(model, Patterns(results, configs, setting));
+    const Stack found = stack_of(model, Patterns(lookup, setting));
     if (best != nullptr && rank(found) <= rank(stack)) continue;
     best = &setting;
     stack = found;
   }
   Claim claim;
-  claim.statement =
-      "cosmos-predict2 2B gets up to 2.6x faster end to end; here attention alone, which must gain at least as much.";
+  claim.statement = fmt::format(
+      "{}cosmos-predict2 2B gets up to 2.6x faster end to end; here attention alone, which must gain at least as much.",
+      lookup.on_gpu() ? "On a GPU, " : "");
   claim.share_needed = 1;
   claim.source = "cosmos-predict2, 720p Video2World";
   claim.published = model.end_to_end()[1] - 1;
   claim.published_text = fmt::format("up to {:.1f}x end to end (H100, B200)", model.end_to_end()[1]);
-  claim.table = layers_table_name(model, *best);
+  claim.table = layers_table_name(lookup, model, *best);
   claim.why_not = stack.why_not.empty() ? stack.few_samples : stack.why_not;
   if (stack.why_not.empty()) {
     claim.ours = stack.speedup - 1;
@@ -344,26 +344,32 @@ Claim claim(const store::Results& results, const std::set<std::string>& configs,
   return claim;
 }
 
-}  // namespace
-
-std::vector<Section> cosmos_predict2_sections(const store::Results& results, const Options&) {
-  const std::set<std::string> configs = configs_of(results, kCosmos);
-  const std::vector<Setting> settings = settings_of(results, configs);
-  if (settings.empty()) return {};
+Section section_of(const Lookup& lookup, const std::vector<Setting>& settings) {
   Section section;
-  section.name = kCosmos;
-  section.title = "cosmos-predict2: up to 2.6x";
+  section.name = lookup.named(kCosmos);
+  section.title = lookup.titled("cosmos-predict2: up to 2.6x");
   section.about = {"Each layer of the video models has a window, stride and dilation of its own, over all frames."};
   section.sources = {published(kCosmos)["source"].as<std::string>() + "; " +
                      published(kCosmos)["notes"][1].as<std::string>()};
   for (const Setting& setting : settings) {
-    const Patterns patterns(results, configs, setting);
-    section.plots.push_back(plot_of(results, setting, patterns));
-    section.tables.push_back(patterns_table(results, setting, patterns));
-    for (const Model& model : kModels) section.tables.push_back(layers_table(results, setting, patterns, model));
+    const Patterns patterns(lookup, setting);
+    section.plots.push_back(plot_of(lookup, setting, patterns));
+    section.tables.push_back(patterns_table(lookup, setting, patterns));
+    for (const Model& model : kModels) section.tables.push_back(layers_table(lookup, setting, patterns, model));
   }
-  section.claims = {claim(results, configs, settings)};
-  return {section};
+  section.claims = {claim(lookup, settings)};
+  return section;
+}
+
+}  // namespace
+
+std::vector<Section> cosmos_predict2_sections(const store::Results& results, const Options&) {
+  std::vector<Section> sections;
+  for (const Lookup& lookup : lookups(results, kCosmos)) {
+    const std::vector<Setting> settings = settings_of(lookup);
+    if (!settings.empty()) sections.push_back(section_of(lookup, settings));
+  }
+  return sections;
 }
 
 }  // namespace nalab::report

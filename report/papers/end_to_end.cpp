@@ -29,7 +29,7 @@ struct Publication {
 
   /// "Table 2: FLUX.1-dev (4K)"
   std::string title() const { return fmt::format("Table {}: {}, end to end", name.at(5), model); }
-  std::string file_name() const { return "gna_end_to_end_" + name; }
+  std::string file_name(const Lookup& lookup) const { return lookup.named("gna_end_to_end_" + name); }
 
   Case problem(const YAML::Node& row) const {
     return {use_case["layout"].as<Extents>(),
@@ -150,17 +150,17 @@ std::vector<ColumnOf<ProjectedRow>> record_columns() {
   return columns;
 }
 
-Table table_of(const store::Results& results, const Publication& publication, const std::vector<std::string>& types) {
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+Table table_of(const Lookup& lookup, const Publication& publication) {
+  const std::vector<std::string> types = lookup.types();
   Table table;
-  table.name = publication.file_name();
-  table.title = publication.title();
+  table.name = publication.file_name(lookup);
+  table.title = lookup.titled(publication.title());
   std::vector<EndToEndRow> rows;
   std::vector<const store::Row*> used;
   for (const YAML::Node& row : publication.rows) {
     rows.push_back({row, publication.problem(row), publication.application(row), {}});
     for (const std::string& type : types) {
-      const Measured ours = find_measured(results, configs, rows.back().problem, type);
+      const Measured ours = lookup.find(rows.back().problem, type);
       if (ours) used.insert(used.end(), {ours.fused, ours.dense});
       rows.back().measured.push_back(ours);
     }
@@ -171,7 +171,7 @@ Table table_of(const store::Results& results, const Publication& publication, co
   }
   fill(table, shown_columns(publication, types), rows);
   fill(table, record_columns(), lines);
-  table.caption = caption_of(results, used);
+  table.caption = caption_of(lookup.results(), used);
   table.caption.push_back(fmt::format(
       "End to end is a projection here: no model was run. The measured speedup of attention is put through "
       "Amdahl's law with the published share of attention, {:.1f} % of the run time on a B200, in all steps "
@@ -186,11 +186,10 @@ Table table_of(const store::Results& results, const Publication& publication, co
 }
 
 /// Actual against projected speedups of the rows without steps of self attention.
-Plot plot_of(const store::Results& results, const Publication& publication, const std::string& type) {
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+Plot plot_of(const Lookup& lookup, const Publication& publication, const std::string& type) {
   Plot plot;
-  plot.name = publication.file_name() + "_" + type;
-  plot.title = publication.title();
+  plot.name = publication.file_name(lookup) + "_" + type;
+  plot.title = lookup.titled(publication.title());
   plot.x = {"window and stride", false};
   plot.y = {"end-to-end speedup, x", false};
   std::vector<Series> series{{"B200, published", Role::published, Mark::bars, {}},
@@ -204,32 +203,33 @@ Plot plot_of(const store::Results& results, const Publication& publication, cons
     plot.categories.push_back(extents_text(problem.window) + " / " + extents_text(problem.stride));
     series[0].points.push_back({x, row["actual"].as<double>()});
     series[2].points.push_back({x, row["flops"].as<double>()});
-    const Measured ours = find_measured(results, configs, problem, type);
+    const Measured ours = lookup.find(problem, type);
     if (!ours) continue;
     shown.push_back(ours);
     series[1].points.push_back({x, publication.project(row, ours.speedup())});
   }
   plot.series = std::move(series);
-  plot.caption = plot_caption_of(results, shown);
+  plot.caption = plot_caption_of(lookup.results(), shown);
   plot.caption.push_back(
       fmt::format("All steps sparse; ours is a projection from the speedup of attention in {}.", type));
   return plot;
 }
 
 /// The greatest speedup of table 4.
-Claim claim(const store::Results& results, const Publication& publication, const std::string& type) {
+Claim claim(const Lookup& lookup, const Publication& publication, const std::string& type) {
   YAML::Node best;
   for (const YAML::Node& row : publication.rows) {
     if (!best.IsMap() || row["actual"].as<double>() > best["actual"].as<double>()) best.reset(row);
   }
-  const Measured ours = find_measured(results, configs_of(results, kGnaOpLevel), publication.problem(best), type);
+  const Measured ours = lookup.find(publication.problem(best), type);
   Claim claim;
   const std::string stride = extents_text(publication.problem(best).stride);
-  claim.statement = fmt::format("{} gets faster end to end with stride {}.", publication.model, stride);
+  claim.statement = fmt::format("{}{} gets faster end to end with stride {}.", lookup.on_gpu() ? "On a GPU, " : "",
+                                publication.model, stride);
   claim.source = "Generalized NA (arXiv:2504.16922), table 4";
   claim.published = best["actual"].as<double>() - 1;
   claim.published_text = fmt::format("{} (B200)", speedup_text(best["actual"].as<double>()));
-  claim.table = publication.file_name();
+  claim.table = publication.file_name(lookup);
   claim.why_not = ours ? ours.few_samples() : ours.why_not;
   if (ours) {
     const double projected = publication.project(best, ours.speedup());
@@ -239,26 +239,31 @@ Claim claim(const store::Results& results, const Publication& publication, const
   return claim;
 }
 
-}  // namespace
-
-std::vector<Section> end_to_end_sections(const store::Results& results, const Options&) {
-  const std::vector<std::string> types = types_of(results, configs_of(results, kGnaOpLevel));
-  if (types.empty()) return {};
+Section section_of(const Lookup& lookup) {
+  const std::string type = lookup.types().front();
   Section section;
-  section.name = "gna_end_to_end";
-  section.title = "Generalized Neighborhood Attention: end to end, projected";
+  section.name = lookup.named("gna_end_to_end");
+  section.title = lookup.titled("Generalized Neighborhood Attention: end to end, projected");
   section.about = {
       "Nothing was run end to end here: the speedups of attention above are put through the published shares of "
       "attention."};
   section.sources = {published("gna2025")["source"].as<std::string>() + ", tables 2 to 6; " +
                      published("gna2025")["device"].as<std::string>()};
   for (const Publication& publication : publications()) {
-    section.tables.push_back(table_of(results, publication, types));
+    section.tables.push_back(table_of(lookup, publication));
     if (publication.seconds) continue;  // tables 5 and 6 have rows of 2 and 4 again
-    section.plots.push_back(plot_of(results, publication, types.front()));
-    if (publication.name == "table4_hunyuan") section.claims = {claim(results, publication, types.front())};
+    section.plots.push_back(plot_of(lookup, publication, type));
+    if (publication.name == "table4_hunyuan") section.claims = {claim(lookup, publication, type)};
   }
-  return {section};
+  return section;
+}
+
+}  // namespace
+
+std::vector<Section> end_to_end_sections(const store::Results& results, const Options&) {
+  std::vector<Section> sections;
+  for (const Lookup& lookup : lookups(results, kGnaOpLevel)) sections.push_back(section_of(lookup));
+  return sections;
 }
 
 }  // namespace nalab::report

@@ -79,11 +79,10 @@ Value packing_free(const SpeedupRow& row) {
 
 Value peak_share(const SpeedupRow& row, const store::Environment& environment) {
   const std::optional<double> share = figures_of(environment, *row.ours.fused).peak_share;
-  return share ? Value{fmt::format("{:.1f}", *share * 100), exact(*share)}
-               : absent("the peak was not measured with this instruction set and number of threads");
+  return share ? Value{fmt::format("{:.1f}", *share * 100), exact(*share)} : absent(why_no_peak(*row.ours.fused));
 }
 
-std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& environment) {
+std::vector<ColumnOf<SpeedupRow>> speedup_columns(const Lookup& lookup) {
   using R = SpeedupRow;
   const auto ours = [](auto value) { return if_measured(value); };
   std::vector<ColumnOf<R>> columns{
@@ -107,7 +106,13 @@ std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& envi
       {{"actual", "here", true}, "speedup", ours([](const R& row) {
          return speedup_value(row.ours.speedup(), row.ours.few_samples());
        })},
-      {{"without packing", "here", true}, "speedup_without_packing", ours(packing_free)},
+  };
+  // On a GPU nothing is packed.
+  if (!lookup.on_gpu()) {
+    columns.push_back({{"without packing", "here", true}, "speedup_without_packing", ours(packing_free)});
+  }
+  const store::Environment& environment = lookup.results().environment;
+  const std::vector<ColumnOf<R>> further{
       {{"efficiency %", "here", true}, "efficiency", ours([](const R& row) {
          return Value{fmt::format("{:.1f}", row.efficiency() * 100), exact(row.efficiency())};
        })},
@@ -117,6 +122,7 @@ std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& envi
          return plain(exact(std::ssize(row.ours.dense->samples)));
        })},
   };
+  columns.insert(columns.end(), further.begin(), further.end());
   const std::pair<const char*, const char*> charts[] = {
       {"actual", ""}, {"without permutation", "_without_permutation"}, {"simulated", "_simulated"}};
   for (const Chart& chart : kCharts) {
@@ -133,38 +139,37 @@ std::vector<ColumnOf<SpeedupRow>> speedup_columns(const store::Environment& envi
   return columns;
 }
 
-Table speedup_table(const store::Results& results, const std::vector<GnaCase>& cases) {
+Table speedup_table(const Lookup& lookup, const std::vector<GnaCase>& cases) {
   Table table;
-  table.name = kSpeedups;
-  table.title = "Speedup over self attention (windows and strides of tables 2 to 6; NATTEN's charts)";
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+  table.name = lookup.named(kSpeedups);
+  table.title = lookup.titled("Speedup over self attention (windows and strides of tables 2 to 6; NATTEN's charts)");
   std::vector<SpeedupRow> rows;
   std::vector<const store::Row*> used;
-  for (const std::string& type : types_of(results, configs)) {
+  for (const std::string& type : lookup.types()) {
     for (const GnaCase& asked : cases) {
-      const Measured ours = find_measured(results, configs, asked.problem, type);
+      const Measured ours = lookup.find(asked.problem, type);
       if (ours) used.insert(used.end(), {ours.fused, ours.dense});
       rows.push_back({asked, type, ours, simulated_with_published_tiles(asked)});
     }
   }
-  fill(table, speedup_columns(results.environment), rows);
-  table.caption = caption_of(results, used);
-  table.caption.emplace_back(
+  fill(table, speedup_columns(lookup), rows);
+  table.caption = caption_of(lookup.results(), used);
+  table.caption.push_back(fmt::format(
       "Speedups are over self attention of the same tensors. Bounds: FLOP-wise counts attended pairs; simulated with "
-      "the "
-      "paper's tiles counts the KV tiles that the worst query tile visits; with our tiles, the FLOPs that the kernels "
-      "execute. Efficiency: actual speedup in % of the one simulated with our tiles. Without packing: the time spent "
-      "copying keys and values into panels, timed separately, is subtracted from both times; token permutation is its "
-      "counterpart on GPUs. H100 and B200: from the charts of NATTEN's documentation.");
+      "the paper's tiles counts the KV tiles that the worst query tile visits; with our tiles, the FLOPs that the "
+      "kernels execute. Efficiency: actual speedup in % of the one simulated with our tiles. {} H100 and B200: from "
+      "the charts of NATTEN's documentation.",
+      lookup.on_gpu() ? "No tensor is permuted or packed: the times are those of whole calls."
+                      : "Without packing: the time spent copying keys and values into panels, timed separately, is "
+                        "subtracted from both times; token permutation is its counterpart on GPUs."));
   return table;
 }
 
 /// The bars of the charts: stride 1 and the block-sparse stride of each use case.
-Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, const std::string& type) {
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
+Plot chart(const Lookup& lookup, const std::vector<GnaCase>& cases, const std::string& type) {
   Plot plot;
-  plot.name = "gna_op_level_chart_" + type;
-  plot.title = fmt::format("Speedup over self attention, {}", type);
+  plot.name = lookup.named("gna_op_level_chart_" + type);
+  plot.title = lookup.titled(fmt::format("Speedup over self attention, {}", type));
   plot.x = {"use case and stride", false};
   plot.y = {"speedup over self attention, x", false};
   std::vector<Series> series{{"H100, published", Role::published, Mark::bars, {}},
@@ -178,7 +183,7 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
     const auto x = static_cast<double>(plot.categories.size());
     plot.categories.push_back(fmt::format("{} {}", c.model, extents_text(c.problem.stride)));
     for (const std::size_t i : {0, 1}) series[i].points.push_back({x, charted(kCharts[i], c.problem)->at(0)});
-    const Measured ours = find_measured(results, configs, c.problem, type);
+    const Measured ours = lookup.find(c.problem, type);
     if (!ours) continue;
     shown.push_back(ours);
     series[2].points.push_back({x, ours.speedup()});
@@ -186,20 +191,19 @@ Plot chart(const store::Results& results, const std::vector<GnaCase>& cases, con
     series[4].points.push_back({x, ours.flop_wise()});
   }
   plot.series = std::move(series);
-  plot.caption = plot_caption_of(results, shown);
+  plot.caption = plot_caption_of(lookup.results(), shown);
   plot.caption.emplace_back(
       "After the charts of NATTEN's documentation, which are in fp16 or bf16, and figure 4 of the paper.");
   return plot;
 }
 
 /// Speedup against stride of one window, with its bounds as lines.
-Plot against_stride(const store::Results& results, const std::vector<GnaCase>& cases, const GnaCase& like,
+Plot against_stride(const Lookup& lookup, const std::vector<GnaCase>& cases, const GnaCase& like,
                     const std::string& type) {
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
   Plot plot;
-  plot.name = fmt::format("gna_op_level_strides_{}_{}", extents_text(like.problem.window), type);
-  plot.title =
-      fmt::format("{}, window {}: speedup against stride, {}", like.model, extents_text(like.problem.window), type);
+  plot.name = lookup.named(fmt::format("gna_op_level_strides_{}_{}", extents_text(like.problem.window), type));
+  plot.title = lookup.titled(
+      fmt::format("{}, window {}: speedup against stride, {}", like.model, extents_text(like.problem.window), type));
   plot.x = {"stride", false};
   plot.y = {"speedup over self attention, x", false};
   std::vector<Series> series{{"here", Role::ours, Mark::bars, {}},
@@ -211,63 +215,115 @@ Plot against_stride(const store::Results& results, const std::vector<GnaCase>& c
     const auto x = static_cast<double>(plot.categories.size());
     plot.categories.push_back(extents_text(c.problem.stride));
     series[2].points.push_back({x, simulated_with_published_tiles(c)});
-    const Measured ours = find_measured(results, configs, c.problem, type);
+    const Measured ours = lookup.find(c.problem, type);
     if (!ours) continue;
     shown.push_back(ours);
     series[0].points.push_back({x, ours.speedup()});
     series[1].points.push_back({x, ours.simulated()});
   }
   plot.series = std::move(series);
-  plot.caption = plot_caption_of(results, shown);
+  plot.caption = plot_caption_of(lookup.results(), shown);
   return plot;
 }
 
-double charted_b200(const GnaCase& c) { return charted(kCharts[1], c.problem)->at(0); }
+/// What is claimed of cases that are in the charts, measured on one device in one type.
+class Claims {
+ public:
+  Claims(const Lookup& lookup, const std::string& type)
+      : lookup_(lookup), type_(type), chart_(kCharts[lookup.on_gpu() ? 0 : 1]) {}
 
-Claim charted_claim(const std::string& statement, double speedup, const std::string& published_text) {
-  Claim claim;
-  claim.statement = statement;
-  claim.source = "NATTEN's documentation, chart of the B200";
-  claim.published = speedup - 1;
-  claim.published_text = published_text;
-  claim.table = kSpeedups;
-  return claim;
+  /// Neighborhood attention against self attention.
+  Claim over_dense(const GnaCase& c, const std::string& statement) const {
+    Claim claim = charted_claim(statement, published(c), fmt::format("{:.1f}x ({})", published(c), chart_.machine));
+    const Measured ours = lookup_.find(c.problem, type_);
+    claim.why_not = ours ? ours.few_samples() : ours.why_not;
+    if (ours) {
+      claim.ours = ours.speedup() - 1;
+      claim.ours_text = fmt::format("{} ({}), {:.0f} % of the bound with our tiles", speedup_text(ours.speedup()),
+                                    type_, ours.speedup() / ours.simulated() * 100);
+    }
+    return claim;
+  }
+
+  /// A stride against stride 1.
+  Claim over_stride_1(const GnaCase& strided, const GnaCase& stride_1, const std::string& statement) const {
+    const double ratio_there = published(strided) / published(stride_1);
+    Claim claim = charted_claim(statement, ratio_there,
+                                fmt::format("{:.1f}x: {:.1f}x over {:.1f}x ({})", ratio_there, published(strided),
+                                            published(stride_1), chart_.machine));
+    const Measured ours = lookup_.find(strided.problem, type_), other = lookup_.find(stride_1.problem, type_);
+    claim.why_not = ours ? other.why_not : ours.why_not;
+    if (ours && other) {
+      const double ratio = ours.speedup() / other.speedup();
+      claim.why_not = ours.few_samples().empty() ? other.few_samples() : ours.few_samples();
+      claim.ours = ratio - 1;
+      claim.ours_text = fmt::format("{}: {} over {} ({})", speedup_text(ratio), speedup_text(ours.speedup()),
+                                    speedup_text(other.speedup()), type_);
+    }
+    return claim;
+  }
+
+ private:
+  double published(const GnaCase& c) const { return charted(chart_, c.problem)->at(0); }
+
+  Claim charted_claim(const std::string& statement, double speedup, const std::string& published_text) const {
+    Claim claim;
+    claim.statement = statement;
+    claim.source = fmt::format("NATTEN's documentation, chart of the {}", chart_.machine);
+    claim.published = speedup - 1;
+    claim.published_text = published_text;
+    claim.table = lookup_.named(kSpeedups);
+    return claim;
+  }
+
+  const Lookup& lookup_;
+  std::string type_;
+  const Chart& chart_;
+};
+
+/// On a GPU like the charts': all that they show.
+std::vector<Claim> claims_on_gpu(const Claims& claims, const std::vector<GnaCase>& cases) {
+  std::vector<Claim> list;
+  for (const GnaCase& c : cases) {
+    if (!charted(kCharts[0], c.problem)) continue;
+    list.push_back(
+        claims.over_dense(c, fmt::format("On a GPU, {} with window {} and stride {} is faster than self attention.",
+                                         c.model, extents_text(c.problem.window), extents_text(c.problem.stride))));
+  }
+  return list;
 }
 
-/// Neighborhood attention against self attention.
-Claim claim_over_dense(const store::Results& results, const GnaCase& c, const std::string& type,
-                       const std::string& statement) {
-  const double published = charted_b200(c);
-  Claim claim = charted_claim(statement, published, fmt::format("{:.1f}x (B200)", published));
-  const Measured ours = find_measured(results, configs_of(results, kGnaOpLevel), c.problem, type);
-  claim.why_not = ours ? ours.few_samples() : ours.why_not;
-  if (ours) {
-    claim.ours = ours.speedup() - 1;
-    claim.ours_text = fmt::format("{} ({}), {:.0f} % of the bound with our tiles", speedup_text(ours.speedup()), type,
-                                  ours.speedup() / ours.simulated() * 100);
+Section section_of(const Lookup& lookup) {
+  const std::vector<std::string> types = lookup.types();
+  const std::vector<GnaCase> cases = gna_cases();
+  const auto find_case = [&](const char* window, const char* stride) {
+    return *std::find_if(cases.begin(), cases.end(), [&](const GnaCase& c) {
+      return extents_text(c.problem.window) == window && extents_text(c.problem.stride) == stride;
+    });
+  };
+  const GnaCase hunyuan = find_case("18x24x24", "1x1x1"), block_sparse = find_case("18x24x24", "16x8x8");
+  Section section;
+  section.name = lookup.named(kGnaOpLevel);
+  section.title = lookup.titled("Generalized Neighborhood Attention: operator level");
+  section.about = {
+      "Self attention, neighborhood attention and its strides on the token layouts of three generative models."};
+  section.sources = {published("gna2025")["source"].as<std::string>() + ", tables 2 to 6; " +
+                         published("gna2025")["device"].as<std::string>(),
+                     published("natten_docs")["source"].as<std::string>() + "; H100 and B200"};
+  const Claims claims(lookup, types.front());
+  if (lookup.on_gpu()) {
+    section.claims = claims_on_gpu(claims, cases);
+  } else {
+    section.claims = {
+        claims.over_dense(hunyuan,
+                          "Neighborhood attention of HunyuanVideo (window 18x24x24) is faster than self attention."),
+        claims.over_stride_1(block_sparse, hunyuan,
+                             "Stride 16x8x8, which is block-sparse, makes it faster still than stride 1.")};
   }
-  return claim;
-}
-
-/// A stride against stride 1.
-Claim claim_over_stride_1(const store::Results& results, const GnaCase& strided, const GnaCase& stride_1,
-                          const std::string& type, const std::string& statement) {
-  const double published = charted_b200(strided) / charted_b200(stride_1);
-  Claim claim = charted_claim(
-      statement, published,
-      fmt::format("{:.1f}x: {:.1f}x over {:.1f}x (B200)", published, charted_b200(strided), charted_b200(stride_1)));
-  const std::set<std::string> configs = configs_of(results, kGnaOpLevel);
-  const Measured ours = find_measured(results, configs, strided.problem, type);
-  const Measured other = find_measured(results, configs, stride_1.problem, type);
-  claim.why_not = ours ? other.why_not : ours.why_not;
-  if (ours && other) {
-    const double ratio = ours.speedup() / other.speedup();
-    claim.why_not = ours.few_samples().empty() ? other.few_samples() : ours.few_samples();
-    claim.ours = ratio - 1;
-    claim.ours_text = fmt::format("{}: {} over {} ({})", speedup_text(ratio), speedup_text(ours.speedup()),
-                                  speedup_text(other.speedup()), type);
-  }
-  return claim;
+  for (const std::string& type : types) section.plots.push_back(chart(lookup, cases, type));
+  section.plots.push_back(against_stride(lookup, cases, hunyuan, types.front()));
+  section.tables = {speedup_table(lookup, cases)};
+  return section;
 }
 
 }  // namespace
@@ -295,32 +351,9 @@ std::vector<GnaCase> gna_cases() {
 }
 
 std::vector<Section> generalized_na_sections(const store::Results& results, const Options&) {
-  const std::vector<std::string> types = types_of(results, configs_of(results, kGnaOpLevel));
-  if (types.empty()) return {};
-  const std::vector<GnaCase> cases = gna_cases();
-  const auto find_case = [&](const char* window, const char* stride) {
-    return *std::find_if(cases.begin(), cases.end(), [&](const GnaCase& c) {
-      return extents_text(c.problem.window) == window && extents_text(c.problem.stride) == stride;
-    });
-  };
-  const GnaCase hunyuan = find_case("18x24x24", "1x1x1"), block_sparse = find_case("18x24x24", "16x8x8");
-  Section section;
-  section.name = kGnaOpLevel;
-  section.title = "Generalized Neighborhood Attention: operator level";
-  section.about = {
-      "Self attention, neighborhood attention and its strides on the token layouts of three generative models."};
-  section.sources = {published("gna2025")["source"].as<std::string>() + ", tables 2 to 6; " +
-                         published("gna2025")["device"].as<std::string>(),
-                     published("natten_docs")["source"].as<std::string>() + "; H100 and B200"};
-  section.claims = {
-      claim_over_dense(results, hunyuan, types.front(),
-                       "Neighborhood attention of HunyuanVideo (window 18x24x24) is faster than self attention."),
-      claim_over_stride_1(results, block_sparse, hunyuan, types.front(),
-                          "Stride 16x8x8, which is block-sparse, makes it faster still than stride 1.")};
-  for (const std::string& type : types) section.plots.push_back(chart(results, cases, type));
-  section.plots.push_back(against_stride(results, cases, hunyuan, types.front()));
-  section.tables = {speedup_table(results, cases)};
-  return {section};
+  std::vector<Section> sections;
+  for (const Lookup& lookup : lookups(results, kGnaOpLevel)) sections.push_back(section_of(lookup));
+  return sections;
 }
 
 }  // namespace nalab::report

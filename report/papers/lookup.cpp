@@ -12,20 +12,6 @@
 
 namespace nalab::report {
 
-namespace {
-
-/// The row of self attention that a row is compared with: of the same configuration if there are several.
-const store::Row* find_dense(const store::Results& results, const store::Row& row) {
-  const store::Row* found = nullptr;
-  for (const store::Row& other : results.rows) {
-    if (other.problem != row.baseline || other.variant != "dense" || other.pass != row.pass) continue;
-    if (found == nullptr || (other.config == row.config && found->config != row.config)) found = &other;
-  }
-  return found;
-}
-
-}  // namespace
-
 std::set<std::string> configs_of(const store::Results& results, const std::string& table) {
   std::set<std::string> names;
   for (const store::StoredConfig& config : results.configs) {
@@ -62,16 +48,28 @@ double Measured::flop_wise() const {
   return static_cast<double>(dense->useful_flops) / static_cast<double>(fused->useful_flops);
 }
 
-Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
-                       const std::string& type) {
+Lookup::Lookup(const store::Results& results, const std::string& table, const Subject& subject)
+    : results_(results), subject_(subject), configs_(configs_of(results, table)) {}
+
+/// The row of self attention that a row is compared with: of the same configuration if there are several.
+const store::Row* Lookup::find_dense(const store::Row& row) const {
+  const store::Row* found = nullptr;
+  for (const store::Row& other : results_.rows) {
+    if (other.problem != row.baseline || other.variant != subject_.dense || other.pass != row.pass) continue;
+    if (found == nullptr || (other.config == row.config && found->config != row.config)) found = &other;
+  }
+  return found;
+}
+
+Measured Lookup::find(const Case& wanted, const std::string& type) const {
   const auto rank = [&](const Measured& m) {
     const bool reliable = m && m.few_samples().empty();
-    return std::tuple(preferred.contains(m.fused->config), m.why_not.empty(), reliable, m.fused->heads);
+    return std::tuple(is_preferred(*m.fused), m.why_not.empty(), reliable, m.fused->heads);
   };
   Measured best;
-  for (const store::Row& row : results.rows) {
-    if (row.variant != "fused" || row.pass != "forward" || row.type != type || !wanted.is_of(row)) continue;
-    Measured found{&row, find_dense(results, row), {}};
+  for (const store::Row& row : results_.rows) {
+    if (row.variant != subject_.fused || row.pass != "forward" || row.type != type || !wanted.is_of(row)) continue;
+    Measured found{&row, find_dense(row), {}};
     if (!is_measured(row)) {
       found.why_not = why_not_measured(row);
     } else if (found.dense == nullptr) {
@@ -86,11 +84,11 @@ Measured find_measured(const store::Results& results, const std::set<std::string
   return best;
 }
 
-std::vector<std::string> types_of(const store::Results& results, const std::set<std::string>& configs) {
+std::vector<std::string> Lookup::types() const {
   std::vector<std::string> types;
   for (const char* type : {"f32", "bf16", "f16"}) {
-    const bool found = std::any_of(results.rows.begin(), results.rows.end(), [&](const store::Row& row) {
-      return row.type == type && row.variant == "fused" && row.pass == "forward" && configs.contains(row.config);
+    const bool found = std::any_of(results_.rows.begin(), results_.rows.end(), [&](const store::Row& row) {
+      return row.type == type && row.variant == subject_.fused && row.pass == "forward" && is_preferred(row);
     });
     if (found) types.emplace_back(type);
   }
@@ -112,6 +110,17 @@ std::vector<std::string> plot_caption_of(const store::Results& results, const st
   std::vector<std::string> caption = caption_of(results, rows);
   if (few > 0) caption.push_back(few_samples_of(few, shown.size()) + ".");
   return caption;
+}
+
+std::vector<Lookup> lookups(const store::Results& results, const std::string& table) {
+  std::vector<Lookup> list;
+  for (const Subject& subject : kSubjects) {
+    // Without a GPU rows may have been asked for, and refused.
+    if (subject.device == Device::cuda && results.environment.gpu.empty()) continue;
+    Lookup lookup(results, table, subject);
+    if (!lookup.types().empty()) list.push_back(std::move(lookup));
+  }
+  return list;
 }
 
 std::string speedup_text(double speedup) { return fmt::format("{:.2f}x", speedup); }

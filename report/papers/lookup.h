@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "report/figures.h"
+#include "report/section.h"
 #include "report/table.h"
 #include "store/schema.h"
 
@@ -47,14 +49,46 @@ struct Measured {
   double flop_wise() const;
 };
 
-/// The forward rows of a case in a type. If there are several, those of the preferred configurations, measured or
-/// not: no other configuration's time takes the place of a failed row of theirs. Among these the measured ones, then
-/// those with a reliable speedup, then those with the most heads.
-Measured find_measured(const store::Results& results, const std::set<std::string>& preferred, const Case& wanted,
-                       const std::string& type);
+/// The variants that tables compare on a device.
+struct Subject {
+  Device device;
+  const char* fused;
+  const char* dense;  ///< self attention
+};
+inline constexpr Subject kSubjects[] = {{Device::cpu, "fused", "dense"}, {Device::cuda, "hopper", "hopper_dense"}};
 
-/// Those of f32, bf16 and f16 in which the configurations have forward rows of fused.
-std::vector<std::string> types_of(const store::Results& results, const std::set<std::string>& configs);
+/// Where the measurements of a published table are looked up: the forward rows of one device.
+class Lookup {
+ public:
+  /// `table`: configurations that say that they reproduce it are preferred.
+  Lookup(const store::Results& results, const std::string& table, const Subject& subject);
+
+  const store::Results& results() const { return results_; }
+  bool on_gpu() const { return subject_.device != Device::cpu; }
+  std::string dense() const { return subject_.dense; }
+  /// Whether a preferred configuration asked for a row.
+  bool is_preferred(const store::Row& row) const { return configs_.contains(row.config); }
+  /// Those of f32, bf16 and f16 in which the preferred configurations have rows of the fused variant.
+  std::vector<std::string> types() const;
+
+  /// The rows of a case in a type. If there are several, those of the preferred configurations, measured or not: no
+  /// other configuration's time takes the place of a failed row of theirs. Among these the measured ones, then those
+  /// with a reliable speedup, then those with the most heads.
+  Measured find(const Case& wanted, const std::string& type) const;
+
+  std::string named(const std::string& name) const { return name_on(subject_.device, name); }
+  std::string titled(const std::string& title) const { return title_on(subject_.device, title); }
+
+ private:
+  const store::Row* find_dense(const store::Row& row) const;
+
+  const store::Results& results_;
+  const Subject& subject_;
+  std::set<std::string> configs_;
+};
+
+/// Lookups of a table on each device that results have rows of.
+std::vector<Lookup> lookups(const store::Results& results, const std::string& table);
 
 /// The machine's caption of the rows used, or a sentence that there are none.
 std::vector<std::string> caption_of(const store::Results& results, const std::vector<const store::Row*>& rows);

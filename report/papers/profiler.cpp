@@ -110,34 +110,33 @@ std::vector<ColumnOf<SampleRow>> columns() {
   return columns;
 }
 
-Table table_of(const store::Results& results, const std::vector<std::string>& types) {
-  const std::set<std::string> configs = configs_of(results, kProfiler);
+Table table_of(const Lookup& lookup) {
   Table table;
-  table.name = kProfiler;
-  table.title = "Profiler samples: milliseconds and speedup over self attention";
+  table.name = lookup.named(kProfiler);
+  table.title = lookup.titled("Profiler samples: milliseconds and speedup over self attention");
   std::vector<SampleRow> rows;
   std::vector<const store::Row*> used;
-  for (const std::string& type : types) {
+  for (const std::string& type : lookup.types()) {
     for (const YAML::Node& sample : published("natten_docs")["profiler_samples"]) {
       const Case problem = problem_of(sample);
-      rows.push_back({sample, type, problem, find_measured(results, configs, problem, type)});
+      rows.push_back({sample, type, problem, lookup.find(problem, type)});
       const Measured& ours = rows.back().ours;
       if (ours) used.insert(used.end(), {ours.fused, ours.dense});
     }
   }
   fill(table, columns(), rows);
-  table.caption = caption_of(results, used);
-  table.caption.emplace_back(
-      "Speedups are over self attention: dense here, cuDNN on the GPUs. Published times are of fp16 and include token "
-      "permutation.");
+  table.caption = caption_of(lookup.results(), used);
+  table.caption.push_back(
+      fmt::format("Speedups are over self attention: {} here, cuDNN in the samples. Published times are of fp16 and "
+                  "include token permutation.",
+                  lookup.dense()));
   return table;
 }
 
-Plot plot_of(const store::Results& results, const std::string& type) {
-  const std::set<std::string> configs = configs_of(results, kProfiler);
+Plot plot_of(const Lookup& lookup, const std::string& type) {
   Plot plot;
-  plot.name = "natten_profiler_speedup_" + type;
-  plot.title = "Profiler samples: speedup over self attention";
+  plot.name = lookup.named("natten_profiler_speedup_" + type);
+  plot.title = lookup.titled("Profiler samples: speedup over self attention");
   plot.x = {"case and stride", false};
   plot.y = {"speedup over self attention, x", false};
   std::vector<Series> series{{"H100, published", Role::published, Mark::bars, {}},
@@ -155,29 +154,35 @@ Plot plot_of(const store::Results& results, const std::string& type) {
       series[i].points.push_back({x, milliseconds(self_attention_of(sample), key) / milliseconds(sample, key)});
     }
     series[3].points.push_back({x, sample["flop_wise"].as<double>()});
-    const Measured ours = find_measured(results, configs, problem, type);
+    const Measured ours = lookup.find(problem, type);
     if (!ours) continue;
     shown.push_back(ours);
     series[2].points.push_back({x, ours.speedup()});
   }
   plot.series = std::move(series);
-  plot.caption = plot_caption_of(results, shown);
+  plot.caption = plot_caption_of(lookup.results(), shown);
   return plot;
+}
+
+Section section_of(const Lookup& lookup) {
+  Section section;
+  section.name = lookup.named(kProfiler);
+  section.title = lookup.titled("Samples of NATTEN's profiler");
+  section.about = {"The cases that NATTEN's documentation profiles, one forward pass each."};
+  section.sources = {published("natten_docs")["source"].as<std::string>() + "; H100 and B200, fp16 forward"};
+  // The samples are of f16.
+  const std::vector<std::string> types = lookup.types();
+  section.plots = {plot_of(lookup, lookup.on_gpu() ? types.back() : types.front())};
+  section.tables = {table_of(lookup)};
+  return section;
 }
 
 }  // namespace
 
 std::vector<Section> profiler_sections(const store::Results& results, const Options&) {
-  const std::vector<std::string> types = types_of(results, configs_of(results, kProfiler));
-  if (types.empty()) return {};
-  Section section;
-  section.name = kProfiler;
-  section.title = "Samples of NATTEN's profiler";
-  section.about = {"The cases that NATTEN's documentation profiles, one forward pass each."};
-  section.sources = {published("natten_docs")["source"].as<std::string>() + "; H100 and B200, fp16 forward"};
-  section.plots = {plot_of(results, types.front())};
-  section.tables = {table_of(results, types)};
-  return {section};
+  std::vector<Section> sections;
+  for (const Lookup& lookup : lookups(results, kProfiler)) sections.push_back(section_of(lookup));
+  return sections;
 }
 
 }  // namespace nalab::report

@@ -39,12 +39,39 @@ TEST(Caption, NamesDoubtfulTimesAndWhy) {
   for (const Table& table : tables) EXPECT_THAT(table.caption, Contains(HasSubstr("other programs ran on the same")));
 }
 
-TEST(Caption, NamesTheDeviceOfItsRows) {
+TEST(Caption, NamesTheGpuOfItsRows) {
   store::Results results = sample_results();
-  results.environment.gpu = "Example GPU";
-  EXPECT_THAT(caption_of(results).front(), Not(HasSubstr("GPU"))) << "nothing ran there";
-  results.rows.back().variant = "hopper";
-  EXPECT_THAT(caption_of(results).front(), HasSubstr("2 threads; Example GPU; git revision"));
+  give_gpu(results.environment);
+  for (const std::string& sentence : caption_of(results)) EXPECT_THAT(sentence, Not(HasSubstr("GPU"))) << "none of it";
+  results.rows.back().device = "cuda";
+  const std::vector<std::string> both = caption_of(results);
+  EXPECT_THAT(both[0],
+              HasSubstr("2 threads; Example GPU, 132 multiprocessors up to 1980 MHz, 700 W, driver 580.1; git"));
+  EXPECT_THAT(both[2], HasSubstr("100.0 GFLOP/s of f32 multiply-adds, 800.0 TFLOP/s of bf16 tile products on the GPU"));
+  EXPECT_THAT(both[3], HasSubstr("copies of tensors to it and back are no part of them"));
+  for (store::Row& row : results.rows) row.device = "cuda";
+  const std::vector<std::string> alone = caption_of(results);
+  EXPECT_THAT(alone[0], testing::StartsWith("Example GPU, 132 multiprocessors"));
+  EXPECT_THAT(alone[2], Not(HasSubstr("f32")));
+  results.environment.gpu_power_limit = 0;
+  results.environment.gpu_driver = "";
+  EXPECT_THAT(caption_of(results)[0], HasSubstr("1980 MHz; git")) << "not known";
+}
+
+TEST(Caption, WhatCpusDoIsNothingAgainstTimesOfAGpu) {
+  store::Results results = sample_results();
+  give_gpu(results.environment);
+  results.environment.hardware_threads = 1;
+  for (store::Row& row : results.rows) {
+    row.cpus_others = row.cpus_stolen = row.cpus_throttled = 1;
+    row.peak_before = row.peak_after = 1;
+  }
+  EXPECT_EQ(caption_of(results).size(), 3u + 5u);
+  for (store::Row& row : results.rows) row.device = "cuda";
+  EXPECT_THAT(caption_of(results), Each(Not(HasSubstr("doubtful"))));
+  results.rows[0].stopped_by = "count";
+  results.rows[0].samples = {1, 2, 3};
+  EXPECT_THAT(caption_of(results), Contains(HasSubstr("the samples scatter")));
 }
 
 TEST(Caption, SaysNothingAgainstTimesOfAQuietMachineOrAnEarlierBuild) {

@@ -125,6 +125,32 @@ inline store::Results whole_models() {
   return results;
 }
 
+/// The same in bf16 on a GPU.
+inline store::Results on_gpu(store::Results results) {
+  give_gpu(results.environment);
+  const auto of_type = [](std::string text, const std::string& type) {
+    const std::size_t place = text.find("_" + type);
+    return place == std::string::npos ? text : text.replace(place + 1, type.size(), "bf16");
+  };
+  for (store::Row& row : results.rows) {
+    for (std::string* text : {&row.id, &row.problem, &row.baseline}) *text = of_type(*text, row.type);
+    row.type = "bf16";
+    row.device = "cuda";
+    row.variant = row.variant == "dense" ? "hopper_dense" : "hopper";
+    row.arithmetic = "wgmma";
+    row.tiling = "q1x2x64_split3_kv1x1x128_n128_stages3_none";
+    row.packing_seconds = 0;
+  }
+  return results;
+}
+
+/// All rows of both, on a machine that has the GPU.
+inline store::Results together(const store::Results& on_cpu, const store::Results& on_gpu) {
+  store::Results results = on_gpu;
+  results.rows.insert(results.rows.begin(), on_cpu.rows.begin(), on_cpu.rows.end());
+  return results;
+}
+
 inline store::Results use_cases(const std::string& table) {
   store::Results results = with_config("small", table);
   const auto add = [&](const Made& problem, const std::string& variant, std::vector<double> samples, int64_t useful,

@@ -218,6 +218,59 @@ TEST(CosmosPredict2, AStackWithoutOneOfItsPatternsIsNotMeasured) {
   EXPECT_THAT(section.claims[0].why_not, HasSubstr("local_77: fused was not run: needs 99 GB, the machine has 8 GB"));
 }
 
+using Sections = std::vector<Section> (*)(const store::Results&, const Options&);
+
+/// A module that has a section for each device, and small results of its own.
+struct OfEachDevice {
+  Sections sections;
+  store::Results results;
+  const char* golden;
+};
+
+const OfEachDevice kOfEachDevice[] = {
+    {generalized_na_sections, use_cases("gna_op_level"), "generalized_na"},
+    {end_to_end_sections, use_cases("gna_op_level"), "end_to_end"},
+    {profiler_sections, use_cases("natten_profiler"), "natten_profiler"},
+    {cosmos_predict2_sections, cosmos(true), "cosmos_predict2"},
+};
+
+TEST(PapersOnAGpu, GiveTheExpectedSections) {
+  for (const auto& [sections, results, golden] : kOfEachDevice) {
+    expect_section(sections(on_gpu(results), {}), std::string(golden) + "_gpu");
+  }
+}
+
+TEST(PapersOnAGpu, StandBesideThoseOfTheCpu) {
+  for (const auto& [sections, results, golden] : kOfEachDevice) {
+    const std::vector<Section> both = sections(together(results, on_gpu(results)), {});
+    ASSERT_EQ(both.size(), 2u) << golden;
+    EXPECT_EQ(text_of(both[0]), text_of(sections(results, {}).at(0)));
+    EXPECT_EQ(text_of(both[1]), text_of(sections(on_gpu(results), {}).at(0)));
+  }
+}
+
+TEST(PapersOnAGpu, RowsThatWereRefusedForLackOfOneHaveNoSection) {
+  for (const auto& [sections, results, golden] : kOfEachDevice) {
+    store::Results refused = on_gpu(results);
+    refused.environment = results.environment;
+    for (store::Row& row : refused.rows) row = without_times(row, "refused", "hopper needs a build with CUDA");
+    EXPECT_THAT(sections(refused, {}), IsEmpty()) << golden;
+  }
+}
+
+TEST(PapersOnAGpu, ClaimsAreThoseOfTheChartOfTheH100) {
+  const Section section = generalized_na_sections(on_gpu(use_cases("gna_op_level")), {}).at(0);
+  ASSERT_EQ(section.claims.size(), 6u) << "all that it shows";
+  int judged = 0;
+  for (const Claim& claim : section.claims) {
+    EXPECT_THAT(claim.source, testing::EndsWith("chart of the H100"));
+    if (!claim.ours) continue;
+    ++judged;
+    EXPECT_EQ(judge(claim), ClaimVerdict::holds) << claim.statement;
+  }
+  EXPECT_EQ(judged, 2) << "the others failed or have no self attention";
+}
+
 TEST(Papers, TakeNoRowWithABiasForOneWithout) {
   // Dense has no bias beside rows that have one.
   const auto give_bias = [](store::Results results) {

@@ -20,6 +20,15 @@ inline store::Environment sample_environment() {
   return e;
 }
 
+inline void give_gpu(store::Environment& e) {
+  e.gpu = "Example GPU";
+  e.gpu_driver = "580.1";
+  e.gpu_multiprocessors = 132;
+  e.gpu_clock = 1.98e9;
+  e.gpu_power_limit = 700;
+  e.peaks.push_back({"wgmma", 6e12, 800e12});
+}
+
 /// A row that is done. The window is `window` along both axes of a 8x9 layout.
 inline store::Row sample_row(const std::string& label, int window, const std::string& variant, const std::string& type,
                              std::vector<double> samples) {

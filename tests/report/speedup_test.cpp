@@ -6,10 +6,49 @@
 #include "report/figures.h"
 #include "report/format.h"
 #include "report/modules.h"
+#include "report/render.h"
 #include "tests/report/sample_results.h"
 
 namespace nalab::report {
 namespace {
+
+/// Two variants of the sample on a GPU beside it.
+store::Results with_gpu() {
+  store::Results results = sample_results();
+  give_gpu(results.environment);
+  for (const auto& [variant, seconds] : {std::pair{"dense", 0.0004}, std::pair{"naive", 0.0001}}) {
+    store::Row row = sample_row("A_1", 3, variant, "bf16", {seconds, seconds, seconds});
+    row.variant = row.variant == "dense" ? "hopper_dense" : "hopper";
+    row.device = "cuda";
+    row.arithmetic = "wgmma";
+    row.id += "_gpu";
+    results.rows.push_back(row);
+  }
+  return results;
+}
+
+TEST(SpeedupTable, RowsOnAGpuAreComparedWithSelfAttentionThere) {
+  const std::vector<Section> both = speedup_sections(with_gpu(), {});
+  ASSERT_EQ(both.size(), 2u);
+  const std::vector<Section> cpu = speedup_sections(sample_results(), {});
+  EXPECT_EQ(to_markdown(both[0].tables[0]), to_markdown(cpu.at(0).tables[0]));
+  EXPECT_EQ(both[1].name, "small_case_gpu");
+  EXPECT_EQ(both[1].title, "small_case, on a GPU");
+  const std::string text = to_markdown(both[1].tables.at(0));
+  EXPECT_THAT(text, testing::HasSubstr("Speedups are over hopper\\_dense: self attention of the same tensors"));
+  EXPECT_THAT(text, testing::HasSubstr("| A\\_1 | 0.4000 | 0.1000 | 4.00x |"));
+  for (const Plot& plot : both[1].plots) EXPECT_THAT(plot.title, testing::Not(testing::HasSubstr("Roofline")));
+  // A baseline that was asked for is that of its device.
+  const std::vector<Section> asked = speedup_sections(with_gpu(), {.baseline = "naive"});
+  EXPECT_EQ(to_markdown(asked.at(1).tables[0]), text);
+}
+
+TEST(SpeedupTable, WithoutSelfAttentionOnTheGpuThereIsNoSpeedup) {
+  store::Results results = with_gpu();
+  std::erase_if(results.rows, [](const store::Row& row) { return row.variant == "hopper_dense"; });
+  const std::string text = to_markdown(speedup_sections(results, {}).at(1).tables.at(0));
+  EXPECT_THAT(text, testing::HasSubstr("There is no baseline."));
+}
 
 /// The tables of all sections.
 std::vector<Table> tables_of(const store::Results& results, const Options& options) {
