@@ -48,7 +48,9 @@ nb::dict describe_plan(const Problem& problem, std::string_view pass_name, std::
   for (const Variant& other : variants()) {
     if (other.name == plan->variant_name()) continue;
     const auto reason = other.supports(problem, pass);
-    others[text(other.name)] = text(reason ? *reason : "computes it too; expected to be slower");
+    const std::string possible = other.device == Device::cpu ? "computes it too; expected to be slower"
+                                                             : "computes it too, on a GPU; only if it is named";
+    others[text(other.name)] = text(reason ? *reason : possible);
   }
   if (!variant.empty()) others = nb::dict();  // nothing was chosen
   nb::dict description;
@@ -56,7 +58,8 @@ nb::dict describe_plan(const Problem& problem, std::string_view pass_name, std::
   description["pass_"] = text(name(pass));
   description["arithmetic"] = text(plan->arithmetic_name());
   description["isa"] = text(name(plan->isa()));
-  description["tiling"] = plan->has_tiling() ? nb::object(text(plan->tiling_text())) : nb::none();
+  const std::string tiling = plan->tiling_text();
+  description["tiling"] = tiling.empty() ? nb::object(nb::none()) : nb::object(text(tiling));
   description["threads"] = context(threads).threads();
   description["workspace_bytes"] = plan->workspace_bytes(context(threads).threads());
   description["tensor_bytes"] = problem.tensor_bytes(pass);

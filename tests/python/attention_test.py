@@ -81,6 +81,19 @@ def test_every_variant(variant):
     assert nalab.plan(problem.layout, problem.window, variant=variant).variant == variant
 
 
+@pytest.mark.parametrize("variant", [variant.name for variant in nalab.variants() if variant.device == "cuda"])
+def test_a_gpu_computes_or_is_said_to_be_missing(variant):
+    problem = Problem("self attention", (4, 5), (4, 5), heads=2, head_dim=8)
+    q, k, v = (problem.tensors(torch.bfloat16)[name] for name in "qkv")
+    try:
+        out = nalab.attention(q, k, v, variant=variant, **problem.neighborhood)
+    except nalab.Error as error:
+        assert str(error) in (f"{variant} needs a build with CUDA", f"{variant} needs an sm_90 GPU; none is here")
+        return
+    exact, _ = oracle.attention(problem.oracle(), q.double(), k.double(), v.double())
+    assert_close("out", out, exact, torch.bfloat16)
+
+
 def test_threads_change_no_bits():
     problem = Problem("", (31, 29), 7, heads=3, head_dim=16, rpb=True)
     (q, k, v), others = split(problem.tensors())
