@@ -112,9 +112,9 @@ struct SumTargets {
   const float* factors;
 };
 
-/// Sums of a run of N queries, V vectors of channels from `channel` on.
+/// Sums of N queries of a run from `first` on, V vectors of channels from `channel` on.
 template <int N, int V, int W>
-HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, int64_t channel,
+HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int first, int64_t window, int64_t channel,
                          const SumTargets& targets) {
   const Floats d;
   VF sum[N][V];
@@ -123,9 +123,11 @@ HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, 
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) sum[i][v] = hn::Zero(d);
   }
-  const float* weights = list.weights + run.lane;
+  const int lane = run.lane + first;
+  const int64_t offset = list.first + (run.sliding ? first * list.step : 0) + channel;
+  const float* weights = list.weights + lane;
   for (int64_t row = 0; row < list.count; ++row, weights += window * kLanes) {
-    const FloatRows rows{list.rows[row] + list.first + channel, list.step, list.channels - channel};
+    const FloatRows rows{list.rows[row] + offset, list.step, list.channels - channel};
     if (run.sliding) {
       AddSliding<N, V, W>(weights, rows, window, sum);
     } else {
@@ -138,8 +140,8 @@ HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int64_t window, 
   }
 #pragma GCC unroll 16
   for (int i = 0; i < N; ++i) {
-    const VF factor = hn::Set(d, targets.factors[run.lane + i]);
-    float* const row = targets.rows[run.lane + i] + channel;
+    const VF factor = hn::Set(d, targets.factors[lane + i]);
+    float* const row = targets.rows[lane + i] + channel;
     if constexpr (V == 1) {
       StoreChannels(hn::Mul(sum[i][0], factor), row, list.channels - channel);
     } else {
@@ -161,21 +163,21 @@ constexpr int MostQueries(int vectors) {
   return most >= 8 ? 8 : most >= 6 ? 6 : most >= 4 ? 4 : most >= 3 ? 3 : 2;
 }
 
-/// A run of at most MostQueries(V) queries.
+/// At most MostQueries(V) queries of a run.
 template <int V, int N = 1>
-HWY_INLINE void SumSomeQueries(const ValueList& list, const Run& run, int64_t window, int64_t channel,
-                               const SumTargets& targets) {
+HWY_INLINE void SumSomeQueries(const ValueList& list, const Run& run, int first, int count, int64_t window,
+                               int64_t channel, const SumTargets& targets) {
   if constexpr (N <= MostQueries(V)) {
-    if (run.count != N) return SumSomeQueries<V, N + 1>(list, run, window, channel, targets);
+    if (count != N) return SumSomeQueries<V, N + 1>(list, run, first, count, window, channel, targets);
     switch (window) {
       case 3:
-        return SumRun<N, V, 3>(list, run, window, channel, targets);
+        return SumRun<N, V, 3>(list, run, first, window, channel, targets);
       case 5:
-        return SumRun<N, V, 5>(list, run, window, channel, targets);
+        return SumRun<N, V, 5>(list, run, first, window, channel, targets);
       case 7:
-        return SumRun<N, V, 7>(list, run, window, channel, targets);
+        return SumRun<N, V, 7>(list, run, first, window, channel, targets);
       default:
-        return SumRun<N, V, 0>(list, run, window, channel, targets);
+        return SumRun<N, V, 0>(list, run, first, window, channel, targets);
     }
   }
 }
@@ -188,18 +190,13 @@ HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t wi
   const int64_t last = list.channels - (V == 1 ? 1 : V * kLanes);
   for (; channel <= last; channel += V * kLanes) {
     // Windows that slide need as many columns as queries.
-    const int64_t most = run.sliding && window != 3 && window != 5 && window != 7
-                             ? std::min<int64_t>(MostQueries(V), window)
-                             : MostQueries(V);
-    const int64_t parts = (run.count + most - 1) / most;
-    for (int64_t part = 0; part < parts; ++part) {
-      const int first = static_cast<int>(run.count * part / parts);
-      Run some = run;
-      some.lane += first;
-      some.count = static_cast<int>(run.count * (part + 1) / parts) - first;
-      ValueList own = list;
-      if (run.sliding) own.first += first * list.step;
-      SumSomeQueries<V>(own, some, window, channel, targets);
+    const int most = run.sliding && window != 3 && window != 5 && window != 7
+                         ? static_cast<int>(std::min<int64_t>(MostQueries(V), window))
+                         : MostQueries(V);
+    const int parts = (run.count + most - 1) / most;
+    for (int part = 0; part < parts; ++part) {
+      const int first = run.count * part / parts, count = run.count * (part + 1) / parts - first;
+      SumSomeQueries<V>(list, run, first, count, window, channel, targets);
     }
   }
   return channel;
