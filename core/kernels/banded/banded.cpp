@@ -34,10 +34,10 @@ int64_t SharedBytes(const Problem& problem) {
 /// blocks.
 class Tasks {
  public:
-  Tasks(const Problem& p, const LaneOrder& order, const BlockShape& block)
+  Tasks(const Problem& p, const LaneOrder& order, const BlockShape& block, int threads)
       : axes_(p.axes3()), strips_(geometry::ceil_div(order.lanes(), kLanes)), batch_(p.batch) {
-    // Enough tasks for many threads; but blocks that follow each other share keys, most of all along the first axis.
-    constexpr int64_t kTasks = 64;
+    // Enough tasks for all threads; but blocks that follow each other share keys, most of all along the first axis.
+    const int64_t kTasks = std::min(8 * threads, 64);
     const int64_t length1 = axes_[0].group_length(0), length2 = axes_[1].group_length(0);
     int64_t tasks = batch_ * axes_[0].dilation * axes_[1].dilation * strips_;
     const auto size = [&](int64_t length, int64_t most) {
@@ -105,7 +105,7 @@ void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execu
   biases.make(in.rpb, order, execution.workers);
   const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem)};
   const Shared shared{{problem, order, shape, problem.axes3(), biases}, in, out};
-  const Tasks tasks(problem, order, shape);
+  const Tasks tasks(problem, order, shape, execution.workers.threads());
   execution.workers.for_each(tasks.count(), [&](int64_t number, int worker) {
     WorkspaceCutter own = memory.of(worker);
     const Private mine(problem, shape, own);
