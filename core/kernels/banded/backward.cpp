@@ -69,7 +69,6 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
   const SharedMemory common(problem, gradients, cutter);
   const BackwardTasks& tasks = common.tasks;
   const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytesOf(problem, common)};
-  common.sums.set_to_zero(workers);
   common.biases.make(in.rpb, common.order, workers);
   common.part_sums.set_to_zero(workers);
   const GradientShared shared{{problem, common.order, common.block, problem.axes3(), common.biases},
@@ -79,18 +78,31 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
                               common.sums,
                               common.part_sums};
   const int64_t bias_floats = common.bias_floats(problem);
-  for (int phase = 0; phase < tasks.phases(); ++phase) {
-    workers.for_each(tasks.items(phase), [&](int64_t item, int worker) {
-      WorkspaceCutter own = memory.of(worker);
-      const GradientPrivate mine(problem, common.block, bias_floats, own);
-      tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
-        with_element_type(problem.type, [&](auto element) {
-          for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
-            RunStrip<decltype(element)>(shared, task, strip, part, mine);
-          }
-        });
+  const auto run = [&](int phase, int64_t item, int worker) {
+    WorkspaceCutter own = memory.of(worker);
+    const GradientPrivate mine(problem, common.block, bias_floats, own);
+    tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
+      with_element_type(problem.type, [&](auto element) {
+        for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
+          RunStrip<decltype(element)>(shared, task, strip, part, mine);
+        }
       });
     });
+  };
+  // A batch entry that one thread takes alone stays in its caches from phase to phase. As many as make the same number
+  // for each thread are taken so; all threads share the phases of the others. A key's sum is taken in the same order.
+  const int64_t whole = problem.batch / workers.threads() * workers.threads();
+  workers.for_each(whole, [&](int64_t entry, int worker) {
+    common.sums.of_entries({entry, entry + 1}).set_to_zero(workers);
+    for (int phase = 0; phase < tasks.phases(); ++phase) {
+      const int64_t items = tasks.items_of_entry(phase);
+      for (int64_t item = entry * items; item < (entry + 1) * items; ++item) run(phase, item, worker);
+    }
+  });
+  common.sums.of_entries({whole, problem.batch}).set_to_zero(workers);
+  for (int phase = 0; phase < tasks.phases(); ++phase) {
+    const int64_t first = whole * tasks.items_of_entry(phase);
+    workers.for_each(tasks.items(phase) - first, [&](int64_t i, int worker) { run(phase, first + i, worker); });
   }
   common.part_sums.add_up(common.sums, gradients.drpb, workers);
   common.sums.store(gradients, workers);

@@ -133,7 +133,9 @@ class BackwardTasks {
   }
 
   int phases() const { return colours(0) * colours(1) * strips_.colours(); }
-  int64_t items(int phase) const { return batch_ * std::min(parts_, tasks_of(phase)); }
+  /// They are numbered batch entry by batch entry.
+  int64_t items(int phase) const { return batch_ * items_of_entry(phase); }
+  int64_t items_of_entry(int phase) const { return std::min(parts_, tasks_of(phase)); }
   /// Parts of the sums to which all queries add: each batch entry has as many.
   int64_t parts() const { return batch_ * parts_; }
 
@@ -144,7 +146,7 @@ class BackwardTasks {
   /// Calls f(task, part) for the tasks of an item, in order.
   template <class F>
   void for_each(int phase, int64_t item, const F& f) const {
-    const int64_t tasks = tasks_of(phase), parts = std::min(parts_, tasks);
+    const int64_t tasks = tasks_of(phase), parts = items_of_entry(phase);
     const int64_t batch = item / parts, part = item % parts;
     for (int64_t number = tasks * part / parts; number < tasks * (part + 1) / parts; ++number) {
       const Task task = at(phase, batch, number);

@@ -60,6 +60,16 @@ struct KeyGradients {
   TokenView<float> dk, dv, dextra_k, dextra_v;
   bool in_place = true;
 
+  /// Those of some batch entries.
+  KeyGradients of_entries(geometry::Range entries) const {
+    const auto part = [&](TokenView<float> view) {
+      if (view.shape.elements() > 0) view.data += entries.begin * view.strides.batch;
+      view.shape.batch = entries.size();
+      return view;
+    };
+    return {part(dk), part(dv), part(dextra_k), part(dextra_v), in_place};
+  }
+
   void set_to_zero(Workers& workers) const { tile::set_to_zero(std::array{dk, dv, dextra_k, dextra_v}, workers); }
   /// Rounds sums that are not in place, and stores them.
   void store(const Gradients& gradients, Workers& workers) const {
