@@ -143,6 +143,12 @@ class GradientTask : private StripBlocks<T> {
     int64_t key_row = 0;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
       for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
+        if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) {
+          Base::template FetchKeys<tile::CacheLevel::first>(k_, key_offsets_, k1, k2 + 1);
+          Base::template FetchKeys<tile::CacheLevel::first>(v_, value_offsets_, k1, k2 + 1);
+        }
+        Base::template FetchKeys<tile::CacheLevel::first>(shared_.sums.dk, dk_offsets_, k1, k2);
+        Base::template FetchKeys<tile::CacheLevel::first>(shared_.sums.dv, dv_offsets_, k1, k2);
         mine_.key_rows[key_row] = Base::KeysAsFloats(k_, key_offsets_, k1, k2, mine_.key_floats);
         VisitKeys(k1, k2);
       }

@@ -9,6 +9,7 @@
 #include "core/kernels/banded/scores-inl.h"
 #include "core/kernels/banded/strips.h"
 #include "core/kernels/banded/values-inl.h"
+#include "core/kernels/tile/fetch.h"
 #include "core/tensor/workspace.h"
 #include "core/tensors.h"
 
@@ -76,6 +77,8 @@ struct Geometry {
   const BlockShape block;
   const std::array<Axis, 3> axes;
   const StripBiases& biases;
+  /// Whether rows of tensors are fetched before they are needed. The only row of a line is read in order.
+  const bool fetch = tile::is_far(problem) && axes[0].extent * axes[1].extent > 1;
 };
 
 /// Where the blocks of a strip are.
@@ -191,7 +194,10 @@ class StripBlocks {
   /// All rows of the block: [dim][rows][kLanes].
   void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, const QueryOffsets& offsets, float* lanes) const {
     const int64_t pitch = geometry_.block.rows() * kLanes;
-    for (int64_t row = 0; row < rows_; ++row) QueryToLanes(view, offsets, row, pitch, lanes + row * kLanes);
+    for (int64_t row = 0; row < rows_; ++row) {
+      if (row + 1 < rows_) FetchQueries<tile::CacheLevel::first>(view, offsets, row + 1);
+      QueryToLanes(view, offsets, row, pitch, lanes + row * kLanes);
+    }
   }
 
   /// Where a row of keys is kept, and its number.
@@ -220,6 +226,22 @@ class StripBlocks {
     ToLanes<T>(
         strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, pitch_, lanes);
     return lanes;
+  }
+
+  /// Fetches the strip's keys of a row of keys, if the call fetches: the hardware sees no pattern from one row to the
+  /// next.
+  template <tile::CacheLevel level, class U>
+  void FetchKeys(const TokenView<U>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2) const {
+    if (!geometry_.fetch) return;
+    const U* const first = view.row(batch_, c1(k1), c2(k2), 0, 0);
+    for (int64_t n = 0; n < strip_.keys(); ++n) FetchRow<level>(first + offsets[n], view.shape.dim);
+  }
+  /// The same for a row of queries.
+  template <tile::CacheLevel level, class U>
+  void FetchQueries(const TokenView<U>& view, const QueryOffsets& offsets, int64_t row) const {
+    if (!geometry_.fetch) return;
+    U* const first = FirstQuery(view, row);
+    for (int lane = 0; lane < strip_.lanes(); ++lane) FetchRow<level>(first + offsets[lane], view.shape.dim);
   }
 
   /// Where the strip's keys in a row of keys are as rows of floats: in their tensor, or copied and kept.
@@ -338,6 +360,12 @@ class StripBlocks {
   auto HWY_ATTR Attends(int64_t column) const {
     const hn::RebindToSigned<Floats> di;
     return hn::RebindMask(Floats(), hn::Gt(hn::Load(di, strip_.count()), hn::Set(di, static_cast<int32_t>(column))));
+  }
+
+  template <tile::CacheLevel level, class U>
+  static void FetchRow(const U* row, int64_t dim) {
+    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(U));
+    for (int64_t c = 0; c < dim; c += kLine) tile::fetch<level>(row + c);
   }
 
   const Geometry& geometry_;

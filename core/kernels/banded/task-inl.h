@@ -128,14 +128,17 @@ class Task : private StripBlocks<T> {
   /// The queries at position `x1` of the first axis and at `x2` of the middle axis.
   void HWY_ATTR Run(int64_t x1, geometry::Range x2) {
     Base::Begin(x1, x2);
-    PrefetchOut();
+    FetchOut();
     Base::QueriesToLanes(q_, query_offsets_, mine_.queries);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     if (problem_.effective_scale() < 0) Negate();
     int64_t key_row = 0;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
       for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
-        if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) Prefetch(k1, k2 + 1);
+        if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) {
+          Base::template FetchKeys<tile::CacheLevel::first>(k_, key_offsets_, k1, k2 + 1);
+          Base::template FetchKeys<tile::CacheLevel::second>(v_, value_offsets_, k1, k2 + 1);
+        }
         mine_.key_rows[key_row] = Base::KeysAsFloats(v_, value_offsets_, k1, k2, mine_.values);
         ScoreRow(k1, k2, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys));
       }
@@ -147,10 +150,6 @@ class Task : private StripBlocks<T> {
  private:
   using Base::batch_, Base::columns_, Base::geometry_, Base::keys1_, Base::keys2_, Base::problem_;
   using Base::rows_, Base::strip_, Base::strip_number_, Base::window_, Base::x1_;
-
-  /// Elements of a cache line.
-  template <class U>
-  static constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(U));
 
   /// Columns of a row of queries in the rows of keys that it attends to.
   float* scores_of(int64_t row) const { return mine_.scores + row * columns_ * kLanes; }
@@ -166,28 +165,13 @@ class Task : private StripBlocks<T> {
   }
 
   /// Fetches where the results of the block will go.
-  void HWY_ATTR PrefetchOut() const {
-    with_element_type(shared_.out.out.type, [&](auto element) {
-      using U = decltype(element);
+  void HWY_ATTR FetchOut() const {
+    with_element_type(shared_.out.out.type, [&](auto element) HWY_ATTR {
+      const auto out = shared_.out.out.template as<decltype(element)>();
       for (int64_t row = 0; row < rows_; ++row) {
-        U* const first = Base::FirstQuery(shared_.out.out.template as<U>(), row);
-        for (int lane = 0; lane < strip_.lanes(); ++lane) {
-          const U* const out = first + out_offsets_[lane];
-          for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<U>) __builtin_prefetch(out + c, 1, 2);
-        }
+        Base::template FetchQueries<tile::CacheLevel::second>(out, out_offsets_, row);
       }
     });
-  }
-
-  /// Fetches a row of keys and values that is needed soon: the hardware sees no pattern from one row to the next.
-  void HWY_ATTR Prefetch(int64_t k1, int64_t k2) const {
-    const int64_t c1 = Base::c1(k1), c2 = Base::c2(k2);
-    const T *const keys = k_.row(batch_, c1, c2, 0, 0), *const values = v_.row(batch_, c1, c2, 0, 0);
-    for (int64_t n = 0; n < strip_.keys(); ++n) {
-      for (int64_t c = 0; c < problem_.head_dim; c += kLine<T>) __builtin_prefetch(keys + key_offsets_[n] + c, 0, 3);
-      for (int64_t c = 0; c < problem_.head_dim_v; c += kLine<T>)
-        __builtin_prefetch(values + value_offsets_[n] + c, 0, 2);
-    }
   }
 
   /// Scores of all queries of the block that attend to a row of keys.

@@ -9,6 +9,7 @@
 #include "core/kernels/fused/backward_sums.h"
 #include "core/kernels/fused/float_products-inl.h"
 #include "core/kernels/registry.h"
+#include "core/kernels/tile/fetch.h"
 #include "core/kernels/tile/gradient_sums.h"
 #include "core/kernels/tile/key_walk-inl.h"
 #include "core/kernels/tile/transpose-inl.h"
@@ -150,8 +151,9 @@ class BackwardTask {
  private:
   int64_t number(int64_t i, int64_t head) const { return i * tiling_.heads + head; }
 
-  /// Prefetches what ReadQueries reads: hardware sees no pattern in it.
+  /// Prefetches what ReadQueries reads, if it is far: hardware sees no pattern in it.
   void PrefetchQueries(int64_t i) const {
+    if (!walk_.far()) return;
     for (const ConstTensorView* tensor : {&in_.q, &saved_.dout, &saved_.out}) {
       const TokenStrides& strides = tensor->strides;
       const int64_t element = size_of(tensor->type);
@@ -161,7 +163,7 @@ class BackwardTask {
         const int64_t row = super_.batch * strides.batch + token[0] * strides.layout[0] + token[1] * strides.layout[1] +
                             token[2] * strides.layout[2] + super_.head * strides.heads;
         for (int64_t c = 0; c < tensor->shape.dim * tiling_.heads * element; c += kAlignment) {
-          __builtin_prefetch(data + row * element + c, 0, 2);
+          tile::fetch<tile::CacheLevel::second>(data + row * element + c);
         }
       }
     }
@@ -222,8 +224,9 @@ class BackwardTask {
     products.FinishBlock(walk_.used());
   }
 
-  /// Prefetches rows [begin, end) of the block in dk and dv, which will soon be added to.
+  /// Prefetches rows [begin, end) of the block in dk and dv, which will soon be added to, if they are far.
   void PrefetchSums(int64_t begin, int64_t end) const {
+    if (!walk_.far()) return;
     for (const tile::Segment& segment : walk_.segments()) {
       const geometry::Range rows =
           geometry::intersect({begin, end}, {segment.first, segment.first + segment.x3.size()});
@@ -232,7 +235,7 @@ class BackwardTask {
           const float* row = view.row(super_.batch, first[0], first[1], first[2], super_.head_kv);
           row += (rows.begin - segment.first) * step;
           for (int64_t n = 0; n < rows.size(); ++n, row += step) {
-            for (int64_t c = 0; c < view.shape.dim; c += 16) __builtin_prefetch(row + c, 1, 2);
+            for (int64_t c = 0; c < view.shape.dim; c += 16) tile::fetch<tile::CacheLevel::second>(row + c);
           }
         });
       }

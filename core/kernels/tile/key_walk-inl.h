@@ -18,6 +18,7 @@
 #include <span>
 
 #include "core/kernels/tile/bias.h"
+#include "core/kernels/tile/fetch.h"
 #include "core/kernels/tile/lanes.h"
 #include "core/kernels/tile/segments.h"
 #include "core/kernels/tile/super_tiles.h"
@@ -74,7 +75,8 @@ class KeyWalk {
         in_(in),
         memory_(memory),
         axes_(problem.axes3()),
-        super_(super) {
+        super_(super),
+        far_(is_far(problem)) {
     for (int axis = 0; axis < 3; ++axis) mask_[axis] = axes_[axis].group_mask(super.group[axis]);
     const TileCut cut(super.tokens, tiling.query);
     tiles_ = cut.count();
@@ -84,6 +86,8 @@ class KeyWalk {
 
   /// The query tiles of the super tile.
   int64_t tiles() const { return tiles_; }
+  /// Whether rows are fetched before they are needed.
+  bool far() const { return far_; }
   /// The lanes of query tile i whose queries are not beyond the layout, as bits.
   uint32_t inside(int64_t i) const { return lanes_[i].inside(); }
   /// Coordinates of the query on a lane of query tile i.
@@ -195,9 +199,10 @@ class KeyWalk {
     });
   }
 
-  /// Prefetches the next `count` rows from a cursor on, and moves it: hardware sees no pattern from one run to the
-  /// next, and waits for the third-level cache cost more than copying.
+  /// Prefetches the next `count` rows from a cursor on, and moves it, if they are far: hardware sees no pattern from
+  /// one run to the next, and waits cost more than copying.
   void HWY_ATTR Prefetch(KeyCursor& ahead, int64_t count) const {
+    if (!far_) return;
     while (count > 0 && !ahead.done()) {
       const Segment segment = ahead.take(count);
       count -= segment.x3.size();
@@ -213,7 +218,7 @@ class KeyWalk {
   template <class T>
   static void PrefetchRow(const T* row, int64_t dim) {
     constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
-    for (int64_t c = 0; c < dim; c += kLine) __builtin_prefetch(row + c, 0, 2);
+    for (int64_t c = 0; c < dim; c += kLine) fetch<CacheLevel::second>(row + c);
   }
 
   /// Calls list_rows(rows of the block, set_lanes(target), set_biases(target)) for every run of keys in the box of a
@@ -319,6 +324,7 @@ class KeyWalk {
   const ListMemory memory_;
   const std::array<Axis, 3> axes_;
   const SuperTile super_;
+  const bool far_;
   geometry::GroupMask mask_;
   LaneTile lanes_[kMaxQueryTiles];
   int64_t tiles_ = 0;
