@@ -35,11 +35,11 @@ struct SharedMemory {
   PartSums part_sums;
 
   SharedMemory(const Problem& problem, const Gradients& gradients, WorkspaceCutter& cutter)
-      : order(problem),
+      : order(problem, kLanes),
         block(problem, kLanes, Pass::backward),
         sums(tile::cut_sums(problem, gradients, cutter)),
-        biases(problem, order, kLanes, cutter),
-        tasks(problem, order, kLanes, block.positions,
+        biases(problem, order, cutter),
+        tasks(problem, order, block.positions,
               carved_bytes([&](WorkspaceCutter& part) { PartSums(problem, 1, part); })),
         part_sums(problem, tasks.parts(), cutter) {}
 

@@ -350,7 +350,7 @@ void HWY_ATTR RunStrip(const GradientShared& shared, const BackwardTasks::Task& 
                        const GradientPrivate& mine) {
   const Geometry& geometry = shared.geometry;
   const Problem& problem = geometry.problem;
-  const Strip strip(geometry.order, number, kLanes);
+  const Strip strip(geometry.order, number);
   if (problem.relative_bias) std::fill_n(mine.bias, geometry.biases.of_strip(), 0.0f);
   GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, task.g2}, part, mine);
   // Along the first axis a block shares most rows of keys with the one before.

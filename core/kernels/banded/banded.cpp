@@ -27,7 +27,7 @@ int64_t PrivateBytes(const Problem& problem) {
 }
 
 int64_t SharedBytes(const Problem& problem) {
-  return carved_bytes([&](WorkspaceCutter& cutter) { StripBiases(problem, LaneOrder(problem), kLanes, cutter); });
+  return carved_bytes([&](WorkspaceCutter& cutter) { StripBiases(problem, LaneOrder(problem, kLanes), cutter); });
 }
 
 /// The tasks of a call, numbered: a strip in one dilation group of the first and of the middle axis, over neighbouring
@@ -35,13 +35,13 @@ int64_t SharedBytes(const Problem& problem) {
 class Tasks {
  public:
   Tasks(const Problem& p, const LaneOrder& order, const BlockShape& block, int threads)
-      : axes_(p.axes3()), strips_(geometry::ceil_div(order.lanes(), kLanes)), batch_(p.batch) {
+      : axes_(p.axes3()), strips_(order.strips()), batch_(p.batch) {
     // Enough tasks for all threads; but blocks that follow each other share keys, most of all along the first axis.
-    const int64_t kTasks = std::min(8 * threads, 64);
+    const int64_t enough = std::min(8 * threads, 64);
     const int64_t length1 = axes_[0].group_length(0), length2 = axes_[1].group_length(0);
     int64_t tasks = batch_ * axes_[0].dilation * axes_[1].dilation * strips_;
     const auto size = [&](int64_t length, int64_t most) {
-      const int64_t pieces = std::clamp<int64_t>(geometry::ceil_div(kTasks, tasks), 1, most);
+      const int64_t pieces = std::clamp<int64_t>(geometry::ceil_div(enough, tasks), 1, most);
       tasks *= pieces;
       return geometry::ceil_div(length, pieces);
     };
@@ -89,7 +89,7 @@ class Tasks {
 
 template <class T>
 void HWY_ATTR RunTask(const Shared& shared, const Tasks::Task& task, const Private& mine) {
-  const Strip strip(shared.geometry.order, task.strip, kLanes);
+  const Strip strip(shared.geometry.order, task.strip);
   banded::HWY_NAMESPACE::Task<T> blocks(shared, task.strip, strip, task.place, mine);
   shared.geometry.block.for_each_block(task.x2, [&](geometry::Range x2) {
     for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) blocks.Run(x1, x2);
@@ -98,10 +98,10 @@ void HWY_ATTR RunTask(const Shared& shared, const Tasks::Task& task, const Priva
 
 void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
   const Problem& problem = plan.problem();
-  const LaneOrder order(problem);
+  const LaneOrder order(problem, kLanes);
   const BlockShape shape(problem, kLanes, Pass::forward);
   WorkspaceCutter cutter(execution.workspace.data());
-  const StripBiases biases(problem, order, kLanes, cutter);
+  const StripBiases biases(problem, order, cutter);
   biases.make(in.rpb, order, execution.workers);
   const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem)};
   const Shared shared{{problem, order, shape, problem.axes3(), biases}, in, out};

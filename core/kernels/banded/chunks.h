@@ -65,11 +65,11 @@ inline int64_t free_from(const geometry::AxisMask& mask, int64_t end) {
 /// The same for strips, in the order of lanes.
 class FreeStrips {
  public:
-  FreeStrips(const LaneOrder& order, int width) : order_(order), width_(width) {}
+  explicit FreeStrips(const LaneOrder& order) : order_(order) {}
 
   /// Of growing numbers of strips.
   int64_t operator()(int64_t end) {
-    const int64_t lanes = std::min(end * width_, order_.lanes());
+    const int64_t lanes = std::min(end * order_.strip_lanes(), order_.lanes());
     while (segment_ < lanes) {
       const LaneOrder::Query first = order_.at(segment_);
       const int64_t last = segment_ + order_.rest_of_segment(first) - 1;
@@ -79,7 +79,7 @@ class FreeStrips {
       if (part < last) break;
       segment_ = last + 1;
     }
-    return std::max(end, geometry::ceil_div(free_, width_));
+    return std::max(end, geometry::ceil_div(free_, order_.strip_lanes()));
   }
 
  private:
@@ -90,7 +90,6 @@ class FreeStrips {
   }
 
   const LaneOrder& order_;
-  int width_;
   int64_t segment_ = 0;  ///< the first lane of the segments that are not taken into account yet
   int64_t free_ = 0;
 };
@@ -99,15 +98,15 @@ class FreeStrips {
 class BackwardTasks {
  public:
   /// part_bytes: what each part of a batch entry takes in memory, for sums to which all queries add.
-  BackwardTasks(const Problem& p, const LaneOrder& order, int width, int64_t block_positions, int64_t part_bytes)
+  BackwardTasks(const Problem& p, const LaneOrder& order, int64_t block_positions, int64_t part_bytes)
       : axes_(p.axes3()), batch_(p.batch), groups_(axes_[0].dilation * axes_[1].dilation) {
     // Enough for many threads in each phase. Strips come first: they share the least work.
     constexpr int64_t kTasks = 64;
     int64_t tasks = batch_ * groups_;
     const auto wanted = [&] { return 2 * geometry::ceil_div(kTasks, tasks); };
-    const int64_t strips = geometry::ceil_div(order.lanes(), width);
+    const int64_t strips = order.strips();
     if (tasks < kTasks) {
-      strips_ = Chunks(strips, geometry::ceil_div(strips, wanted()), FreeStrips(order, width));
+      strips_ = Chunks(strips, geometry::ceil_div(strips, wanted()), FreeStrips(order));
       tasks *= strips_.count(0);
     } else {
       strips_ = Chunks(strips);

@@ -38,14 +38,21 @@ struct Place {
 /// that the channels of a token are used while they are in the cache.
 class LaneOrder {
  public:
-  explicit LaneOrder(const Problem& problem)
+  /// For strips of at most `width` lanes.
+  LaneOrder(const Problem& problem, int width)
       : axis_(problem.axes.back()),
         heads_kv_(problem.heads_kv),
         long_groups_(axis_.extent % axis_.dilation),
         short_{axis_.extent / axis_.dilation},
-        long_{short_.length + 1} {}
+        long_{short_.length + 1},
+        width_(width),
+        strip_lanes_(strip_lanes(width)) {}
 
   int64_t lanes() const { return heads_kv_ * axis_.extent; }
+  /// Lanes of a vector; and those that a strip has, but for the last one.
+  int width() const { return width_; }
+  int strip_lanes() const { return strip_lanes_; }
+  int64_t strips() const { return geometry::ceil_div(lanes(), strip_lanes_); }
   const Axis& axis() const { return axis_; }
 
   /// A lane's query: its dilation group, and its position there.
@@ -87,6 +94,13 @@ class LaneOrder {
     int64_t size_from(int64_t begin) const { return begin == last ? length - begin : piece; }
   };
 
+  /// Strips of whole segments share no keys, and have fewer runs than those that cut segments: worth one lane in eight.
+  int strip_lanes(int width) const {
+    const int64_t segment = short_.size_from(0);
+    const auto whole = static_cast<int>(segment == short_.length && long_groups_ == 0 ? width / segment * segment : 0);
+    return 8 * whole >= 7 * width ? whole : width;
+  }
+
   const Group& group_of(const Query& query) const { return query.group < long_groups_ ? long_ : short_; }
 
   Query within(const Group& group, int64_t lane, int64_t first_group) const {
@@ -102,6 +116,7 @@ class LaneOrder {
   int64_t heads_kv_;
   int64_t long_groups_;  ///< groups that are longer by one token
   Group short_, long_;
+  int width_, strip_lanes_;
 };
 
 /// Keys of a strip in one row of keys, at most. Segments (a head, a group, a piece) are at least as long as the window
@@ -112,20 +127,21 @@ inline int64_t most_keys(int64_t window, int width) { return 4 * width + 3 * win
 class Strip {
  public:
   /// `number`: the strip begins with lane number * width.
-  Strip(const LaneOrder& order, int64_t number, int width) : width_(width) {
-    const int64_t first = number * width, all = std::min<int64_t>(width, order.lanes() - first);
+  Strip(const LaneOrder& order, int64_t number) : width_(order.width()) {
+    const int64_t first = number * order.strip_lanes();
+    const int64_t all = std::min<int64_t>(order.strip_lanes(), order.lanes() - first);
     while (lanes_ < all) {
       const LaneOrder::Query query = order.at(first + lanes_);
       add_segment(order.axis(), query, std::min(all - lanes_, order.rest_of_segment(query)));
     }
     const int last = std::max(lanes_ - 1, 0);
-    for (int lane = lanes_; lane < width; ++lane) {
+    for (int lane = lanes_; lane < width_; ++lane) {
       index_[lane] = index_[last];
       count_[lane] = count_[last];
       offset_[lane] = offset_[last];
       query_[lane] = query_[last];
     }
-    for (int lane = 0; lane < width; ++lane) in_order_ = in_order_ && index_[lane] == lane;
+    in_order_ = in_order_ && lanes_ == width_;
   }
 
   /// Queries; further lanes repeat the last one.
@@ -160,6 +176,7 @@ class Strip {
       count_[lanes_] = static_cast<int32_t>(keys.size());
       offset_[lanes_] = keys.begin - position;
       query_[lanes_] = {first.head_kv, axis.coordinate(first.group, position)};
+      in_order_ = in_order_ && index == lanes_;
       full_ = full_ && keys.size() == axis.window;
       add_to_runs(i > 0, index, keys.size(), axis.window);
       keys_ = first_key + keys.end - begin;
@@ -184,7 +201,7 @@ class Strip {
     run_[runs_++] = {lanes_, 1, false, first_key, keys};
   }
 
-  [[maybe_unused]] int width_;  ///< for the assertion
+  int width_;
   int lanes_ = 0, runs_ = 0;
   int64_t keys_ = 0;
   bool in_order_ = true, full_ = true;
@@ -198,12 +215,12 @@ class Strip {
 /// The biases of the columns of all strips, as vectors of lanes: a call makes them once.
 class StripBiases {
  public:
-  StripBiases(const Problem& p, const LaneOrder& order, int width, WorkspaceCutter& cutter)
+  StripBiases(const Problem& p, const LaneOrder& order, WorkspaceCutter& cutter)
       : table_(p.axes3()),
         heads_(p.heads / p.heads_kv),
         window_(p.axes.back().window),
-        width_(width),
-        strips_(geometry::ceil_div(order.lanes(), width)) {
+        width_(order.width()),
+        strips_(order.strips()) {
     if (p.relative_bias) data_ = cutter.take<float>(strips_ * of_strip());
   }
 
@@ -240,7 +257,7 @@ class StripBiases {
     const TokenView<const float> view = rpb.as<float>();
     const auto& [n1, n2, n3] = table_.extents();
     workers.for_each(strips_, [&, n1 = n1, n2 = n2, n3 = n3](int64_t number, int) {
-      const Strip strip(order, number, width_);
+      const Strip strip(order, number);
       for (int64_t h = 0; h < heads_; ++h) {
         for (int64_t i = 0; i < n1 * n2; ++i) {
           float* const target = data_ + number * of_strip() + h * of_head() + row(i / n2, i % n2);

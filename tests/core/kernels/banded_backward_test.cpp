@@ -39,7 +39,7 @@ std::vector<Problem> large_problems() {
        .head_dim = 32,
        .head_dim_v = 32},
       {.axes = {{.extent = 38, .window = 5, .stride = 2, .causal = true}, {.extent = 29, .window = 6, .causal = true}},
-       .batch = 2,
+       .batch = 3,
        .heads = 4,
        .heads_kv = 2,
        .head_dim = 16,
@@ -56,6 +56,13 @@ std::vector<Problem> large_problems() {
        .heads = 2,
        .head_dim = 8,
        .head_dim_v = 16,
+       .relative_bias = true},
+      // Strips of whole segments: two groups of seven tokens.
+      {.axes = {{.extent = 16, .window = 5}, {.extent = 21, .window = 5, .dilation = 3}},
+       .heads = 3,
+       .heads_kv = 3,
+       .head_dim = 16,
+       .head_dim_v = 20,
        .relative_bias = true},
       // Windows that share no keys with others: all chunks are of one colour.
       {.axes = {{.extent = 32, .window = 4, .stride = 4}, {.extent = 48, .window = 8, .stride = 8}},
@@ -84,8 +91,8 @@ std::set<int64_t> keys_of(const Axis& axis, int64_t group, geometry::Range posit
 void check_tasks(const Problem& problem, int width, int64_t positions, int64_t part_bytes) {
   SCOPED_TRACE(problem.id() + " width " + std::to_string(width) + " positions " + std::to_string(positions));
   const auto axes = problem.axes3();
-  const LaneOrder order(problem);
-  const BackwardTasks tasks(problem, order, width, positions, part_bytes);
+  const LaneOrder order(problem, width);
+  const BackwardTasks tasks(problem, order, positions, part_bytes);
   std::map<Key, int> queries;
   for (int phase = 0; phase < tasks.phases(); ++phase) {
     std::map<Key, int64_t> keys;
@@ -97,7 +104,7 @@ void check_tasks(const Problem& problem, int width, int64_t positions, int64_t p
         ASSERT_EQ(part / (tasks.parts() / problem.batch), task.batch);
         const auto keys1 = keys_of(axes[0], task.g1, task.x1), keys2 = keys_of(axes[1], task.g2, task.x2);
         for (int64_t number = task.strips.begin; number < task.strips.end; ++number) {
-          const Strip strip(order, number, width);
+          const Strip strip(order, number);
           for (int lane = 0; lane < strip.lanes(); ++lane) {
             const auto& [head, x3] = strip.query(lane);
             for (int64_t p1 = task.x1.begin; p1 < task.x1.end; ++p1) {
@@ -139,15 +146,15 @@ TEST(BackwardTasks, HaveEachQueryOnceAndShareNoKeysInAPhase) {
 
 TEST(BackwardTasks, AreManyWhereProblemsAreLarge) {
   for (const Problem& problem : large_problems()) {
-    const BackwardTasks tasks(problem, LaneOrder(problem), 16, 4, 1);
+    const BackwardTasks tasks(problem, LaneOrder(problem, 16), 4, 1);
     EXPECT_GT(tasks.items(0), 4 * problem.batch) << problem.id();
   }
   // Windows that share nothing need one phase.
-  EXPECT_EQ(BackwardTasks(large_problems().back(), LaneOrder(large_problems().back()), 16, 4, 1).phases(), 1);
+  EXPECT_EQ(BackwardTasks(large_problems().back(), LaneOrder(large_problems().back(), 16), 4, 1).phases(), 1);
   // A batch is enough by itself.
   const Problem batch{.axes = {{.extent = 14, .window = 7}, {.extent = 14, .window = 7}}, .batch = 64};
-  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch), 16, 4, 1).phases(), 1);
-  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch), 16, 4, 1).parts(), 64);
+  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch, 16), 4, 1).phases(), 1);
+  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch, 16), 4, 1).parts(), 64);
 }
 
 // What is behind the arrays and the memory of rows of keys; short last pieces of many heads had more.
@@ -161,11 +168,10 @@ TEST(Strip, HasNoMoreKeysThanThereIsRoomFor) {
         for (const int64_t heads : {1, 3, 16, 24}) {
           const Problem problem{
               .axes = {{.extent = length, .window = window, .stride = stride}}, .heads = heads, .heads_kv = heads};
-          const LaneOrder order(problem);
           for (const int width : {1, 8, 16}) {
-            for (int64_t n = 0; n * width < order.lanes(); ++n) {
-              ASSERT_LE(Strip(order, n, width).keys(), banded::most_keys(window, width))
-                  << problem.id() << " strip " << n;
+            const LaneOrder order(problem, width);
+            for (int64_t n = 0; n < order.strips(); ++n) {
+              ASSERT_LE(Strip(order, n).keys(), banded::most_keys(window, width)) << problem.id() << " strip " << n;
             }
           }
         }
@@ -174,9 +180,28 @@ TEST(Strip, HasNoMoreKeysThanThereIsRoomFor) {
   }
 }
 
+TEST(LaneOrder, StripsHaveWholeSegmentsWhereFewLanesAreLeftIdle) {
+  const auto strip_lanes = [](int64_t extent, int64_t dilation, int width) {
+    const Problem problem{.axes = {{.extent = extent, .window = 3, .dilation = dilation}}, .heads = 5, .heads_kv = 5};
+    const LaneOrder order(problem, width);
+    EXPECT_EQ(order.strips(), (5 * extent + order.strip_lanes() - 1) / order.strip_lanes());
+    return order.strip_lanes();
+  };
+  EXPECT_EQ(strip_lanes(14, 1, 16), 14);
+  EXPECT_EQ(strip_lanes(7, 1, 16), 14);
+  EXPECT_EQ(strip_lanes(7, 1, 8), 7);
+  EXPECT_EQ(strip_lanes(56, 8, 16), 14);
+  EXPECT_EQ(strip_lanes(5, 1, 16), 15);
+  // Too many idle lanes, segments longer than a strip, groups of unlike length.
+  EXPECT_EQ(strip_lanes(13, 1, 16), 16);
+  EXPECT_EQ(strip_lanes(28, 1, 16), 16);
+  EXPECT_EQ(strip_lanes(57, 8, 16), 16);
+  EXPECT_EQ(strip_lanes(7, 1, 1), 1);
+}
+
 TEST(LaneOrder, LanesOfQueriesAreTheReverse) {
   for (const Problem& problem : large_problems()) {
-    const LaneOrder order(problem);
+    const LaneOrder order(problem, 16);
     for (int64_t lane = 0; lane < order.lanes(); ++lane) {
       const LaneOrder::Query query = order.at(lane);
       ASSERT_EQ(order.lane_of(query), lane) << problem.id();
