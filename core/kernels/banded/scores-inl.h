@@ -76,11 +76,12 @@ HWY_INLINE void LoadRow(const float* row, int64_t count, VF (&vectors)[V]) {
 }
 
 /// How the first keys of a strip's windows lie: one after the other; so that those of all columns of a register tile
-/// are in two vectors; or anywhere.
-enum class Order : uint8_t { in_order, in_two_vectors, anywhere };
+/// are in one vector, or in two; or anywhere.
+enum class Order : uint8_t { in_order, in_one_vector, in_two_vectors, anywhere };
 
 inline Order OrderOf(const Strip& strip) {
   if (strip.in_order()) return Order::in_order;
+  if (strip.keys() <= kLanes) return Order::in_one_vector;
   return strip.index()[kLanes - 1] + Columns(1) <= 2 * kLanes ? Order::in_two_vectors : Order::anywhere;
 }
 
@@ -91,12 +92,23 @@ struct KeyLanes {
   const int32_t* index;  ///< the first key of each lane's window
 };
 
-/// Where each lane finds its key of each column of a register tile, if they are in two vectors.
-class PairIndex {
+/// Where each lane finds its key of each column of a register tile, if they are in one vector or two.
+class ColumnIndex {
  public:
-  HWY_INLINE explicit PairIndex(const int32_t* first) {
+  HWY_INLINE explicit ColumnIndex(const int32_t* first) {
     const hn::RebindToSigned<Floats> d;
     for (int j = 0; j < Columns(1); ++j) hn::Store(hn::Add(hn::Load(d, first), hn::Set(d, j)), d, index_ + j * kLanes);
+  }
+  /// Lane i takes element first[i] + column of a vector, which is at `keys`.
+  HWY_INLINE VF Lookup([[maybe_unused]] VF vector, [[maybe_unused]] const float* keys, int column) const {
+    const int32_t* const index = index_ + column * kLanes;
+#if HWY_TARGET == HWY_AVX3
+    return VF{_mm512_permutexvar_ps(_mm512_load_si512(index), vector.raw)};
+#elif HWY_TARGET == HWY_AVX2
+    return VF{_mm256_permutevar8x32_ps(vector.raw, _mm256_load_si256(reinterpret_cast<const __m256i*>(index)))};
+#else
+    return Gather(keys, index);
+#endif
   }
   /// Lane i takes element first[i] + column of two vectors one after the other, which are at `keys`.
   HWY_INLINE VF Lookup([[maybe_unused]] VF low, [[maybe_unused]] VF high, [[maybe_unused]] const float* keys,
@@ -109,25 +121,32 @@ class PairIndex {
     return VF{_mm256_blendv_ps(_mm256_permutevar8x32_ps(low.raw, i), _mm256_permutevar8x32_ps(high.raw, i),
                                _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)))};
 #else
-    const Floats d;
-    HWY_ALIGN float lanes[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = keys[index[lane]];
-    return hn::Load(d, lanes);
+    return Gather(keys, index);
 #endif
   }
 
  private:
+  static HWY_INLINE VF Gather(const float* keys, const int32_t* index) {
+    HWY_ALIGN float lanes[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = keys[index[lane]];
+    return hn::Load(Floats(), lanes);
+  }
+
   HWY_ALIGN int32_t index_[Columns(1) * kLanes];
 };
 
 /// Columns of the windows of all lanes, from `keys` on.
 template <Order order, int C>
-HWY_INLINE void LoadColumns(const float* keys, const int32_t* first, [[maybe_unused]] const PairIndex& index,
+HWY_INLINE void LoadColumns(const float* keys, const int32_t* first, [[maybe_unused]] const ColumnIndex& index,
                             VF (&column)[C]) {
   const Floats d;
   if constexpr (order == Order::in_order) {
 #pragma GCC unroll 16
     for (int j = 0; j < C; ++j) column[j] = hn::LoadU(d, keys + j);
+  } else if constexpr (order == Order::in_one_vector) {
+    const VF vector = hn::LoadU(d, keys);
+#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) column[j] = index.Lookup(vector, keys, j);
   } else if constexpr (order == Order::in_two_vectors) {
     const VF low = hn::LoadU(d, keys), high = hn::LoadU(d, keys + kLanes);
 #pragma GCC unroll 16
@@ -152,7 +171,7 @@ HWY_INLINE void KeepInRegister([[maybe_unused]] VF& vector) {
 /// scores[r][column] for `R` rows and `C` columns from `column` on. queries: [dim][row_pitch][kLanes].
 template <int R, int C, Order order>
 HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, const KeyLanes& keys,
-                          const PairIndex& index, int64_t dim, int64_t column, float* const* scores) {
+                          const ColumnIndex& index, int64_t dim, int64_t column, float* const* scores) {
   const Floats d;
   VF sum[R][C];
 #pragma GCC unroll 16
@@ -182,7 +201,7 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
 
 template <int R, Order order, int C = 1>
 HWY_INLINE void ScoreSomeColumns(int64_t columns, const float* queries, int64_t row_pitch, const KeyLanes& keys,
-                                 const PairIndex& index, int64_t dim, int64_t column, float* const* scores) {
+                                 const ColumnIndex& index, int64_t dim, int64_t column, float* const* scores) {
   if constexpr (C <= Columns(R)) {
     if (columns == C) return ScoreTile<R, C, order>(queries, row_pitch, keys, index, dim, column, scores);
     ScoreSomeColumns<R, order, C + 1>(columns, queries, row_pitch, keys, index, dim, column, scores);
@@ -193,7 +212,7 @@ HWY_INLINE void ScoreSomeColumns(int64_t columns, const float* queries, int64_t 
 template <int R, Order order>
 HWY_NOINLINE void ScoreRows(const float* queries, int64_t row_pitch, const KeyLanes& keys, int64_t dim, int64_t window,
                             float* const* scores) {
-  const PairIndex index(keys.index);
+  const ColumnIndex index(keys.index);
   const int64_t tiles = (window + Columns(R) - 1) / Columns(R);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t column = window * tile / tiles;
@@ -222,6 +241,9 @@ inline void HWY_ATTR Scores(int64_t rows, const float* queries, int64_t row_pitc
     switch (order) {
       case Order::in_order:
         ScoreSomeRows<Order::in_order>(count, first, row_pitch, keys, dim, window, scores + row);
+        break;
+      case Order::in_one_vector:
+        ScoreSomeRows<Order::in_one_vector>(count, first, row_pitch, keys, dim, window, scores + row);
         break;
       case Order::in_two_vectors:
         ScoreSomeRows<Order::in_two_vectors>(count, first, row_pitch, keys, dim, window, scores + row);
