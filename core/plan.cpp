@@ -20,8 +20,11 @@ bool fits(const Arithmetic& arithmetic, const PlanChoice& choice) {
 const Arithmetic& choose_arithmetic(const PlanChoice& choice, std::string_view wanted) {
   const Arithmetic* forced = wanted.empty() ? forced_arithmetic() : &find_arithmetic(wanted);
   if (forced != nullptr && fits(*forced, choice)) return *forced;
+  const auto pays = [&](const Arithmetic& arithmetic) {
+    return choice.variant->pays == nullptr || choice.variant->pays(arithmetic, choice.problem, choice.pass);
+  };
   for (const Arithmetic& arithmetic : arithmetics()) {
-    if (fits(arithmetic, choice) && arithmetic.preferred()) return arithmetic;
+    if (fits(arithmetic, choice) && arithmetic.preferred() && pays(arithmetic)) return arithmetic;
   }
   throw Error("variant " + std::string(choice.variant->name) + " has no arithmetic for this problem");
 }

@@ -26,11 +26,14 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
-/// Keys of a query up to which banded, in float, is faster than tiles of bf16 on a matrix unit: docs/performance.md,
-/// "The matrix unit".
-int64_t most_keys_beside_matrix_unit(const Problem& problem) {
-  if (problem.rank() == 1) return 48;
+/// Keys of a query up to which banded is faster than tiles of bf16 on a matrix unit: docs/performance.md, "The matrix
+/// unit" for banded in float, and "Small windows on the matrix unit".
+int64_t most_keys_beside_matrix_unit(const Problem& problem, Pass pass) {
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  const Variant& banded = find_variant("banded");
+  const Arithmetic& unit = find_arithmetic(kBf16Amx);
+  if (banded.takes(unit, pass) && banded.pays(unit, problem, pass)) return dim > 32 ? 169 : 289;
+  if (problem.rank() == 1) return 48;
   return dim > 64 ? 64 : dim > 32 ? 100 : 150;
 }
 
@@ -41,7 +44,7 @@ bool bands_pay(const Problem& problem, Pass pass, bool matrix_unit) {
   const bool backward = pass == Pass::backward, wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
   const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
   if (problem.extra_tokens > 2 * keys) return false;
-  if (matrix_unit && keys > most_keys_beside_matrix_unit(problem)) return false;
+  if (matrix_unit && keys > most_keys_beside_matrix_unit(problem, pass)) return false;
   // Where queries share windows, tiles waste little.
   const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
   if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;

@@ -62,6 +62,9 @@ struct Variant {
   std::optional<std::string> (*supports)(const Problem& problem, Pass pass);
   /// Whether the variant is written for an arithmetic in a pass.
   bool (*takes)(const Arithmetic& arithmetic, Pass pass);
+  /// Whether an arithmetic that it takes, and that is preferred in general, pays for a problem: asked where none is
+  /// named. Null if it always does.
+  bool (*pays)(const Arithmetic& arithmetic, const Problem& problem, Pass pass) = nullptr;
   /// Tilings for a supported problem and an arithmetic in the order of the cost model, the best first: at most `most`
   /// of them. Null if the variant has no tiles.
   std::vector<Tiling> (*candidates)(const Problem& problem, Pass pass, const Arithmetic& arithmetic,

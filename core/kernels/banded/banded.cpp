@@ -5,9 +5,12 @@
 // shares each row of keys: it is transposed once, and a column of all windows is the row shifted by a key
 // (scores-inl.h). No pair is computed that does not attend. The scores of a block stay in the first-level cache; a
 // softmax over the columns makes weights of them; then channels lie on lanes, and values are read where they are
-// (values-inl.h). Extra tokens are more columns, the same key for every lane. The backward pass is in backward.cpp.
+// (values-inl.h). Extra tokens are more columns, the same key for every lane. The backward pass is in backward.cpp, the
+// forward pass of bf16 on a matrix unit in matrix.cpp.
 #include "core/kernels/banded/backward.h"
+#include "core/kernels/banded/matrix.h"
 #include "core/kernels/banded/strips.h"
+#include "core/kernels/banded/tasks.h"
 #include "core/kernels/variants.h"
 #include "core/tensor/workspace.h"
 
@@ -30,62 +33,22 @@ int64_t SharedBytes(const Problem& problem) {
   return carved_bytes([&](WorkspaceCutter& cutter) { StripBiases(problem, LaneOrder(problem, kLanes), cutter); });
 }
 
-/// The tasks of a call, numbered: a strip in one dilation group of the first and of the middle axis, over neighbouring
-/// blocks.
-class Tasks {
- public:
-  Tasks(const Problem& p, const LaneOrder& order, const BlockShape& block, int threads)
-      : axes_(p.axes3()), strips_(order.strips()), batch_(p.batch) {
-    // Enough tasks for all threads; but blocks that follow each other share keys, most of all along the first axis.
-    const int64_t enough = std::min(8 * threads, 64);
-    const int64_t length1 = axes_[0].group_length(0), length2 = axes_[1].group_length(0);
-    int64_t tasks = batch_ * axes_[0].dilation * axes_[1].dilation * strips_;
-    const auto size = [&](int64_t length, int64_t most) {
-      const int64_t pieces = std::clamp<int64_t>(geometry::ceil_div(enough, tasks), 1, most);
-      tasks *= pieces;
-      return geometry::ceil_div(length, pieces);
-    };
-    const int64_t blocks = geometry::ceil_div(length2, block.positions);
-    piece2_ = length1 > 1 ? block.positions : size(blocks, blocks) * block.positions;
-    pieces2_ = geometry::ceil_div(length2, piece2_);
-    if (length1 > 1) tasks *= pieces2_;
-    piece1_ = size(length1, length1);
-    pieces1_ = geometry::ceil_div(length1, piece1_);
-  }
-
-  int64_t count() const { return batch_ * axes_[0].dilation * pieces1_ * axes_[1].dilation * pieces2_ * strips_; }
-
-  struct Task {
-    BlockPlace place;
-    int64_t strip;
-    geometry::Range x1, x2;  ///< positions; may be empty
+Tasks TasksOf(const Problem& p, const LaneOrder& order, const BlockShape& block, int threads) {
+  // Enough tasks for all threads; but blocks that follow each other share keys, most of all along the first axis.
+  const int64_t enough = std::min(8 * threads, 64);
+  const auto axes = p.axes3();
+  const int64_t length1 = axes[0].group_length(0), length2 = axes[1].group_length(0);
+  int64_t tasks = p.batch * axes[0].dilation * axes[1].dilation * order.strips();
+  const auto size = [&](int64_t length, int64_t most) {
+    const int64_t pieces = std::clamp<int64_t>(geometry::ceil_div(enough, tasks), 1, most);
+    tasks *= pieces;
+    return geometry::ceil_div(length, pieces);
   };
-  Task at(int64_t number) const {
-    const auto next = [&](int64_t count) {
-      const int64_t i = number % count;
-      number /= count;
-      return i;
-    };
-    Task task;
-    task.strip = next(strips_);
-    const int64_t piece2 = next(pieces2_);
-    task.place.g2 = next(axes_[1].dilation);
-    const int64_t piece1 = next(pieces1_);
-    task.place.g1 = next(axes_[0].dilation);
-    task.place.batch = number;
-    const auto piece = [](int64_t i, int64_t size, int64_t length) -> geometry::Range {
-      return {std::min(i * size, length), std::min((i + 1) * size, length)};
-    };
-    task.x1 = piece(piece1, piece1_, axes_[0].group_length(task.place.g1));
-    task.x2 = piece(piece2, piece2_, axes_[1].group_length(task.place.g2));
-    return task;
-  }
-
- private:
-  std::array<Axis, 3> axes_;
-  int64_t strips_, batch_;
-  int64_t piece1_, pieces1_, piece2_, pieces2_;
-};
+  const int64_t blocks = geometry::ceil_div(length2, block.positions);
+  const int64_t piece2 = length1 > 1 ? block.positions : size(blocks, blocks) * block.positions;
+  if (length1 > 1) tasks *= geometry::ceil_div(length2, piece2);
+  return {p, order.strips(), size(length1, length1), piece2};
+}
 
 template <class T>
 void HWY_ATTR RunTask(const Shared& shared, const Tasks::Task& task, const Private& mine) {
@@ -105,7 +68,7 @@ void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execu
   biases.make(in.rpb, order, execution.workers);
   const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem)};
   const Shared shared{{problem, order, shape, problem.axes3(), biases}, in, out};
-  const Tasks tasks(problem, order, shape, execution.workers.threads());
+  const Tasks tasks = TasksOf(problem, order, shape, execution.workers.threads());
   execution.workers.for_each(tasks.count(), [&](int64_t number, int worker) {
     WorkspaceCutter own = memory.of(worker);
     const Private mine(problem, shape, own);
@@ -138,6 +101,22 @@ std::optional<std::string> supports(const Problem& problem, Pass pass) {
   return std::nullopt;
 }
 
+/// Whether products of bf16 tiles compute a pass. Backward all is float.
+bool on_matrix_unit(const Arithmetic& arithmetic, Pass pass) {
+  return pass == Pass::forward && arithmetic.parts(pass) == 1;
+}
+
+/// Whether products of tiles, of 24 keys or more in each row for all queries of a strip, are faster than float: where
+/// it was measured, docs/performance.md, "Small windows on the matrix unit".
+bool tiles_pay(const Problem& problem) {
+  const Axis& last = problem.axes.back();
+  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  // Short rows share no keys, and many of them are in a strip.
+  constexpr int64_t kLeastLength = 14;
+  return problem.rank() > 1 && last.group_length(0) >= kLeastLength &&
+         (last.window >= 7 || (last.window >= 5 && dim >= 64));
+}
+
 }  // namespace
 
 Variant variant() {
@@ -147,15 +126,20 @@ Variant variant() {
       .summary = "Bands of keys shifted past queries on lanes: no pair is computed that does not attend.",
       .expected_flops_per_second = 80e9,
       .supports = supports,
-      .takes = [](const Arithmetic& arithmetic, Pass) { return arithmetic.name == kF32Fma; },
+      .takes = [](const Arithmetic& arithmetic,
+                  Pass pass) { return arithmetic.name == kF32Fma || on_matrix_unit(arithmetic, pass); },
+      .pays = [](const Arithmetic& arithmetic, const Problem& problem,
+                 Pass pass) { return !on_matrix_unit(arithmetic, pass) || tiles_pay(problem); },
       .cost = [](const PlanChoice& choice) -> PlanCost {
         if (choice.pass == Pass::backward) return backward_cost(choice);
+        if (on_matrix_unit(*choice.arithmetic, choice.pass)) return matrix_cost(choice);
         return {.shared_bytes = NALAB_SELECT(choice.isa, SharedBytes)(choice.problem),
                 .bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.problem),
                 .executed_flops = choice.problem.useful_flops(choice.pass)};
       },
       .forward =
           [](const Plan& plan, const Inputs& inputs, const Outputs& outputs, const Execution& execution) {
+            if (on_matrix_unit(plan.arithmetic(), plan.pass())) return matrix_forward(plan, inputs, outputs, execution);
             NALAB_SELECT(plan.isa(), Forward)(plan, inputs, outputs, execution);
           },
       .backward = backward,

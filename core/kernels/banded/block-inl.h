@@ -8,6 +8,7 @@
 
 #include "core/kernels/banded/scores-inl.h"
 #include "core/kernels/banded/strips.h"
+#include "core/kernels/banded/tasks.h"
 #include "core/kernels/banded/values-inl.h"
 #include "core/kernels/tile/fetch.h"
 #include "core/tensor/workspace.h"
@@ -79,12 +80,6 @@ struct Geometry {
   const StripBiases& biases;
   /// Whether rows of tensors are fetched before they are needed. The only row of a line is read in order.
   const bool fetch = tile::is_far(problem) && axes[0].extent * axes[1].extent > 1;
-};
-
-/// Where the blocks of a strip are.
-struct BlockPlace {
-  int64_t batch;
-  int64_t g1, g2;  ///< dilation groups of the first and the middle axis
 };
 
 }  // namespace nalab::banded

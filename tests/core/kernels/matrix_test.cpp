@@ -63,16 +63,17 @@ Problem problem_of_type(ElementType type) {
           .type = type};
 }
 
-/// One query tile that sees many keys.
-Problem row_of_keys(ElementType type) {
-  return {.axes = {{.extent = 200, .window = 200}}, .head_dim = 32, .type = type};
+/// Queries that see many keys.
+Problem all_of_many_keys(ElementType type) {
+  return {.axes = {{.extent = 2, .window = 2}, {.extent = 100, .window = 100}}, .head_dim = 32, .type = type};
 }
 
 TEST_F(Matrix, TheEmulationComputesWhatTheUnitDoes) {
   if (!cpu_supports(Isa::amx)) GTEST_SKIP() << "this CPU has no matrix unit";
-  for (const char* name : {"fused", "gemm"}) {
+  for (const char* name : {"fused", "gemm", "banded"}) {
     const Variant& variant = find_variant(name);
     for (const Kind& kind : kKinds) {
+      if (!variant.takes(find_arithmetic(kind.native), Pass::forward)) continue;
       for (const auto& [_, awkward] : test::awkward_problems()) {
         Problem problem = awkward;
         problem.type = kind.type;
@@ -83,6 +84,7 @@ TEST_F(Matrix, TheEmulationComputesWhatTheUnitDoes) {
         auto emulated = test::run_forward(variant, problem, data.inputs(), setting_of(kind.emulated));
         EXPECT_EQ(native.out.values(), emulated.out.values());
         EXPECT_EQ(native.lse.values(), emulated.lse.values());
+        if (!variant.takes(find_arithmetic(kind.native), Pass::backward)) continue;
 
         const auto forward = reference::forward(problem, data.inputs());
         auto native_gradients = test::run_backward(variant, problem, data, forward, setting_of(kind.native));
@@ -120,42 +122,62 @@ int64_t careful_tasks_of(const Problem& problem, const Kind& kind, const std::fu
   return careful.front();
 }
 
+/// Calls f(name of a variant, kind) for those that leave out what does not fit and compute it again.
+template <class F>
+void for_each_online(const F& f) {
+  for (const char* variant : {"fused", "banded"}) {
+    for (const Kind& kind : kKinds) {
+      if (!find_variant(variant).takes(find_arithmetic(kind.emulated), Pass::forward)) continue;
+      SCOPED_TRACE(variant);
+      f(variant, kind);
+    }
+  }
+}
+
 TEST_F(Matrix, OrdinaryNumbersStayOnTheUnit) {
-  for (const Kind& kind : kKinds) {
+  for_each_online([](std::string_view variant, const Kind& kind) {
     const Problem problem = problem_of_type(kind.type);
-    EXPECT_EQ(careful_tasks_of(problem, kind, [](test::Data&) {}), 0);
+    EXPECT_EQ(careful_tasks_of(
+                  problem, kind, [](test::Data&) {}, variant),
+              0);
     const auto with_zeros = [](test::Data& data) {
       for (const char* name : {"q", "k", "v"}) {
         for (int64_t i = 0; i < 24; ++i) test::set(data[name], i, i % 2 == 0 ? 0.0 : -0.0);
       }
     };
-    EXPECT_EQ(careful_tasks_of(problem, kind, with_zeros), 0);
+    EXPECT_EQ(careful_tasks_of(problem, kind, with_zeros, variant), 0);
     for (const double magnitude : {kind.type == ElementType::bf16 ? 0x1p-50 : 0x1p-44, 0x1p57}) {
-      EXPECT_EQ(careful_tasks_of(problem, kind, [&](test::Data& data) { test::set(data["v"], 100, magnitude); }), 0)
+      EXPECT_EQ(careful_tasks_of(
+                    problem, kind, [&](test::Data& data) { test::set(data["v"], 100, magnitude); }, variant),
+                0)
           << magnitude;
     }
-  }
+  });
 }
 
 TEST_F(Matrix, NumbersThatItWouldFlushOrSpreadDoNot) {
-  for (const Kind& kind : kKinds) {
+  for_each_online([](std::string_view variant, const Kind& kind) {
     const Problem problem = problem_of_type(kind.type);
     for (const char* name : {"q", "k", "v"}) {
       for (const double bad : {0x1p-130, -0x1p-61, 0x1p58, -0x1p100}) {
         SCOPED_TRACE(std::string(name) + " " + std::to_string(bad));
-        EXPECT_GT(careful_tasks_of(problem, kind, [&](test::Data& data) { test::set(data[name], 501, bad); }), 0);
+        EXPECT_GT(careful_tasks_of(
+                      problem, kind, [&](test::Data& data) { test::set(data[name], 501, bad); }, variant),
+                  0);
       }
     }
     const auto extra = [](test::Data& data) { test::set(data["extra_k"], 7, 0x1p-70); };
-    EXPECT_GT(careful_tasks_of(problem, kind, extra), 0);
-  }
+    EXPECT_GT(careful_tasks_of(problem, kind, extra, variant), 0);
+  });
 }
 
 TEST_F(Matrix, AValueThatDoesNotFitMayConcernEveryLane) {
-  for (const Kind& kind : kKinds) {
+  for_each_online([](std::string_view variant, const Kind& kind) {
     const Problem problem{.axes = {{.extent = 64, .window = 64}}, .head_dim = 8, .head_dim_v = 8, .type = kind.type};
-    EXPECT_GT(careful_tasks_of(problem, kind, [](test::Data& data) { test::set(data["v"], 3, 0x1p-130); }), 0);
-  }
+    EXPECT_GT(careful_tasks_of(
+                  problem, kind, [](test::Data& data) { test::set(data["v"], 3, 0x1p-130); }, variant),
+              0);
+  });
 }
 
 /// Runs the backward pass of changed inputs, and compares it with the oracle. Returns the tasks with pairs that went to
@@ -326,7 +348,7 @@ TEST_F(Matrix, GemmComputesTasksWithNumbersThatDoNotFitInFloat32) {
 TEST_F(Matrix, GemmKeepsNanWeightsWhateverTheirPayload) {
   // bf16 rounding of a NaN whose bits are all set would give zero.
   for (const Kind& kind : kKinds) {
-    const Problem problem = row_of_keys(kind.type);
+    const Problem problem = all_of_many_keys(kind.type);
     test::Data data(problem, 3);
     test::set(data["q"], 5 * 32, std::bit_cast<double>(uint64_t{0x7FFFFFFFFFFFFFFF}));
     const auto forward = reference::forward(problem, data.inputs());
@@ -336,8 +358,8 @@ TEST_F(Matrix, GemmKeepsNanWeightsWhateverTheirPayload) {
 }
 
 TEST_F(Matrix, SumsOutOfRangeAreTakenAgain) {
-  for (const Kind& kind : kKinds) {
-    const Problem problem = row_of_keys(kind.type);
+  for_each_online([](std::string_view variant, const Kind& kind) {
+    const Problem problem = all_of_many_keys(kind.type);
     const auto scores_by_key = [](const std::function<double(int64_t)>& score) {
       return [score](test::Data& data) {
         for (int64_t n = 0; n < 200; ++n) {
@@ -348,40 +370,41 @@ TEST_F(Matrix, SumsOutOfRangeAreTakenAgain) {
         }
       };
     };
-    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return static_cast<double>(n); })), 0)
-        << "rising along the keys";
-    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return n % 2 == 0 ? 1e4 : -1e4; })), 0)
-        << "far apart";
-    EXPECT_EQ(careful_tasks_of(problem, kind, scores_by_key([](int64_t) { return 7.0; })), 0) << "all equal";
-    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return n == 150 ? 1e15 : 0.0; })), 0)
-        << "one far above";
-    EXPECT_GT(careful_tasks_of(problem, kind, scores_by_key([](int64_t n) { return n == 150 ? 1e30 : 0.0; })), 0)
+    const auto careful = [&](const std::function<void(test::Data&)>& change) {
+      return careful_tasks_of(problem, kind, change, variant);
+    };
+    EXPECT_GT(careful(scores_by_key([](int64_t n) { return static_cast<double>(n); })), 0) << "rising along the keys";
+    EXPECT_GT(careful(scores_by_key([](int64_t n) { return n % 2 == 0 ? 1e4 : -1e4; })), 0) << "far apart";
+    EXPECT_EQ(careful(scores_by_key([](int64_t) { return 7.0; })), 0) << "all equal";
+    EXPECT_GT(careful(scores_by_key([](int64_t n) { return n == 150 ? 1e15 : 0.0; })), 0) << "one far above";
+    EXPECT_GT(careful(scores_by_key([](int64_t n) { return n == 150 ? 1e30 : 0.0; })), 0)
         << "one of 1e30, which is no number for the unit either";
-  }
+  });
 }
 
 TEST_F(Matrix, SumsThatABiasMakesSmallAreTakenAgain) {
-  for (const Kind& kind : kKinds) {
+  for_each_online([](std::string_view variant, const Kind& kind) {
     Problem problem = problem_of_type(kind.type);
     problem.relative_bias = true;
     problem.extra_tokens = 0;
     const auto with_bias = [&](double bias) {
-      return careful_tasks_of(problem, kind, [&](test::Data& data) {
+      const auto change = [&](test::Data& data) {
         for (int64_t i = 0; i < data["rpb"].shape().elements(); ++i) test::set(data["rpb"], i, bias);
-      });
+      };
+      return careful_tasks_of(problem, kind, change, variant);
     };
     EXPECT_EQ(with_bias(-5), 0);
     EXPECT_GT(with_bias(-50), 0);
     EXPECT_GT(with_bias(50), 0);
-  }
+  });
 }
 
 TEST_F(Matrix, QueriesBesideABadNumberKeepTheirBits) {
-  for (const Kind& kind : kKinds) {
+  for_each_online([](std::string_view variant, const Kind& kind) {
     const Problem problem = problem_of_type(kind.type);
     test::Data data(problem, 3);
     const auto run = [&] {
-      auto result = test::run_forward(find_variant("fused"), problem, data.inputs(), setting_of(kind.emulated));
+      auto result = test::run_forward(find_variant(variant), problem, data.inputs(), setting_of(kind.emulated));
       return std::pair(result.out.values(), result.lse.values());
     };
     const auto [clean_out, clean_lse] = run();
@@ -408,7 +431,28 @@ TEST_F(Matrix, QueriesBesideABadNumberKeepTheirBits) {
       EXPECT_LE(changed, attending);
       EXPECT_GT(changed, 0);
     }
-  }
+  });
+}
+
+TEST_F(Matrix, BandedTakesRowsInBlocksAndGivesTheSameBitsToAnyNumberOfThreads) {
+  // Of 256 channels and 5 rows of keys along the first axis, few rows are packed at a time.
+  Problem problem{.axes = {{.extent = 6, .window = 5}, {.extent = 38, .window = 3}, {.extent = 21, .window = 3}},
+                  .heads = 2,
+                  .head_dim = 256,
+                  .head_dim_v = 230,
+                  .type = ElementType::bf16};
+  const Kind& kind = kKinds[0];
+  EXPECT_EQ(careful_tasks_of(
+                problem, kind, [](test::Data&) {}, "banded"),
+            0);
+  const test::Data data(problem, 3);
+  const auto run = [&](int threads) {
+    const Setting setting = setting_of(kind.emulated).with_threads(threads).with_out(ElementType::bf16);
+    auto result = test::run_forward(find_variant("banded"), problem, data.inputs(), setting);
+    return std::pair(result.out.bits(), result.lse.bits());
+  };
+  const auto one = run(1);
+  for (const int threads : {2, 7}) EXPECT_EQ(run(threads), one) << threads;
 }
 
 /// Norm of an arithmetic's error, over the norm of the oracle's results: of out and of lse.

@@ -4,6 +4,8 @@
 
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/core/kernels/support.h"
 #include "tests/core/support.h"
@@ -101,6 +103,44 @@ TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
   Problem extra = plane(7, 32);
   extra.extra_tokens = 500;
   EXPECT_EQ(best(extra), "fused") << "mostly extra tokens";
+}
+
+// As measured: docs/performance.md, "The matrix unit" and "Small windows on the matrix unit".
+TEST(Registry, BesideAMatrixUnitBandedIsTheBestVariantForSmallWindows) {
+  const auto best = [](int64_t window, int64_t dim, int64_t extent, Pass pass) {
+    const Axis axis{.extent = extent, .window = window};
+    const Problem problem{.axes = {axis, axis}, .head_dim = dim, .head_dim_v = dim, .type = ElementType::bf16};
+    return best_variant(problem, pass, false, true).name;
+  };
+  EXPECT_EQ(best(3, 32, 56, Pass::forward), "banded") << "in float";
+  EXPECT_EQ(best(13, 64, 56, Pass::forward), "banded");
+  EXPECT_EQ(best(17, 32, 56, Pass::forward), "banded");
+  EXPECT_EQ(best(17, 64, 56, Pass::forward), "fused");
+  EXPECT_EQ(best(13, 64, 13, Pass::forward), "fused") << "in float: rows are short";
+  EXPECT_EQ(best(13, 64, 56, Pass::backward), "fused") << "in float";
+  EXPECT_EQ(best(7, 64, 56, Pass::backward), "banded") << "in float";
+}
+
+TEST(Registry, BandedTakesAMatrixUnitWhereItPays) {
+  const Variant& banded = find_variant("banded");
+  const Arithmetic& unit = find_arithmetic(kBf16Amx);
+  const auto pays = [&](std::vector<Axis> axes, int64_t dim) {
+    const Problem problem{.axes = std::move(axes), .head_dim = dim, .head_dim_v = dim, .type = ElementType::bf16};
+    EXPECT_TRUE(banded.pays(find_arithmetic(kF32Fma), problem, Pass::forward));
+    return banded.pays(unit, problem, Pass::forward);
+  };
+  const auto plane = [](int64_t window, int64_t dilation = 1) {
+    const Axis axis{.extent = 56, .window = window, .dilation = dilation};
+    return std::vector<Axis>{axis, axis};
+  };
+  EXPECT_TRUE(pays(plane(7), 32));
+  EXPECT_FALSE(pays(plane(7, 8), 32)) << "rows of 7 tokens";
+  EXPECT_TRUE(pays(plane(5), 64));
+  EXPECT_FALSE(pays(plane(5), 32));
+  EXPECT_FALSE(pays(plane(3), 128));
+  EXPECT_FALSE(pays({{.extent = 4096, .window = 9}}, 64)) << "one row of keys";
+  EXPECT_TRUE(banded.takes(unit, Pass::forward));
+  EXPECT_FALSE(banded.takes(unit, Pass::backward));
 }
 
 TEST(Registry, BandedRefusesTheFirstWindowThatIsTooWide) {
