@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(kPeakThreads, 1) multiply(int rounds) {
   }
   fence_shared_writes();
   __syncthreads();
-  const uint64_t rows = rows_descriptor(base + threadIdx.x / 128 * kRows * kRowBytes);
-  const uint64_t columns = rows_descriptor(base + kAllRowsBytes);
+  const Operand rows = rows_operand(base + threadIdx.x / 128 * kRows * kRowBytes);
+  const Operand columns = rows_operand(base + kAllRowsBytes);
   float sum[kColumns / 2] = {};
   for (int round = 0; round < rounds; ++round) {
     wgmma_fence();
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(kPeakThreads, 1) multiply(int rounds) {
     for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
       for (uint32_t bytes = 0; bytes < kRowBytes; bytes += 32) {
-        multiply_rows<__nv_bfloat16, kColumns, true>(sum, rows + advance(bytes),
-                                                     columns + advance(tile * kColumnsBytes + bytes));
+        multiply_rows<__nv_bfloat16, kColumns, true>(sum, rows.after(bytes),
+                                                     columns.after(tile * kColumnsBytes + bytes));
       }
     }
     wgmma_commit();
