@@ -209,7 +209,7 @@ TEST_F(StoredRun, AWrongOrMissingTensorOfEveryPassIsFound) {
                                                          {"f32_rpb.gemm.weights_backward", "dattn"}};
   for (const auto& [end, tensor] : missing) {
     store::FinishedRow row = row_of(end);
-    std::erase_if(row.tensors, [&](const store::StoredTensor& t) { return t.name == tensor; });
+    std::erase_if(row.tensors, [&tensor = tensor](const store::StoredTensor& t) { return t.name == tensor; });
     EXPECT_EQ(verify(row).err,
               "nalab: " + changed_ + ": row " + row.row.id + ": tensor " + tensor + " is not stored\n");
   }

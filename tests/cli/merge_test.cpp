@@ -17,7 +17,7 @@ using testing::HasSubstr;
 std::string write_config(const TemporaryFolder& folder) {
   std::string path = folder.file("small.yaml");
   std::ofstream(path) << "name: small\nvariants: [dense, naive, fused]\ntypes: [f32, bf16]\nstore: {tensors: sample}\n"
-                         "timing: {warmups: 1, min_samples: 2, max_samples: 2, min_seconds: 0, max_seconds: 0.1}\n"
+                         "timing: {warmups: 1, min_samples: 2, max_samples: 2, min_seconds: 0, max_seconds: 60}\n"
                          "problems:\n"
                          "- {label: one, layout: 19, window: 3, head_dim: 8}\n"
                          "- {label: two, layout: 19, window: 5, dilation: 2, head_dim: 8}\n"

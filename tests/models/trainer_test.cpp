@@ -57,7 +57,7 @@ TEST_P(Trainers, GradientsAreThoseOfTheLoss) {
     const double slope = norm(gradient);
     ASSERT_GT(slope, 0) << name;
     const double step = 0.02 / std::max(slope, 0.05);
-    const auto loss_at = [&](double distance) {
+    const auto loss_at = [&, &name = name, &gradient = gradient](double distance) {
       Weights moved = weights;
       for (size_t i = 0; i < gradient.size(); ++i) {
         moved[name][i] += static_cast<float>(distance * gradient[i] / slope);
