@@ -12,7 +12,7 @@
 namespace nalab::tile {
 
 /// Tasks of this process with numbers that a matrix unit cannot take, which were computed in float32 too: it takes
-/// subnormal numbers as zero, and forward weights of fused are not held against the greatest score.
+/// subnormal numbers as zero, and forward weights of fused and banded are not held against the greatest score.
 inline std::atomic<int64_t> careful_tasks = 0;
 
 /// The tokens of one task: a super tile of one dilation group, for some heads.
