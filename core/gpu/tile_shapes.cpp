@@ -31,9 +31,9 @@ constexpr double kRowRangesToll = 0.03;
 /// With 176 columns, or 160 and a one-hot mask, few registers are left: of the products' time.
 constexpr int32_t kManyKeys = 176, kManyKeysBesideOneHot = 160;
 constexpr double kManyKeysToll = 0.06;
-/// The outer biases of a row of tiles take as long to prepare as this many tiles to compute. Meanwhile the row before
-/// is computed; if it has fewer tiles, the tensor cores wait.
-constexpr double kTilesOfBias = 1.3;
+/// The outer biases of a row of tiles take about as long to prepare as this many tiles to compute. Meanwhile the row
+/// before is computed; if it has fewer tiles, the tensor cores wait.
+constexpr double kTilesOfBias = 1.05;
 
 constexpr int32_t kMostStages = 4;
 
@@ -186,9 +186,7 @@ double cost(const TileShape& shape, const Problem& problem, const GpuLimits& lim
 /// Chooses the mask, and the deepest rings that fit. False if the shape cannot run.
 bool complete(TileShape& shape, const Problem& problem, const GpuLimits& limits, AxisSums& sums) {
   if (!set_mask(shape, sums)) return false;
-  // Faster in 52 of 62 shapes that were timed with and without (docs/gpu_times.md). With up to 64 channels not before a
-  // GPU has seen the call succeed that failed there ("Runs" in docs/gpu.md).
-  shape.ping_pong = padded_dim(problem) > 64 ? 1 : 0;
+  shape.ping_pong = 1;  // faster nearly everywhere (docs/gpu.md, "Results")
   for (shape.stages = kMostStages; shape.stages >= 2; --shape.stages) {
     if (shared_bytes(shape, problem) <= limits.shared_bytes) return true;
   }

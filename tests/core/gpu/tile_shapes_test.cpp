@@ -154,15 +154,6 @@ TEST(TileShapes, NoneWithTooLittleSharedMemory) {
             "no tiles fit into the 65536 bytes of shared memory that a thread block may have");
 }
 
-TEST(TileShapes, TakeTurnsWithMoreThan64Channels) {
-  Problem problem = of_axes({{.extent = 30, .window = 18}, {.extent = 48, .window = 24}, {.extent = 80, .window = 24}});
-  for (const int64_t dim : {64, 72}) {
-    problem.head_dim = dim;
-    problem.head_dim_v = 64;
-    for (const TileShape& shape : tile_shapes(problem, {}, kAll)) ASSERT_EQ(shape.ping_pong, dim > 64 ? 1 : 0);
-  }
-}
-
 TEST(TileShapes, AreNamed) {
   TileShape shape = tile_shapes(published().front().problem, {}, 1).front();
   EXPECT_EQ(to_string(shape), "q1x16x8_split2_kv9x4x4_n144_stages2_one_hot_ping_pong");
