@@ -71,7 +71,7 @@ TEST(Arithmetics, PeaksAreMeasuredWhereSomebodyAsks) {
   Workers workers(2);
   for (const Arithmetic& arithmetic : arithmetics()) {
     const bool emulated = arithmetic.name == kBf16AmxEmulated || arithmetic.name == kF32Amx3Emulated;
-    const bool has_peak = !emulated && arithmetic.name != kF64Scalar && arithmetic.device == Device::cpu;
+    const bool has_peak = !emulated && arithmetic.name != kF64Scalar;
     EXPECT_EQ(arithmetic.measure_peak != nullptr, has_peak) << arithmetic.name;
     if (arithmetic.measure_peak == nullptr || !available(arithmetic, best_isa())) continue;
     const PeakRate rate = arithmetic.measure_peak(best_isa(), workers);
