@@ -231,16 +231,17 @@ std::optional<Plot> against_stride(const SpeedupView& view, const Slice& slice, 
   Shown shown;
   plot.series = speedup_series(view, rows, Mark::line_and_points, index, shown);
   if (plot.series.empty()) return std::nullopt;
-  plot.series.push_back(bound_series(view, rows, "simulated: FLOPs that fused executes", Mark::line_and_points, index,
-                                     &Row::executed_flops, "fused"));
+  const std::string tiled = std::ranges::find(view.variants, "hopper") != view.variants.end() ? "hopper" : "fused";
+  plot.series.push_back(bound_series(view, rows, fmt::format("simulated: FLOPs that {} executes", tiled),
+                                     Mark::line_and_points, index, &Row::executed_flops, tiled));
   plot.series.push_back(bound_series(view, rows, kFlopWise, Mark::line, index, &Row::useful_flops));
   plot.x = {"stride, tokens", false};
   plot.y = {fmt::format("speedup over {}, times", view.baseline), has_spread(shown.values)};
   plot.caption =
       caption_of(view, rows,
-                 fmt::format("{}. Simulated: executed FLOPs of {} over those of fused, whose tiles hold masked pairs "
+                 fmt::format("{}. Simulated: executed FLOPs of {} over those of {}, whose tiles hold masked pairs "
                              "too. The FLOP-wise bound counts attended pairs alone.",
-                             problem_text(*rows.front(), kStride), view.baseline),
+                             problem_text(*rows.front(), kStride), view.baseline, tiled),
                  shown);
   return plot;
 }

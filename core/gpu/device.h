@@ -49,6 +49,9 @@ const Backend* backend();
 /// Called by nalab_gpu before main().
 void install_backend(const Backend& backend);
 
+/// What the backend measures. Requires a GPU. Throws Error if that is more than tensor cores can do at the GPU's clock.
+PeakRate measure_peak();
+
 /// The GPU of the backend, or an H100's limits where there is none: for plans.
 GpuLimits gpu_limits();
 

@@ -101,7 +101,7 @@ constexpr std::array kArithmetics{
         .needs = {},
         .computes = [](ElementType type, Pass pass) { return type != ElementType::f32 && pass == Pass::forward; },
         .preferred = always,
-        .measure_peak = [](Isa, Workers&) { return gpu::backend()->measure_peak(); },
+        .measure_peak = [](Isa, Workers&) { return gpu::measure_peak(); },
         .device = Device::cuda,
     },
 };

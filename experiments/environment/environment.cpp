@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "build_info.h"
+#include "core/error.h"
 #include "core/gpu/device.h"
 #include "core/machine.h"
 #include "core/simd/arithmetic.h"
@@ -72,6 +73,10 @@ void describe_gpu(store::Environment& e) {
   e.gpu_power_limit = info->power_limit_watts;
 }
 
+void say_not_measured(store::Environment& e, const std::string& what) {
+  e.not_measured += (e.not_measured.empty() ? "" : "; ") + what;
+}
+
 }  // namespace
 
 std::string version() { return fmt::format("nalab {}, revision {}", kVersion, kRevision); }
@@ -110,14 +115,18 @@ store::Environment measure(Isa isa, Workers& workers) {
   store::Environment e = describe(isa, workers.threads());
   for (const Arithmetic& arithmetic : arithmetics()) {
     if (arithmetic.measure_peak == nullptr || !available(arithmetic, isa)) continue;
-    const PeakRate rate = arithmetic.measure_peak(isa, workers);
-    e.peaks.push_back({std::string(arithmetic.name), rate.one_thread, rate.all_threads});
+    try {
+      const PeakRate rate = arithmetic.measure_peak(isa, workers);
+      e.peaks.push_back({std::string(arithmetic.name), rate.one_thread, rate.all_threads});
+    } catch (const Error& error) {
+      say_not_measured(e, error.what());
+    }
   }
   const int64_t free = read_limits().free_bytes;
   if (const int64_t bytes = copied_bytes(std::max(e.l2_bytes, e.l3_bytes), free); bytes > 0) {
     e.copy_bandwidth = measure_copy_bandwidth(workers, bytes / 4);
   } else {
-    e.not_measured = fmt::format("copy bandwidth: a quarter of the free memory, {} MiB, is too little", free >> 22);
+    say_not_measured(e, fmt::format("copy bandwidth: a quarter of the free memory, {} MiB, is too little", free >> 22));
   }
   return e;
 }

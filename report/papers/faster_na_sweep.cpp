@@ -53,7 +53,7 @@ Sweep::Sweep(const Results& results) : results_(results) {
   std::map<std::string, RowIndex> indices;
   for (const std::string& config : configs) indices.emplace(config, RowIndex(results.rows, config));
   for (const Row& row : results.rows) {
-    if (!configs.contains(row.config) || row.variant == "dense" || row.relative_bias != 0) continue;
+    if (!configs.contains(row.config) || row.variant == "dense" || row.relative_bias != 0 || row.on_gpu()) continue;
     const int rank = static_cast<int>(parse_extents("layout", row.layout).size());
     Rows& rows = groups_[{rank, row.pass, row.type}][row.problem];
     rows.emplace(row.variant, &row);

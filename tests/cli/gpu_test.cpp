@@ -119,6 +119,19 @@ TEST_F(GpuRun, IsResumedAndMergedOnTheSameGpuAlone) {
   EXPECT_EQ(store::read_results(merged).environment.gpu_driver, "1.2.3");
 }
 
+TEST_F(GpuRun, APeakThatCannotBeIsNotStored) {
+  const Outcome outcome = run({config("{device: cuda, types: bf16}"), "-o", file_}, "NALAB_TEST_PEAK=1e15");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  const store::Environment environment = store::read_results(file_).environment;
+  EXPECT_EQ(store::find_peak(environment, "wgmma"), nullptr);
+  EXPECT_EQ(environment.not_measured, "the peak of the GPU's tensor cores was measured as more than its clock allows");
+  const std::string report = folder_.file("report");
+  EXPECT_EQ(run_nalab(folder_, {"report", file_, "-o", report}).exit_code, 0);
+  const std::string text = bytes_of(report + "/report.md");
+  EXPECT_THAT(text, HasSubstr("Peaks were not measured."));
+  EXPECT_THAT(text, HasSubstr("the peak of the GPU was not measured"));
+}
+
 TEST_F(GpuRun, ARefusedRowHasItsReasonInTheReport) {
   const std::string wide = "  - {label: biased, layout: [18, 20], window: 5, head_dim: 8, relative_bias: true}\n";
   run({config("{device: cuda, types: [bf16, f32]}", wide), "-o", file_});

@@ -258,6 +258,12 @@ TEST(PapersOnAGpu, RowsThatWereRefusedForLackOfOneHaveNoSection) {
   }
 }
 
+TEST(PapersOnAGpu, FasterNaHasNothingToSayOfThem) {
+  store::Results sweep = with_config("fna_small", "faster_na");
+  add_sweep(sweep, {"64x64", "3x3", "1x1", "1x1"}, 0, 0, 1, 8);
+  EXPECT_THAT(faster_na_sections(on_gpu(sweep), {}), IsEmpty());
+}
+
 TEST(PapersOnAGpu, ClaimsAreThoseOfTheChartOfTheH100) {
   const Section section = generalized_na_sections(on_gpu(use_cases("gna_op_level")), {}).at(0);
   ASSERT_EQ(section.claims.size(), 6u) << "all that it shows";

@@ -58,7 +58,7 @@ class EmulatedGpu : public Backend {
     const bool is_same = walked.axes == problem.axes;
     return std::make_unique<EmulatedCall>(walked, plan, is_same ? inputs : flattened(problem, inputs));
   }
-  PeakRate measure_peak() const override { return {1e7, 1e9}; }
+  PeakRate measure_peak() const override { return peak; }
 
   GpuInfo info{.name = "emulator",
                .clock_hz = 1e9,
@@ -66,6 +66,7 @@ class EmulatedGpu : public Backend {
                .memory_bytes = int64_t{3} << 30,
                .power_limit_watts = 5,
                .driver = "1.2.3"};
+  PeakRate peak{1e7, 1e9};
   bool present = true;
   mutable int walked_rank = 0;
   mutable const TilePlan* opened = nullptr;

@@ -110,6 +110,13 @@ TEST_F(Hopper, NanAndInfinities) {
   }
 }
 
+// Products that a compiler drops are faster than any clock allows.
+TEST_F(Hopper, ThePeakIsOneThatCanBe) {
+  const PeakRate rate = measure_peak();
+  EXPECT_GT(rate.one_thread, 0);
+  EXPECT_GT(rate.all_threads, rate.one_thread);
+}
+
 // A masked score that is greater than the bias that masks it. Bounds that grow with scores would let it pass.
 TEST_F(Hopper, HugeScoresOfMaskedKeys) {
   const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}}, .type = ElementType::bf16};

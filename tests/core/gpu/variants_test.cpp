@@ -84,6 +84,19 @@ TEST_F(HopperVariants, AreNotHereWithoutAGpu) {
   EXPECT_EQ(find_variant("hopper").supports(problem_, Pass::forward), "hopper needs an sm_90 GPU; none is here");
 }
 
+TEST_F(HopperVariants, APeakThatNoClockAllowsIsRefused) {
+  const auto peak = find_arithmetic(kWgmma).measure_peak;
+  Workers workers(1);
+  // 4096 FLOP a clock and multiprocessor, at 1 GHz.
+  gpu_.peak = {4.0e12, 132 * 4.0e12};
+  EXPECT_EQ(peak(Isa::baseline, workers).all_threads, 132 * 4.0e12);
+  for (const PeakRate wrong : {PeakRate{4.2e12, 132 * 4.0e12}, PeakRate{4.0e12, 132 * 4.2e12}}) {
+    gpu_.peak = wrong;
+    EXPECT_EQ(nalab::test::error_of([&] { peak(Isa::baseline, workers); }),
+              "the peak of the GPU's tensor cores was measured as more than its clock allows");
+  }
+}
+
 TEST_F(HopperVariants, AreOnlyChosenByName) {
   for (const Problem& problem : {problem_, problem_.self_attention()}) {
     EXPECT_EQ(best_variant(problem, Pass::forward).device, Device::cpu);
