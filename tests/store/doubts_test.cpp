@@ -49,6 +49,21 @@ TEST(Doubts, AreNoneAboutFilesThatDoNotTell) {
   EXPECT_EQ(reasons(old, row), "");
 }
 
+/// While a GPU computes, CPUs do nothing; its samples may scatter all the same.
+TEST(Doubts, AboutTimesOfAGpuAreNotThoseOfCpus) {
+  Environment e = machine();
+  e.hardware_threads = 1;
+  Row row = quiet_row();
+  row.cpus_throttled = row.cpus_stolen = row.cpus_others = 2;
+  row.peak_after = 1e9;
+  EXPECT_NE(reasons(e, row), "");
+  row.device = "cuda";
+  EXPECT_EQ(reasons(e, row), "");
+  row.stopped_by = "time";
+  row.samples = {1, 2, 3};
+  EXPECT_EQ(reasons(e, row), "the samples scatter: their median is not known to 5 %;");
+}
+
 TEST(Doubts, MoreThreadsThanCpus) {
   Environment e = machine();
   e.hardware_threads = 1;
