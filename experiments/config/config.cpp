@@ -40,11 +40,13 @@ void check_timing(const Timing& t, const std::vector<Field>& entries) {
   }
 }
 
-void expand_all(std::vector<std::string>& variants) {
+/// All variants are those of the device, or of those that are here if none is named.
+void expand_all(std::vector<std::string>& variants, std::optional<Device> device = {}) {
   if (std::find(variants.begin(), variants.end(), kAllVariants) == variants.end()) return;
   variants.clear();
   for (const Variant& variant : nalab::variants()) {
-    if (!why_not_here(variant.device)) variants.emplace_back(variant.name);
+    const bool is_wanted = device ? variant.device == *device : !why_not_here(variant.device);
+    if (is_wanted) variants.emplace_back(variant.name);
   }
 }
 
@@ -101,8 +103,11 @@ Config read_config(const Field& root, Form form, const std::string& folder) {
   const Field* runs = find(overrides, "runs");
   if (runs == nullptr) runs = find(entries, "runs");
   if (runs != nullptr) check_devices(config.settings, *runs);
+  for (Run& run : config.settings.runs) {
+    if (run.device && run.variants.empty()) run.variants = config.settings.variants;
+    expand_all(run.variants, run.device);
+  }
   expand_all(config.settings.variants);
-  for (Run& run : config.settings.runs) expand_all(run.variants);
 
   if (const Field* problems = find(entries, "problems")) {
     for (const Field& entry : problems->elements()) config.problems.push_back(read_problem(entry, form));

@@ -88,6 +88,7 @@ class GroupRun {
         for (const std::size_t i : still_good(finished_)) note(seen, finished_[i].row);
         for (const std::size_t i : still_good(finished_)) time_packing(i);
       } catch (const std::bad_alloc&) {
+        shared_ = {};
         refuse_all(finished_, "not enough memory");
       }
     }

@@ -8,7 +8,8 @@
 
 namespace nalab::gpu::hopper {
 
-// Warpgroup 0 feeds the other two, which compute: a warp loads queries and keys, one loads values, two prepare biases.
+// Warpgroup 0 feeds the other two, which compute: a warp loads queries and keys, one loads values, two
+// prepare outer biases.
 inline constexpr int kBiasThreads = 64;
 // Registers of a thread. Each has 168 at the start; what the feeders give back must be enough for the others, who wait
 // for it: 40 + 2 x 232 = 3 x 168.

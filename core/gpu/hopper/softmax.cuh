@@ -45,11 +45,13 @@ struct Softmax {
   static constexpr bool kWatchesSums = std::is_same_v<Element, __nv_bfloat16>;
   static constexpr float kShift = 64;
   static constexpr float kMostSum = 0x1p64f;
+  /// Up to here a reference plus kShift is exact. Greater ones follow maxima all the way.
+  static constexpr float kMostReference = 0x1p29f;
 
   float scale;  ///< times log2(e)
   float reference[2] = {kLowest, kLowest};
   float sum[4] = {0, 0, 0, 0};  ///< this thread's part: of the even and of the odd columns of either row
-  bool settled = false;         ///< whether all rows of the warp have a reference
+  bool settled = false;         ///< whether all rows of the warp have a reference that can be shifted
 
   /// Multiplies what has been summed up of row r.
   template <int kSize>
@@ -61,6 +63,8 @@ struct Softmax {
       if (i / 2 % 2 == r) out[i] *= factor;
     }
   }
+
+  __device__ static bool is_between(float x) { return kLowest < x && x < kMostReference; }
 
   template <int kSize, int kOut>
   __device__ void follow_maxima(const float (&s)[kSize], float (&out)[kOut]) {
@@ -78,7 +82,7 @@ struct Softmax {
       rescale(r, grown ? exp2_approx(reference[r] - row_top) : 1.0f, out);
       if (grown) reference[r] = row_top;
     }
-    settled = __all_sync(~0u, reference[0] > kLowest && reference[1] > kLowest);
+    settled = __all_sync(~0u, is_between(reference[0]) && is_between(reference[1]));
   }
 
   template <int kOut>

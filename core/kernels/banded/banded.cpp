@@ -113,7 +113,8 @@ bool tiles_pay(const Problem& problem) {
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
   // Short rows share no keys, and many of them are in a strip.
   constexpr int64_t kLeastLength = 14;
-  return problem.rank() > 1 && last.group_length(0) >= kLeastLength &&
+  const auto axes = problem.axes3();
+  return axes[0].window * axes[1].window > 1 && last.group_length(0) >= kLeastLength &&
          (last.window >= 7 || (last.window >= 5 && dim >= 64));
 }
 

@@ -113,7 +113,7 @@ HWY_NOINLINE void HWY_ATTR WeighWith(const WeightRows& rows, float factor, const
   constexpr int kChunk = kVector / Q;
   const Floats d;
   // Members would be read again after each store.
-  const int64_t count = rows.rows, pitch = rows.pitch, window = rows.window;
+  const int64_t count = rows.rows, pitch = rows.pitch;
   [[maybe_unused]] const int64_t bias_row = rows.bias_row;
   const VF factors = hn::Set(d, factor);
   [[maybe_unused]] const VF log2e = hn::Set(d, std::numbers::log2e_v<float>);
@@ -126,12 +126,14 @@ HWY_NOINLINE void HWY_ATTR WeighWith(const WeightRows& rows, float factor, const
     uint16_t* const weights2 = rows.weights + j * rows.weight_step + rows.index[j];
     uint32_t mask = ColumnBits<kChunk>(rows.count[i]);
     if constexpr (Q == 2) mask |= ColumnBits<kChunk>(rows.count[j]) << kChunk;
+    // Not a window: at the start of a causal axis rows are shorter than that, and what follows them is another query's.
+    [[maybe_unused]] const int64_t own_keys = rows.count[i];
     VF sum = hn::Zero(d);
     for (int64_t plane = 0; plane < rows.planes; ++plane) {
       int64_t score = plane * rows.score_plane, cell = plane * rows.weight_plane;
       [[maybe_unused]] int64_t bias = plane * rows.bias_plane;
       for (int64_t row = 0; row < count; ++row, score += pitch, cell += pitch, bias += bias_row) {
-        for (int64_t c = 0; c < (kOneChunk ? 1 : window); c += kChunk) {
+        for (int64_t c = 0; c < (kOneChunk ? 1 : own_keys); c += kChunk) {
           VF offset = shift;
           if constexpr (kBiased) {
             // At least a finite number, so that the exponent is one where callers mask with the lowest float or

@@ -161,9 +161,9 @@ HWY_INLINE void LoadColumns(const float* keys, const int32_t* first, [[maybe_unu
 /// Makes the compiler load a vector once. Otherwise g++ 12 loads a query anew for each column that it meets, as an
 /// operand of the multiply-add, and the loads take longer than the multiply-adds.
 HWY_INLINE void KeepInRegister([[maybe_unused]] VF& vector) {
-#if HWY_ARCH_X86 && HWY_TARGET == HWY_AVX3
+#if HWY_TARGET == HWY_AVX3
   asm("" : "+v"(vector.raw));
-#elif HWY_ARCH_X86
+#elif HWY_TARGET == HWY_AVX2
   asm("" : "+x"(vector.raw));
 #endif
 }

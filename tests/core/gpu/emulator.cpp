@@ -12,7 +12,7 @@ namespace nalab::gpu::test {
 namespace {
 
 // As in core/gpu/hopper/softmax.cuh.
-constexpr float kLowest = -1e8f, kGrowth = 8, kShift = 64, kMostSum = 0x1p64f;
+constexpr float kLowest = -1e8f, kGrowth = 8, kShift = 64, kMostSum = 0x1p64f, kMostReference = 0x1p29f;
 /// In place of 0, which would let masked pairs through.
 constexpr double kLeastScale = 1e-20;
 
@@ -99,10 +99,15 @@ class Emulator {
         for (std::size_t c = 0; c < k[n].size(); ++c) score += sign_ * state.q[q][c] * k[n][c];
         scores[n] = score + bias(i, static_cast<int>(n));
       }
-      if (std::is_same_v<T, bf16> && state.reference[q] > kLowest) {
-        if (state.weight[q] > kMostSum) rescale(state, q, state.reference[q] + kShift);
-      } else if (const float top = *std::ranges::max_element(scores) * log2_scale; top > state.reference[q] + kGrowth) {
-        rescale(state, q, top);
+      float& reference = state.reference[q];
+      if (std::is_same_v<T, bf16> && kLowest < reference && reference < kMostReference) {
+        if (state.weight[q] > kMostSum) {
+          rescale(state, q, 1 / kMostSum);
+          reference += kShift;
+        }
+      } else if (const float top = *std::ranges::max_element(scores) * log2_scale; top > reference + kGrowth) {
+        rescale(state, q, std::exp2(reference - top));
+        reference = top;
       }
       for (std::size_t n = 0; n < k.size(); ++n) {
         const float weight = std::exp2(std::fma(scores[n], log2_scale, -state.reference[q]));
@@ -113,12 +118,10 @@ class Emulator {
     }
   }
 
-  void rescale(State& state, std::size_t q, float reference) {
-    const float factor = std::exp2(state.reference[q] - reference);
+  void rescale(State& state, std::size_t q, float factor) {
     result_.rescaled += state.weight[q] > 0 ? 1 : 0;
     state.weight[q] *= factor;
     for (float& x : state.out[q]) x *= factor;
-    state.reference[q] = reference;
   }
 
   void store(const State& state, const Block& block, int w, int64_t b, int64_t h) {

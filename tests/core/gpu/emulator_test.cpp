@@ -78,6 +78,21 @@ TEST(Emulator, RescalesWhenScoresGrow) {
   }
 }
 
+/// So great that a reference is rounded by dozens, and sums of equal scores pass 2^64 without any growth.
+TEST(Emulator, EqualScoresOfGreatMagnitude) {
+  const Problem problem{
+      .axes = {{.extent = 200, .window = 161}}, .head_dim = 8, .head_dim_v = 8, .type = ElementType::bf16};
+  for (int great = 11000; great < 23000; great += 256) {  // scores of 5e8 to 2e9, log2
+    SCOPED_TRACE(great);
+    nalab::test::Data data(problem, 5);
+    for (const std::string_view name : {"q", "k"}) {
+      for (int64_t i = 0; i < data[name].elements(); ++i) nalab::test::set(data[name], i, great);
+    }
+    expect_agreement(problem, tile_shapes(problem, {}, 1).front(), data);
+    if (HasFailure()) return;
+  }
+}
+
 /// Faster than sums can be rescaled: such results are not trusted.
 TEST(Emulator, ScoresThatGrowTooFastAreNoticed) {
   const Problem problem{

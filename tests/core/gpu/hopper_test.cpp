@@ -139,7 +139,6 @@ TEST_F(Hopper, HugeScoresOfMaskedKeys) {
   }
 }
 
-// They would overrun their place in shared memory.
 /// From one key to the next, slowly, fast, and so fast that sums overflow and queries are computed again.
 TEST_F(Hopper, RisingAndFallingScores) {
   for (const ElementType type : {ElementType::bf16, ElementType::f16}) {
@@ -157,6 +156,21 @@ TEST_F(Hopper, RisingAndFallingScores) {
   }
 }
 
+/// As in the emulator's test: references that are rounded by dozens.
+TEST_F(Hopper, EqualScoresOfGreatMagnitude) {
+  const Problem problem{
+      .axes = {{.extent = 200, .window = 161}}, .head_dim = 8, .head_dim_v = 8, .type = ElementType::bf16};
+  for (int great = 11000; great < 23000; great += 256) {
+    SCOPED_TRACE(great);
+    nalab::test::Data data(problem, 5);
+    for (const std::string_view name : {"q", "k"}) {
+      for (int64_t i = 0; i < data[name].elements(); ++i) nalab::test::set(data[name], i, great);
+    }
+    expect_right(Case(problem, std::move(data)), 1);
+  }
+}
+
+// They would overrun their place in shared memory.
 TEST_F(Hopper, RefusesMoreBiasesThanThereIsRoomFor) {
   const Problem problem{.axes = {{.extent = 24, .window = 9}, {.extent = 24, .window = 9}}, .type = ElementType::bf16};
   const nalab::test::Data data(problem, 1);

@@ -139,6 +139,7 @@ TEST(Registry, BandedTakesAMatrixUnitWhereItPays) {
   EXPECT_FALSE(pays(plane(5), 32));
   EXPECT_FALSE(pays(plane(3), 128));
   EXPECT_FALSE(pays({{.extent = 4096, .window = 9}}, 64)) << "one row of keys";
+  EXPECT_FALSE(pays({{.extent = 5}, {.extent = 4096, .window = 9}}, 64)) << "one row of keys";
   EXPECT_TRUE(banded.takes(unit, Pass::forward));
   EXPECT_FALSE(banded.takes(unit, Pass::backward));
 }
