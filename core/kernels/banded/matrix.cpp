@@ -4,7 +4,7 @@
 // only some of its queries attend to: of 24 keys in a row a window of 7 takes 7, and products are still the smaller
 // part of the time. Scores are rows of queries. The softmax takes the keys of each query from its own first key on,
 // and writes their weights among zeros (matrix_softmax-inl.h); so borders, strides, dilation and heads laid end to end
-// are offsets alone. Keys and values are packed once for all rows of queries of a task (matrix_packing-inl.h).
+// are offsets alone. Keys and values are packed once for the rows of queries of a block (matrix_packing-inl.h).
 //
 // No maximum is looked for: a query's own score stands for it. Numbers that the unit would flush to zero or spread are
 // looked for while packing; zeros stand for them, and the queries that attend to them, or whose sums of weights are out
