@@ -229,14 +229,14 @@ class StripBlocks {
   void FetchKeys(const TokenView<U>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2) const {
     if (!geometry_.fetch) return;
     const U* const first = view.row(batch_, c1(k1), c2(k2), 0, 0);
-    for (int64_t n = 0; n < strip_.keys(); ++n) FetchRow<level>(first + offsets[n], view.shape.dim);
+    for (int64_t n = 0; n < strip_.keys(); ++n) tile::fetch_row<level>(first + offsets[n], view.shape.dim);
   }
   /// The same for a row of queries.
   template <tile::CacheLevel level, class U>
   void FetchQueries(const TokenView<U>& view, const QueryOffsets& offsets, int64_t row) const {
     if (!geometry_.fetch) return;
     U* const first = FirstQuery(view, row);
-    for (int lane = 0; lane < strip_.lanes(); ++lane) FetchRow<level>(first + offsets[lane], view.shape.dim);
+    for (int lane = 0; lane < strip_.lanes(); ++lane) tile::fetch_row<level>(first + offsets[lane], view.shape.dim);
   }
 
   /// Where the strip's keys in a row of keys are as rows of floats: in their tensor, or copied and kept.
@@ -355,12 +355,6 @@ class StripBlocks {
   auto HWY_ATTR Attends(int64_t column) const {
     const hn::RebindToSigned<Floats> di;
     return hn::RebindMask(Floats(), hn::Gt(hn::Load(di, strip_.count()), hn::Set(di, static_cast<int32_t>(column))));
-  }
-
-  template <tile::CacheLevel level, class U>
-  static void FetchRow(const U* row, int64_t dim) {
-    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(U));
-    for (int64_t c = 0; c < dim; c += kLine) tile::fetch<level>(row + c);
   }
 
   const Geometry& geometry_;

@@ -126,12 +126,6 @@ class StripKeys {
     any_misfits_ = any_extra_misfits_;
   }
 
-  template <class T>
-  static void FetchRow(const T* row, int64_t dim) {
-    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
-    for (int64_t c = 0; c < dim; c += kLine) tile::fetch<tile::CacheLevel::first>(row + c);
-  }
-
   Plane& plane(int64_t k1) const {
     return mine_.planes[static_cast<uint32_t>(k1) % static_cast<uint32_t>(shape_.planes)];
   }
@@ -178,8 +172,8 @@ class StripKeys {
   void FetchKeys(int64_t x1, int64_t x2) const {
     const bf16 *const keys = k_.row(batch_, x1, x2, 0, 0), *const values = v_.row(batch_, x1, x2, 0, 0);
     for (int64_t n = 0; n < strip_.keys(); ++n) {
-      FetchRow(keys + key_offsets_[n], problem_.head_dim);
-      FetchRow(values + value_offsets_[n], problem_.head_dim_v);
+      tile::fetch_row<tile::CacheLevel::first>(keys + key_offsets_[n], problem_.head_dim);
+      tile::fetch_row<tile::CacheLevel::first>(values + value_offsets_[n], problem_.head_dim_v);
     }
   }
 

@@ -112,7 +112,8 @@ class MatrixTask : private StripKeys {
   void FetchOut(const Row& row) const {
     with_element_type(out_.out.type, [&](auto element) {
       const auto* const first = first_query(out_.out.template as<decltype(element)>(), row);
-      for (int lane = 0; lane < strip_.lanes(); ++lane) FetchRow(first + out_offsets_[lane], problem_.head_dim_v);
+      for (int lane = 0; lane < strip_.lanes(); ++lane)
+        tile::fetch_row<tile::CacheLevel::first>(first + out_offsets_[lane], problem_.head_dim_v);
     });
   }
 

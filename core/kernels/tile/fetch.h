@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/problem.h"
+#include "core/tensor/buffer.h"
 #include "core/tensors.h"
 
 namespace nalab::tile {
@@ -17,6 +18,13 @@ template <CacheLevel level>
 void fetch(const void* line) {
   __builtin_prefetch(line, 0, static_cast<int>(level));
   asm volatile("");
+}
+
+/// Fetches the elements of a row.
+template <CacheLevel level, class T>
+void fetch_row(const T* row, int64_t dim) {
+  constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
+  for (int64_t c = 0; c < dim; c += kLine) fetch<level>(row + c);
 }
 
 /// Whether q, k, v and out are too large to stay near a core. What is near is not worth a fetch: small windows would

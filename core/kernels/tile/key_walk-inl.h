@@ -208,17 +208,11 @@ class KeyWalk {
       count -= segment.x3.size();
       WithRows(segment, [&](const auto& rows) HWY_ATTR {
         for (int64_t n = 0; n < rows.count; ++n) {
-          PrefetchRow(rows.key + n * rows.key_step, problem_.head_dim);
-          PrefetchRow(rows.value + n * rows.value_step, problem_.head_dim_v);
+          fetch_row<CacheLevel::second>(rows.key + n * rows.key_step, problem_.head_dim);
+          fetch_row<CacheLevel::second>(rows.value + n * rows.value_step, problem_.head_dim_v);
         }
       });
     }
-  }
-
-  template <class T>
-  static void PrefetchRow(const T* row, int64_t dim) {
-    constexpr int64_t kLine = static_cast<int64_t>(kAlignment / sizeof(T));
-    for (int64_t c = 0; c < dim; c += kLine) fetch<CacheLevel::second>(row + c);
   }
 
   /// Calls list_rows(rows of the block, set_lanes(target), set_biases(target)) for every run of keys in the box of a
