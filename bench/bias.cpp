@@ -1,12 +1,12 @@
 // What a relative positional bias costs: calls with and without one in turn, so that changes on the machine affect both
 // alike. Prints medians, and the median and the quartiles of the ratios of neighbouring calls.
 //
-//   bias_bench [samples] [threads]
+//   bias_bench [--samples N] [--threads N]
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <string>
 #include <vector>
@@ -123,4 +123,11 @@ void run(int samples, int threads) {
 }  // namespace
 }  // namespace nalab
 
-int main(int argc, char** argv) { nalab::run(argc > 1 ? std::atoi(argv[1]) : 30, argc > 2 ? std::atoi(argv[2]) : 2); }
+int main(int argc, char** argv) {
+  int samples = 30, threads = 2;
+  CLI::App app("What a relative positional bias costs: calls with and without one in turn");
+  app.add_option("--samples", samples, "Turns of each problem")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--threads", threads)->check(CLI::Range(1, 1000))->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  nalab::run(samples, threads);
+}

@@ -2,14 +2,14 @@
 // own threads, in turn, so that changes on the machine affect both alike. Attention aside, a model's time is made of
 // these. Prints medians, the median and the quartiles of the ratios of neighbouring turns, and the sum over the model.
 //
-//   layers_bench [samples] [threads] [f32 | bf16] [batch]
+//   layers_bench [--samples N] [--threads N] [--type f32|bf16] [--batch N]
 #include <omp.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <string>
@@ -228,6 +228,13 @@ void run(int samples, int threads, ElementType type, int64_t batch) {
 }  // namespace nalab::models
 
 int main(int argc, char** argv) {
-  const auto number = [&](int i, int otherwise) { return argc > i ? std::atoi(argv[i]) : otherwise; };
-  nalab::models::run(number(1, 15), number(2, 2), nalab::parse_element_type(argc > 3 ? argv[3] : "f32"), number(4, 8));
+  int samples = 15, threads = 2, batch = 8;
+  std::string type = "f32";
+  CLI::App app("Convolutions and linear layers of NAT-T beside bare primitives of oneDNN");
+  app.add_option("--samples", samples, "Turns of each layer")->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--threads", threads)->check(CLI::Range(1, 1000))->capture_default_str();
+  app.add_option("--type", type)->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
+  app.add_option("--batch", batch, "Images")->check(CLI::Range(1, 1000))->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  nalab::models::run(samples, threads, nalab::parse_element_type(type), batch);
 }
