@@ -1,7 +1,7 @@
 // How large the terms are that results are sums of: what rounding errors are relative to.
 #pragma once
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/tensor_set.h"
 
 namespace nalab::selftest {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/parallel.h"
 #include "core/tensor_set.h"
 #include "core/tensors.h"

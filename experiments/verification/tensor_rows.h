@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/problem.h"
 #include "core/tensor/tensor.h"
 

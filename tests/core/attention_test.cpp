@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/kernels/support.h"
 #include "tests/core/support.h"
 

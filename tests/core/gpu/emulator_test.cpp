@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "core/compare.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/gpu/problems.h"
 #include "tests/core/kernels/support.h"
 

@@ -11,7 +11,7 @@
 
 #include "core/compare.h"
 #include "core/gpu/device.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/gpu/problems.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"

@@ -9,7 +9,7 @@
 #include "core/attention.h"
 #include "core/compare.h"
 #include "core/gpu/device.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/kernels/registry.h"
 #include "tests/core/gpu/emulated_gpu.h"
 #include "tests/core/kernels/support.h"

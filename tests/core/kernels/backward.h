@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"
 

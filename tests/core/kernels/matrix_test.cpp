@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/kernels/tile/super_tiles.h"
 #include "core/simd/arithmetic.h"
 #include "tests/core/definition.h"

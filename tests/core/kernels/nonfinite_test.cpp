@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"

@@ -1,5 +1,5 @@
 // The oracle itself: by hand, against attention written out here, and by finite differences.
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 
 #include <gtest/gtest.h>
 

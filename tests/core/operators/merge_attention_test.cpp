@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"
 #include "tests/core/support.h"

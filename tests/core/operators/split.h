@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/operators/split_attention.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/problems.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels/reference.h"
+#include "core/kernels/reference/reference.h"
 #include "core/kernels/registry.h"
 #include "tests/core/kernels/problems.h"
 
