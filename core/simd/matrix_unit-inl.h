@@ -4,6 +4,7 @@
 // in tiles 4 to 7, which are multiplied. Tiles are numbered when the program is compiled. Units are opened once per
 // task, or per block of keys, and must be closed before the thread waits for others: what else runs on it then may set
 // the unit up in its own way.
+#include <cassert>
 #include <cstdint>
 #include <cstring>
 
@@ -86,7 +87,9 @@ class AmxUnit {
 };
 
 /// The same by dot products of bf16 pairs (AVX512_BF16), whose sums are rounded in another order. Sums are kept in the
-/// first-level cache; what is multiplied is read where it lies, and must not change before.
+/// first-level cache; what is multiplied is read where it lies, and must not change before. The first factor's rows lie
+/// one after the other. Products come two by two, of tile 4 or 5 with 6 and then 7: the first one waits for the second,
+/// since 8 rows of sums times two vectors need 10 loads for 16 dot products, and 16 rows times one need 17.
 class DotUnit {
  public:
   DotUnit() = default;
@@ -102,6 +105,7 @@ class DotUnit {
     if constexpr (kTile < kSums) {
       for (int i = 0; i < kUnitRows; ++i) hn::Store(hn::Load(Floats(), cells + i * step), Floats(), sums_[kTile][i]);
     } else {
+      assert(kTile >= 6 || step == kUnitCells);
       factors_[kTile - kSums] = {cells, step};
     }
   }
@@ -115,7 +119,8 @@ class DotUnit {
   }
   template <int kSum, int kA, int kB>
   HWY_INLINE void MultiplyAdd() {
-    MultiplyAdd(factors_[kA - kSums], factors_[kB - kSums], sums_[kSum]);
+    static_assert((kA == 4 || kA == 5) && kB == 6 + kSum % 2);
+    if constexpr (kB == 7) MultiplyAddTwo(factors_[kA - kSums].cells, &factors_[kB - kSums - 1], &sums_[kSum - 1]);
   }
 
  private:
@@ -126,20 +131,33 @@ class DotUnit {
     int64_t step;
   };
 
-  static HWY_NOINLINE __attribute__((target("avx512bf16"))) void MultiplyAdd(const Factor& a, const Factor& b,
-                                                                             Tile& sum) {
-    __m512 row[kUnitRows];
+  /// sums[j] += a * b[j], for two tiles side by side.
+  static HWY_NOINLINE __attribute__((target("avx512bf16"))) void MultiplyAddTwo(const float* a, const Factor* b,
+                                                                                Tile* sums) {
+    constexpr int kRows = kUnitRows / 2;
+    for (int first = 0; first < kUnitRows; first += kRows, a += kRows * kUnitCells) {
+      __m512 sum[kRows][2];
 #pragma GCC unroll 16
-    for (int i = 0; i < kUnitRows; ++i) row[i] = _mm512_load_ps(sum[i]);
-    for (int k = 0; k < kUnitCells; ++k) {
-      const auto cells = (__m512bh)_mm512_load_ps(b.cells + k * b.step);
+      for (int i = 0; i < kRows; ++i) {
+        sum[i][0] = _mm512_load_ps(sums[0][first + i]);
+        sum[i][1] = _mm512_load_ps(sums[1][first + i]);
+      }
+      for (int k = 0; k < kUnitCells; ++k) {
+        const auto left = (__m512bh)_mm512_load_ps(b[0].cells + k * b[0].step);
+        const auto right = (__m512bh)_mm512_load_ps(b[1].cells + k * b[1].step);
 #pragma GCC unroll 16
-      for (int i = 0; i < kUnitRows; ++i) {
-        row[i] = _mm512_dpbf16_ps(row[i], (__m512bh)_mm512_set1_ps(a.cells[i * a.step + k]), cells);
+        for (int i = 0; i < kRows; ++i) {
+          const auto pair = (__m512bh)_mm512_set1_ps(a[i * kUnitCells + k]);
+          sum[i][0] = _mm512_dpbf16_ps(sum[i][0], pair, left);
+          sum[i][1] = _mm512_dpbf16_ps(sum[i][1], pair, right);
+        }
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        _mm512_store_ps(sums[0][first + i], sum[i][0]);
+        _mm512_store_ps(sums[1][first + i], sum[i][1]);
       }
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < kUnitRows; ++i) _mm512_store_ps(sum[i], row[i]);
   }
 
   alignas(64) Tile sums_[kSums];

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/kernels/tile/float_tile-inl.h"
+#include "core/kernels/tile/matrix_tile-inl.h"
 
 #if defined(NALAB_CORE_KERNELS_TILE_BF16_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef NALAB_CORE_KERNELS_TILE_BF16_TILE_INL_H_
@@ -157,24 +158,18 @@ struct Bf16Arithmetic {
   /// Scores become weights in place: pairs of keys, [pairs][Lanes].
   static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&maxima)[kVectors], float* scores,
                                VF (&sums)[kVectors]) {
-    const Floats d;
-    const Cells dc;
-    VC even[kVectors];
-    Weights<Lanes>(list, exponent_scale, maxima, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
+    VF even[kVectors];
+    Weights<Lanes, false>(list, exponent_scale, maxima, scores, sums,
+                          [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
 #pragma GCC unroll 32
-      for (int v = 0; v < kVectors; ++v) {
-        // Round to nearest even.
-        const VC bits = hn::BitCast(dc, weight[v]);
-        const VC odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(dc, 1u));
-        const VC rounded = hn::Add(bits, hn::Add(odd, hn::Set(dc, 0x7FFFu)));
-        if (n % 2 == 0) {
-          even[v] = hn::ShiftRight<16>(rounded);
-        } else {
-          const VC cell = hn::Or(even[v], hn::And(rounded, hn::Set(dc, 0xFFFF0000u)));
-          hn::Store(hn::BitCast(d, cell), d, scores + n / 2 * Lanes + v * kStep);
-        }
-      }
-    });
+                            for (int v = 0; v < kVectors; ++v) {
+                              if (n % 2 == 0) {
+                                even[v] = weight[v];
+                              } else {
+                                StorePairs<1>(even[v], weight[v], scores + n / 2 * Lanes + v * kStep, 0);
+                              }
+                            }
+                          });
   }
 
   template <bool Careful>

@@ -108,8 +108,8 @@ HWY_INLINE void FinishValues(const VF (&sum)[RegisterTile<Lanes>::kRows][Registe
 }
 
 /// Weights of the listed keys: exp2(exponent_scale * (score - maximum)), 0 where a lane does not attend. Hands them to
-/// store(n, vectors) in order; their sums per lane go to `sums`.
-template <int Lanes, class Store>
+/// store(n, vectors) in order; their sums per lane go to `sums`. kExact: to float, or as good as bf16 needs.
+template <int Lanes, bool kExact, class Store>
 HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&maxima)[RegisterTile<Lanes>::kVectors],
                         const float* scores, VF (&sums)[RegisterTile<Lanes>::kVectors], Store store) {
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
@@ -124,7 +124,8 @@ HWY_INLINE void Weights(const KeyList& list, float exponent_scale, const VF (&ma
 #pragma GCC unroll 32
     for (int v = 0; v < kVectors; ++v) {
       const VF score = hn::Load(d, scores + n * Lanes + v * kStep);
-      weight[v] = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Mul(hn::Sub(score, maxima[v]), scale));
+      const VF x = hn::Mul(hn::Sub(score, maxima[v]), scale);
+      weight[v] = kExact ? simd::HWY_NAMESPACE::Exp2NonPositive(d, x) : simd::HWY_NAMESPACE::Exp2<false>(d, x);
       if (masked) weight[v] = hn::IfThenElseZero(LaneMask(list.lanes[n], v), weight[v]);
       sums[v] = hn::Add(sums[v], weight[v]);
     }
@@ -231,43 +232,24 @@ struct FloatArithmetic {
   /// maxima. With biases: scale * K q^T + bias. q: [dim][Lanes]; maxima: [Lanes].
   static HWY_INLINE void Scores(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
                                 const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
-    const Floats d;
-    for (int64_t n = 0; n < list.count; n += kRows) {
-      const float* row[kRows];
-      uint32_t common = kAllLanes<Lanes>;
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        row[i] = block.keys + list.index[n + i] * dim;
-        common &= list.lanes[n + i];
-      }
-      VF sum[kRows][kVectors];
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
-      }
-      for (int64_t c = 0; c < dim; ++c) {
-        VF query[kVectors];
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) query[v] = hn::Load(d, q + c * Lanes + v * kStep);
-#pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) {
-          const VF key = hn::Set(d, row[i][c]);
-#pragma GCC unroll 32
-          for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, query[v], sum[i][v]);
-        }
-      }
-      FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
+    // A register tile of two vectors takes a function of its own: among the rest of a visit g++ 12 keeps two of its
+    // sums on the stack, in the inner loop (self attention at 64 % of the peak, not 87). One vector leaves room.
+    if constexpr (kVectors == 1) {
+      ScoreKeys(q, block, dim, list, biases, scores, maxima);
+    } else {
+      ScoreKeysApart(q, block, dim, list, biases, scores, maxima);
     }
   }
 
   /// Scores become weights in place; see tile::Weights.
   static HWY_INLINE void Weigh(const KeyList& list, float exponent_scale, const VF (&maxima)[kVectors], float* scores,
                                VF (&sums)[kVectors]) {
-    Weights<Lanes>(list, exponent_scale, maxima, scores, sums, [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
+    Weights<Lanes, true>(list, exponent_scale, maxima, scores, sums,
+                         [&](int64_t n, const VF(&weight)[kVectors]) HWY_ATTR {
 #pragma GCC unroll 32
-      for (int v = 0; v < kVectors; ++v) hn::Store(weight[v], Floats(), scores + n * Lanes + v * kStep);
-    });
+                           for (int v = 0; v < kVectors; ++v)
+                             hn::Store(weight[v], Floats(), scores + n * Lanes + v * kStep);
+                         });
   }
 
   /// out[c][lanes] = correction * out + sum over the listed keys of value[c] * weight, for all columns c.
@@ -305,6 +287,44 @@ struct FloatArithmetic {
         }
       }
       FinishValues<Lanes>(sum, correction, out + panel * kRows * Lanes);
+    }
+  }
+
+ private:
+  static HWY_NOINLINE void ScoreKeysApart(const float* HWY_RESTRICT q, const Block& block, int64_t dim,
+                                          const KeyList& list, const LaneBiases& biases, float* HWY_RESTRICT scores,
+                                          float* HWY_RESTRICT maxima) {
+    ScoreKeys(q, block, dim, list, biases, scores, maxima);
+  }
+  static HWY_INLINE void ScoreKeys(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
+                                   const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
+    const Floats d;
+    for (int64_t n = 0; n < list.count; n += kRows) {
+      const float* row[kRows];
+      uint32_t common = kAllLanes<Lanes>;
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        row[i] = block.keys + list.index[n + i] * dim;
+        common &= list.lanes[n + i];
+      }
+      VF sum[kRows][kVectors];
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 32
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
+      }
+      for (int64_t c = 0; c < dim; ++c) {
+        VF query[kVectors];
+#pragma GCC unroll 32
+        for (int v = 0; v < kVectors; ++v) query[v] = hn::Load(d, q + c * Lanes + v * kStep);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+          const VF key = hn::Set(d, row[i][c]);
+#pragma GCC unroll 32
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, query[v], sum[i][v]);
+        }
+      }
+      FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
     }
   }
 };
