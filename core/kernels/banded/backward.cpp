@@ -21,6 +21,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include "core/kernels/banded/backward_task-inl.h"
+#include "core/kernels/tile/rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
@@ -105,7 +106,7 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
     workers.for_each(tasks.items(phase) - first, [&](int64_t i, int worker) { run(phase, first + i, worker); });
   }
   common.part_sums.add_up(common.sums, gradients.drpb, workers);
-  common.sums.store(gradients, workers);
+  common.sums.store(gradients, workers, tile::HWY_NAMESPACE::RoundRow());
 }
 
 }  // namespace nalab::banded::HWY_NAMESPACE

@@ -90,7 +90,7 @@ void Backward(std::string_view arithmetic, const BackwardCall& call) {
   WithProducts(arithmetic, call.tiling,
                [&](auto products) { BackwardOf<typename decltype(products)::type>(shared, workspace); });
   bias_sums.store(gradients.drpb, workers);
-  sums.store(gradients, workers);
+  sums.store(gradients, workers, RoundRow());
 }
 
 }  // namespace nalab::fused::HWY_NAMESPACE

@@ -12,8 +12,10 @@
 #include "core/kernels/tile/fetch.h"
 #include "core/kernels/tile/gradient_sums.h"
 #include "core/kernels/tile/key_walk-inl.h"
+#include "core/kernels/tile/rows-inl.h"
 #include "core/kernels/tile/transpose-inl.h"
 #include "core/ordered_tasks.h"
+#include "core/tensor/row.h"
 
 #if defined(NALAB_CORE_KERNELS_FUSED_BACKWARD_TASK_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef NALAB_CORE_KERNELS_FUSED_BACKWARD_TASK_INL_H_
@@ -390,7 +392,7 @@ class BackwardTask {
     }
     LanesToRows<Lanes>(products_.dq(number(i, h)), problem_.head_dim, factors, row);
     for (int lane = 0; lane < Lanes && !in_place; ++lane) {
-      if ((inside >> lane & 1) != 0) store_row(dq, super_.batch, tokens[lane], super_.head + h, row[lane]);
+      if ((inside >> lane & 1) != 0) StoreRow(dq, super_.batch, tokens[lane], super_.head + h, row[lane]);
     }
   }
 

@@ -24,6 +24,7 @@
 #include "core/kernels/tile/float_tile-inl.h"
 #include "core/kernels/tile/key_walk-inl.h"
 #include "core/kernels/tile/matrix_tile-inl.h"
+#include "core/kernels/tile/rows-inl.h"
 #include "core/kernels/tile/transpose-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 
@@ -297,7 +298,7 @@ class ForwardTask {
     for (int lane = 0; lane < Lanes; ++lane) {
       if ((lanes >> lane & 1) == 0) continue;
       const auto& [x1, x2, x3] = token[lane];
-      if (!in_place) store_row(out.out, super_.batch, token[lane], head, row[lane]);
+      if (!in_place) StoreRow(out.out, super_.batch, token[lane], head, row[lane]);
       *lse_of.row(super_.batch, x1, x2, x3, head) = lse[lane];
     }
     if (Arithmetic::kTakesAll && misfits_ != nullptr) {

@@ -6,9 +6,9 @@
 
 #include "core/kernels/gemm/operators-inl.h"
 #include "core/kernels/gemm/workspace.h"
+#include "core/kernels/tile/rows-inl.h"
 #include "core/kernels/tile/super_tiles.h"
 #include "core/simd/targets.h"
-#include "core/tensor/row.h"
 #include "hwy/highway.h"
 
 #if defined(NALAB_CORE_KERNELS_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -84,7 +84,7 @@ class Tile {
       const std::optional<Token> at = token(lane);
       if (!at) continue;
       if (!fills_in() || (misfits_->of(tile) >> lane & 1) != 0) {
-        store_row(target, super_.batch, *at, head, row[lane]);
+        products::StoreRow(target, super_.batch, *at, head, row[lane]);
       } else {
         with_element_type(target.type, [&](auto element) {
           using Element = decltype(element);

@@ -8,7 +8,6 @@
 #include "core/geometry/bias.h"
 #include "core/parallel.h"
 #include "core/problem.h"
-#include "core/tensor/row.h"
 #include "core/tensor/workspace.h"
 #include "core/tensors.h"
 
@@ -45,12 +44,20 @@ void set_to_zero(const std::array<TokenView<float>, N>& views, Workers& workers)
   });
 }
 
-/// Rounds sums to the element type of a tensor and stores them, in parallel.
-inline void store(const TokenView<float>& sums, const TensorView& target, Workers& workers) {
+/// Rounds sums, whose heads lie end to end, to the element type of a tensor and stores them, in parallel:
+/// round_row(floats, count, elements).
+template <class RoundRow>
+void store(const TokenView<float>& sums, const TensorView& target, Workers& workers, const RoundRow& round_row) {
   if (sums.shape.elements() == 0) return;
-  workers.for_each(token_tasks(sums.shape), [&](int64_t task, int) {
-    for_each_token(sums.shape, task, [&](int64_t batch, const Token& token) {
-      for (int64_t h = 0; h < sums.shape.heads; ++h) store_row(target, batch, token, h, sums.row(batch, token, h));
+  with_element_type(target.type, [&](auto element) {
+    const auto to = target.as<decltype(element)>();
+    const int64_t heads = sums.shape.heads, pieces = to.strides.heads == to.shape.dim ? 1 : heads;
+    workers.for_each(token_tasks(sums.shape), [&](int64_t task, int) {
+      for_each_token(sums.shape, task, [&](int64_t batch, const Token& token) {
+        for (int64_t h = 0; h < pieces; ++h) {
+          round_row(sums.row(batch, token, h), heads / pieces * sums.shape.dim, to.row(batch, token, h));
+        }
+      });
     });
   });
 }
@@ -72,12 +79,13 @@ struct KeyGradients {
 
   void set_to_zero(Workers& workers) const { tile::set_to_zero(std::array{dk, dv, dextra_k, dextra_v}, workers); }
   /// Rounds sums that are not in place, and stores them.
-  void store(const Gradients& gradients, Workers& workers) const {
+  template <class RoundRow>
+  void store(const Gradients& gradients, Workers& workers, const RoundRow& round_row) const {
     if (in_place) return;
-    tile::store(dk, gradients.dk, workers);
-    tile::store(dv, gradients.dv, workers);
-    tile::store(dextra_k, gradients.dextra_k, workers);
-    tile::store(dextra_v, gradients.dextra_v, workers);
+    tile::store(dk, gradients.dk, workers, round_row);
+    tile::store(dv, gradients.dv, workers, round_row);
+    tile::store(dextra_k, gradients.dextra_k, workers, round_row);
+    tile::store(dextra_v, gradients.dextra_v, workers, round_row);
   }
 };
 
