@@ -135,8 +135,8 @@ const Variant& choose_variant(const Problem& problem, Pass pass, const PlanOptio
   tiles.problem = problem;
   tiles.pass = pass;
   tiles.isa = options.isa ? *options.isa : choose_isa();
-  const bool matrix_unit = choose_arithmetic(tiles, options.arithmetic).name == kBf16Amx;
-  return best_variant(problem, pass, !is_best_tiling(options.tiling), matrix_unit);
+  return best_variant(problem, pass, !is_best_tiling(options.tiling),
+                      choose_arithmetic(tiles, options.arithmetic).name);
 }
 
 Plan make_plan(const Problem& problem, Pass pass, const PlanOptions& options) {

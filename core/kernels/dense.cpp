@@ -89,6 +89,7 @@ Variant variant() {
       .expected_flops_per_second = 50e9,
       .supports = supports,
       .takes = fused::takes,
+      .pays = fused::pays,
       .candidates = candidates,
       .cost = cost,
       .forward = forward,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "core/error.h"
 #include "core/kernels/variants.h"
@@ -26,25 +27,40 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
-/// Keys of a query up to which banded is faster than tiles of bf16 on a matrix unit: docs/performance.md, "The matrix
-/// unit" for banded in float, and "Small windows on the matrix unit".
+/// Keys of a query up to which banded is faster than tiles of bf16: docs/performance.md, "The matrix unit" for banded
+/// in float, and "Small windows on the matrix unit".
 int64_t most_keys_beside_matrix_unit(const Problem& problem, Pass pass) {
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
   const Variant& banded = find_variant("banded");
   const Arithmetic& unit = find_arithmetic(kBf16Amx);
-  if (banded.takes(unit, pass) && banded.pays(unit, problem, pass)) return dim > 32 ? 169 : 289;
   if (problem.rank() == 1) return 48;
+  if (banded.takes(unit, pass) && banded.pays(unit, problem, pass)) return dim > 32 ? 169 : 343;
   return dim > 64 ? 64 : dim > 32 ? 100 : 150;
+}
+
+/// The same for tiles of dot products: "Dot products of bf16" there. Backward they are not far ahead of floats.
+int64_t most_keys_beside_dot_products(const Problem& problem, Pass pass) {
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
+  if (pass == Pass::backward) return kAny;
+  if (problem.rank() == 1) return 24;
+  return dim > 64 ? 100 : dim > 32 ? 144 : 289;
+}
+
+int64_t most_keys_beside(std::string_view tiles, const Problem& problem, Pass pass) {
+  if (tiles == kBf16Amx) return most_keys_beside_matrix_unit(problem, pass);
+  if (tiles == kBf16Dot) return most_keys_beside_dot_products(problem, pass);
+  return std::numeric_limits<int64_t>::max();
 }
 
 /// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Where bands end". Its rate
 /// hardly depends on the window, and that of tiles grows with it.
-bool bands_pay(const Problem& problem, Pass pass, bool matrix_unit) {
+bool bands_pay(const Problem& problem, Pass pass, std::string_view tiles) {
   if (find_variant("banded").supports(problem, pass)) return false;
   const bool backward = pass == Pass::backward, wide = std::max(problem.head_dim, problem.head_dim_v) > 64;
   const int64_t keys = problem.keys_per_query() - problem.extra_tokens;
   if (problem.extra_tokens > 2 * keys) return false;
-  if (matrix_unit && keys > most_keys_beside_matrix_unit(problem, pass)) return false;
+  if (keys > most_keys_beside(tiles, problem, pass)) return false;
   // Where queries share windows, tiles waste little.
   const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
   if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;
@@ -71,10 +87,10 @@ bool tiles_pay(const Problem& problem, Pass pass) {
 
 }  // namespace
 
-const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, bool matrix_unit) {
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled, std::string_view tiles) {
   if (is_split(pass)) return find_variant(tiled || tiles_pay(problem, pass) ? "gemm" : "naive");
   if (!tiled && rows_pay(problem, pass)) return find_variant("naive");
-  if (!tiled && bands_pay(problem, pass, matrix_unit)) return find_variant("banded");
+  if (!tiled && bands_pay(problem, pass, tiles)) return find_variant("banded");
   for (const Variant& variant : variants()) {
     if (variant.device != Device::cpu || (tiled && variant.candidates == nullptr)) continue;
     if (!variant.supports(problem, pass)) return variant;

@@ -92,8 +92,8 @@ std::span<const Variant> variants();
 const Variant& find_variant(std::string_view name);
 /// The first variant by preference that supports a pass of a valid problem, of those of the CPU; the oracle supports
 /// all. For small windows banded or naive where they were measured to be faster, for a split operator the faster of
-/// naive and gemm. tiled: of those alone that have tiles. matrix_unit: tiles of bf16 are multiplied on one (bf16_amx),
-/// which pays sooner.
-const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false, bool matrix_unit = false);
+/// naive and gemm. tiled: of those alone that have tiles. tiles: the arithmetic of fused; the faster it is, the sooner
+/// tiles pay.
+const Variant& best_variant(const Problem& problem, Pass pass, bool tiled = false, std::string_view tiles = kF32Fma);
 
 }  // namespace nalab

@@ -109,13 +109,11 @@ bool on_matrix_unit(const Arithmetic& arithmetic, Pass pass) {
 /// Whether products of tiles, of 24 keys or more in each row for all queries of a strip, are faster than float: where
 /// it was measured, docs/performance.md, "Small windows on the matrix unit".
 bool tiles_pay(const Problem& problem) {
-  const Axis& last = problem.axes.back();
-  const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
-  // Short rows share no keys, and many of them are in a strip.
-  constexpr int64_t kLeastLength = 14;
   const auto axes = problem.axes3();
-  return axes[0].window * axes[1].window > 1 && last.group_length(0) >= kLeastLength &&
-         (last.window >= 7 || (last.window >= 5 && dim >= 64));
+  const int64_t window = axes[2].window, dim = std::max(problem.head_dim, problem.head_dim_v);
+  const bool one_row = axes[0].window * axes[1].window == 1, space = axes[0].window > 1;
+  if (one_row) return window >= (dim > 64 ? 13 : 33);
+  return window >= 7 || (space && window >= 5 && dim >= 64);
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ struct MatrixShape {
     const auto axes = p.axes3();
     planes = axes[0].window;
     rows = axes[1].window;
-    most_pitch = padded_keys(most_keys(axes[2].window, kQueries));
+    most_pitch = padded_keys(LaneOrder(p, kQueries).most_keys());
     // A quarter of a second-level cache of 2 MiB. The fewer rows of keys, the more of them serve two blocks.
     constexpr int64_t kBytes = 512 << 10;
     const int64_t wanted = kBytes / (planes * 2 * kUnitStep * (steps + panels));

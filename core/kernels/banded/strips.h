@@ -77,6 +77,12 @@ class LaneOrder {
     const int64_t begin = group.begin_of(query.position);
     return begin + group.size_from(begin) - query.position;
   }
+  /// Keys of a strip in one row of keys, at most. What arrays of fixed size have room for is more: banded::most_keys().
+  int64_t most_keys() const {
+    const int64_t segments = most_segments();
+    // From one of n lanes to the next a window moves on by a key, or by a stride after as many lanes.
+    return std::min(strip_lanes_ + segments * (axis_.window + axis_.stride - 2), segments * longest().length);
+  }
 
  private:
   /// Dilation groups of one length, in pieces of nearly equal size.
@@ -92,7 +98,22 @@ class LaneOrder {
     /// Where the piece of a position begins, and how long a piece is.
     int64_t begin_of(int64_t position) const { return std::min(position / piece * piece, last); }
     int64_t size_from(int64_t begin) const { return begin == last ? length - begin : piece; }
+    int64_t least_size() const { return std::min(piece, length - last); }
+    bool all_sizes_divide_by(int64_t n) const { return piece % n == 0 && (length - last) % n == 0; }
   };
+
+  const Group& longest() const { return long_groups_ > 0 ? long_ : short_; }
+  /// Segments of a strip, at most.
+  int64_t most_segments() const {
+    const bool has_short = short_.length > 0;
+    const int64_t least = has_short ? short_.least_size() : long_.least_size();
+    const bool alike = long_groups_ == 0 && least == short_.piece;
+    if (alike && strip_lanes_ % least == 0) return strip_lanes_ / least;
+    const bool begin_strips = (!has_short || short_.all_sizes_divide_by(strip_lanes_)) &&
+                              (long_groups_ == 0 || long_.all_sizes_divide_by(strip_lanes_));
+    // Whole ones between the first and the last, of which a lane may be all that is there.
+    return begin_strips || strip_lanes_ == 1 ? 1 : (strip_lanes_ - 2) / least + 2;
+  }
 
   /// Strips of whole segments share no keys, and have fewer runs than those that cut segments: worth one lane in eight.
   int strip_lanes(int width) const {
@@ -119,8 +140,8 @@ class LaneOrder {
   int width_, strip_lanes_;
 };
 
-/// Keys of a strip in one row of keys, at most. Segments (a head, a group, a piece) are at least as long as the window
-/// or as half a piece, so that there are few of them in a strip.
+/// Keys of a strip in one row of keys, at most, of any problem. Segments (a head, a group, a piece) are at least as
+/// long as the window or as half a piece, so that there are few of them in a strip.
 inline int64_t most_keys(int64_t window, int width) { return 4 * width + 3 * window; }
 
 /// The queries of one strip and their keys.

@@ -453,6 +453,13 @@ bool takes(const Arithmetic& arithmetic, Pass pass) {
   return arithmetic.name == kF32Fma || arithmetic.name == kBf16Dot || arithmetic.parts(pass) > 0;
 }
 
+bool pays(const Arithmetic& arithmetic, const Problem& problem, Pass pass) {
+  // Backward, dot products take whole groups of 32 keys, which small windows do not fill: docs/performance.md, "Dot
+  // products of bf16".
+  constexpr int64_t kLeastKeys = 64;
+  return arithmetic.name != kBf16Dot || pass == Pass::forward || problem.keys_per_query() >= kLeastKeys;
+}
+
 PlanCost cost(const PlanChoice& choice) {
   const Problem& problem = choice.problem;
   PlanCost cost;
@@ -476,6 +483,7 @@ Variant variant() {
       .expected_flops_per_second = 50e9,
       .supports = [](const Problem& problem, Pass pass) { return unsupported("fused", problem, pass); },
       .takes = takes,
+      .pays = pays,
       .candidates =
           [](const Problem& problem, Pass pass, const Arithmetic& arithmetic, const Machine& machine,
              std::size_t most) {

@@ -23,6 +23,9 @@ std::optional<std::string> unsupported(const std::string& variant, const Problem
 /// Whether the machinery is written for an arithmetic in a pass.
 bool takes(const Arithmetic& arithmetic, Pass pass);
 
+/// Whether an arithmetic that is preferred in general pays for a problem.
+bool pays(const Arithmetic& arithmetic, const Problem& problem, Pass pass);
+
 /// What a choice costs on its own problem. Workspace: for each worker the working set of a super tile; backward in f16
 /// and bf16 also the gradients of k and v in float; with a bias its vectors (tile/bias.h), which all share, and
 /// backward sums of drpb for each worker and for each head of each batch entry. FLOPs: of all visited (query lane, key)

@@ -171,13 +171,43 @@ TEST(Strip, HasNoMoreKeysThanThereIsRoomFor) {
           for (const int width : {1, 8, 16}) {
             const LaneOrder order(problem, width);
             for (int64_t n = 0; n < order.strips(); ++n) {
-              ASSERT_LE(Strip(order, n).keys(), banded::most_keys(window, width)) << problem.id() << " strip " << n;
+              const int64_t keys = Strip(order, n).keys();
+              ASSERT_LE(keys, order.most_keys()) << problem.id() << " strip " << n;
+              ASSERT_LE(keys, banded::most_keys(window, width)) << problem.id() << " strip " << n;
             }
           }
         }
       }
     }
   }
+}
+
+TEST(LaneOrder, KnowsHowManyKeysAStripHasAtMost) {
+  for (int64_t extent = 1; extent <= 40; ++extent) {
+    for (const int64_t dilation : {1, 2, 3, 7}) {
+      for (const int64_t window : {1, 2, 3, 7}) {
+        for (const int64_t stride : {1, 2, 7}) {
+          for (const bool causal : {false, true}) {
+            const Axis axis{
+                .extent = extent, .window = window, .stride = stride, .dilation = dilation, .causal = causal};
+            const Problem problem{.axes = {axis}, .heads = 5, .heads_kv = 5};
+            if (stride > window || window * dilation > extent) continue;
+            const LaneOrder order(problem, 16);
+            for (int64_t n = 0; n < order.strips(); ++n) {
+              ASSERT_LE(Strip(order, n).keys(), order.most_keys()) << problem.id() << " strip " << n;
+            }
+          }
+        }
+      }
+    }
+  }
+  const auto most_keys = [](const Axis& axis) {
+    return LaneOrder({.axes = {axis}, .heads = 3, .heads_kv = 3}, 16).most_keys();
+  };
+  EXPECT_EQ(most_keys({.extent = 64, .window = 7}), 22) << "one segment";
+  EXPECT_EQ(most_keys({.extent = 56, .window = 7}), 28) << "the end of one and the beginning of the next";
+  EXPECT_EQ(most_keys({.extent = 7, .window = 7}), 14) << "two that are whole";
+  EXPECT_EQ(most_keys({.extent = 56, .window = 7, .dilation = 8}), 14);
 }
 
 TEST(LaneOrder, StripsHaveWholeSegmentsWhereFewLanesAreLeftIdle) {

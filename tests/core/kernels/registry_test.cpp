@@ -110,15 +110,42 @@ TEST(Registry, BesideAMatrixUnitBandedIsTheBestVariantForSmallWindows) {
   const auto best = [](int64_t window, int64_t dim, int64_t extent, Pass pass) {
     const Axis axis{.extent = extent, .window = window};
     const Problem problem{.axes = {axis, axis}, .head_dim = dim, .head_dim_v = dim, .type = ElementType::bf16};
-    return best_variant(problem, pass, false, true).name;
+    return best_variant(problem, pass, false, kBf16Amx).name;
   };
   EXPECT_EQ(best(3, 32, 56, Pass::forward), "banded") << "in float";
   EXPECT_EQ(best(13, 64, 56, Pass::forward), "banded");
   EXPECT_EQ(best(17, 32, 56, Pass::forward), "banded");
   EXPECT_EQ(best(17, 64, 56, Pass::forward), "fused");
-  EXPECT_EQ(best(13, 64, 13, Pass::forward), "fused") << "in float: rows are short";
+  EXPECT_EQ(best(5, 128, 56, Pass::forward), "banded") << "in float";
   EXPECT_EQ(best(13, 64, 56, Pass::backward), "fused") << "in float";
   EXPECT_EQ(best(7, 64, 56, Pass::backward), "banded") << "in float";
+}
+
+// As measured: docs/performance.md, "Dot products of bf16".
+TEST(Registry, BesideDotProductsBandedIsTheBestVariantForFewerKeys) {
+  const auto best = [](int64_t window, int64_t dim, Pass pass) {
+    const Axis axis{.extent = 56, .window = window};
+    const Problem problem{.axes = {axis, axis}, .head_dim = dim, .head_dim_v = dim, .type = ElementType::bf16};
+    return best_variant(problem, pass, false, kBf16Dot).name;
+  };
+  EXPECT_EQ(best(17, 32, Pass::forward), "banded");
+  EXPECT_EQ(best(11, 64, Pass::forward), "banded");
+  EXPECT_EQ(best(13, 64, Pass::forward), "fused");
+  EXPECT_EQ(best(9, 128, Pass::forward), "banded");
+  EXPECT_EQ(best(11, 128, Pass::forward), "fused");
+  EXPECT_EQ(best(13, 64, Pass::backward), "banded");
+}
+
+TEST(Registry, DotProductsOfTilesPayBackwardWhereWindowsFillGroupsOfKeys) {
+  const auto pays = [](std::string_view variant, int64_t window, Pass pass) {
+    const Problem problem{.axes = {{.extent = 100, .window = window}}, .type = ElementType::bf16};
+    return find_variant(variant).pays(find_arithmetic(kBf16Dot), problem, pass);
+  };
+  for (const std::string_view variant : {"fused", "dense"}) {
+    EXPECT_TRUE(pays(variant, 7, Pass::forward)) << variant;
+    EXPECT_FALSE(pays(variant, 63, Pass::backward)) << variant;
+    EXPECT_TRUE(pays(variant, 64, Pass::backward)) << variant;
+  }
 }
 
 TEST(Registry, BandedTakesAMatrixUnitWhereItPays) {
@@ -134,12 +161,16 @@ TEST(Registry, BandedTakesAMatrixUnitWhereItPays) {
     return std::vector<Axis>{axis, axis};
   };
   EXPECT_TRUE(pays(plane(7), 32));
-  EXPECT_FALSE(pays(plane(7, 8), 32)) << "rows of 7 tokens";
-  EXPECT_TRUE(pays(plane(5), 64));
-  EXPECT_FALSE(pays(plane(5), 32));
-  EXPECT_FALSE(pays(plane(3), 128));
-  EXPECT_FALSE(pays({{.extent = 4096, .window = 9}}, 64)) << "one row of keys";
-  EXPECT_FALSE(pays({{.extent = 5}, {.extent = 4096, .window = 9}}, 64)) << "one row of keys";
+  EXPECT_TRUE(pays(plane(7, 8), 32)) << "rows of 7 tokens";
+  EXPECT_FALSE(pays(plane(5), 128));
+  const Axis five{.extent = 32, .window = 5};
+  EXPECT_TRUE(pays({five, five, five}, 64));
+  EXPECT_FALSE(pays({five, five, five}, 32));
+  // One row of keys.
+  EXPECT_FALSE(pays({{.extent = 4096, .window = 17}}, 64));
+  EXPECT_TRUE(pays({{.extent = 4096, .window = 33}}, 64));
+  EXPECT_TRUE(pays({{.extent = 4096, .window = 17}}, 128));
+  EXPECT_FALSE(pays({{.extent = 5}, {.extent = 4096, .window = 9}}, 64));
   EXPECT_TRUE(banded.takes(unit, Pass::forward));
   EXPECT_FALSE(banded.takes(unit, Pass::backward));
 }
