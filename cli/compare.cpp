@@ -116,6 +116,7 @@ int run(const Options& options) {
   if (const auto& percent = options.fail_above; percent && !(std::isfinite(*percent) && *percent >= 0)) {
     throw Error(fmt::format("--fail-above: must be a percentage of at least 0, got {}", *percent));
   }
+  require_another_file(options.csv, {options.a, options.b});
   const Filter filter("--filter", options.filter);
   store::Results a = store::read_results(options.a);
   store::Results b = store::read_results(options.b);

@@ -1,4 +1,5 @@
 // The executable: a table of contents of the subcommands, and the one place that turns errors into exit codes.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -15,11 +16,8 @@ namespace {
 constexpr int kBadRequest = 2;
 
 /// Prints one line, even if the message contains several.
-int refuse(std::string message) {
-  for (char& c : message) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  std::fprintf(stderr, "nalab: %s\n", message.c_str());
+int refuse(const std::string& message) {
+  std::fprintf(stderr, "nalab: %s\n", nalab::cli::printable(message).c_str());
   return kBadRequest;
 }
 
@@ -61,6 +59,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     nalab::cli::open_standard_streams();
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error of the write
     const int exit_code = run(argc, argv);
     // What is still in the buffer may not fit on the disk.
     const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;

@@ -3,24 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <vector>
 
 #include "cli/commands.h"
 #include "cli/terminal_table.h"
-#include "core/error.h"
 #include "models/build.h"
 #include "models/parameters.h"
+#include "yaml/reader.h"
 
 namespace nalab::cli {
 
 models::Definition find_model(const std::string& name, const std::string& file) {
   if (file.empty()) return models::find_definition(name);
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw Error(file + ": cannot be read");
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  return models::find_definition(models::parse_definitions(file, text), name);
+  return models::find_definition(models::parse_definitions(file, yaml::read_text(file)), name);
 }
 
 void list_models() {

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <filesystem>
+#include <functional>
 #include <system_error>
 #include <type_traits>
 
@@ -37,6 +39,17 @@ int parse_threads(const std::string& text) {
     throw CLI::ValidationError(fmt::format("--threads {} must be from 1 to {}", threads, kMaxThreads));
   }
   return threads;
+}
+
+/// What is wrong with a number that does not compare with 0 as it must. A text that is none gets its complaint when it
+/// is read.
+std::string complaint(const std::string& text, const auto& compares, const char* rule) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, code] = std::from_chars(text.data(), end, value);
+  const bool is_number = code == std::errc{} && stop == end;
+  if (!is_number || (std::isfinite(value) && compares(value, 0))) return "";
+  return fmt::format("must be a number {}, got '{}'", rule, text);
 }
 
 /// An option for a T, which is assigned to `value`.
@@ -105,6 +118,15 @@ void require_another_file(const std::string& output, const std::vector<std::stri
       throw Error(output + ": is the input file; the output must be another file");
     }
   }
+}
+
+CLI::Validator positive() {
+  return CLI::Validator([](const std::string& text) { return complaint(text, std::greater<>(), "above 0"); }, "");
+}
+
+CLI::Validator not_negative() {
+  return CLI::Validator(
+      [](const std::string& text) { return complaint(text, std::greater_equal<>(), "of at least 0"); }, "");
 }
 
 CLI::Validator not_empty() {

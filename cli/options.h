@@ -33,6 +33,11 @@ CLI::Option* add_filter(CLI::App& command, std::string& filter);
 /// Throws Error if `output` is one of the files that are read. Names that lead to no file are no matter.
 void require_another_file(const std::string& output, const std::vector<std::string>& inputs);
 
+/// For numbers: refuses zero, what is below, and what is not finite.
+CLI::Validator positive();
+/// For numbers: refuses what is below zero or not finite.
+CLI::Validator not_negative();
+
 /// For names of files: an empty one is refused, since it would count as none.
 CLI::Validator not_empty();
 

@@ -101,14 +101,12 @@ void add_selftest(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "selftest", "Draw random problems, compute each in every variant in some way, and compare with the oracle");
   add_number(*command, "--count", options->count, fmt::format("Problems; default: {} without --minutes", kDefaultCount))
-      ->check(CLI::PositiveNumber);
-  add_number(*command, "--minutes", options->minutes, "Begin no problem after this time")->check(CLI::PositiveNumber);
-  add_number(*command, "--seed", options->seed, "Seed of the problems")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      ->check(positive());
+  add_number(*command, "--minutes", options->minutes, "Begin no problem after this time")->check(positive());
+  add_number(*command, "--seed", options->seed, "Seed of the problems")->check(not_negative())->capture_default_str();
   add_number(*command, "--first", options->first,
              "Number of the first problem: each is drawn from the seed and its number")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
   add_threads(*command, options->threads,
               "Make every call with each of these numbers of threads, a,b: all must give the same bits");

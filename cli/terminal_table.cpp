@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "cli/standard_streams.h"
+
 namespace nalab::cli {
 
 std::size_t text_width(std::string_view text) {
@@ -16,12 +18,12 @@ TerminalTable::TerminalTable(std::vector<Column> columns) : columns_(std::move(c
 
 void TerminalTable::add(Cells cells) {
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    columns_[i].width = std::max(columns_[i].width, text_width(cells[i]));
+    columns_[i].width = std::max(columns_[i].width, text_width(printable(cells[i])));
   }
   lines_.push_back({std::move(cells), ""});
 }
 
-void TerminalTable::add_note(std::string text) { lines_.push_back({{}, std::move(text)}); }
+void TerminalTable::add_note(std::string_view text) { lines_.push_back({{}, printable(text)}); }
 
 std::string TerminalTable::to_string() const {
   const bool has_headings = std::ranges::any_of(columns_, [](const Column& column) { return !column.heading.empty(); });
@@ -39,10 +41,11 @@ std::string TerminalTable::heading_line() const {
 std::string TerminalTable::line(const Cells& cells) const {
   std::string text;
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    const std::size_t width = text_width(cells[i]);
+    const std::string cell = printable(cells[i]);
+    const std::size_t width = text_width(cell);
     const std::string padding(columns_[i].width - std::min(width, columns_[i].width), ' ');
     if (i > 0) text += "  ";
-    text += columns_[i].align == Align::left ? cells[i] + padding : padding + cells[i];
+    text += columns_[i].align == Align::left ? cell + padding : padding + cell;
   }
   text.erase(text.find_last_not_of(' ') + 1);
   return text + "\n";

@@ -29,7 +29,7 @@ class TerminalTable {
   /// Adds a row. Cells that are missing at its end are empty. An empty first cell continues the row above.
   void add(Cells cells);
   /// Adds a line that stands outside the columns.
-  void add_note(std::string text);
+  void add_note(std::string_view text);
 
   /// The headings, unless all are empty, then what was added, in that order.
   std::string to_string() const;

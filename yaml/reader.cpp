@@ -8,6 +8,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <limits>
 #include <sstream>
@@ -19,6 +21,8 @@ namespace nalab::yaml {
 
 namespace {
 
+/// No one writes so much.
+constexpr int64_t kMostBytes = 16 << 20;
 constexpr const char* kMergeKey = "<<";
 /// A mapping with more merges than these is merged into itself, or into others again and again.
 constexpr int kMostMerges = 1000;
@@ -33,21 +37,26 @@ std::string place(const std::string& file, const YAML::Mark& mark) {
   return place(file, mark.line + 1, mark.column + 1);
 }
 
+bool is_control(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
+}
+
+std::string hexadecimal(char c) {
+  char text[8];
+  std::snprintf(text, sizeof text, "0x%02x", static_cast<unsigned char>(c));
+  return text;
+}
+
 /// Refuses what is not UTF-8, and control characters, which YAML does not allow: the parser would take one of them for
 /// the end of the file.
 void check_characters(const std::string& file, const std::string& text) {
-  const auto is_control = [](char c) {
-    const auto byte = static_cast<unsigned char>(c);
-    return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
-  };
   const auto invalid = utf8::find_invalid(text.begin(), text.end());
   const auto bad = std::find_if(text.begin(), invalid, is_control);
   if (bad == text.end()) return;
   const auto line = std::find(std::make_reverse_iterator(bad), text.rend(), '\n').base();
-  char byte[8];
-  std::snprintf(byte, sizeof byte, "0x%02x", static_cast<unsigned char>(*bad));
   throw Error(place(file, 1 + std::count(text.begin(), bad, '\n'), 1 + utf8::distance(line, bad)) + ": expected " +
-              (bad == invalid ? "UTF-8, got the byte " : "text, got the control character ") + byte);
+              (bad == invalid ? "UTF-8, got the byte " : "text, got the control character ") + hexadecimal(*bad));
 }
 
 std::string quoted(const std::string& text) {
@@ -126,6 +135,18 @@ std::string number(double x) {
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::string read_text(const std::string& path) {
+  std::error_code not_there;
+  if (std::filesystem::is_directory(path, not_there)) throw Error(path + ": expected a YAML file, got a directory");
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMostBytes + 1, '\0');
+  file.read(text.data(), std::ssize(text));
+  if (!file.is_open() || file.bad()) throw Error(path + ": expected a YAML file, got one that cannot be read");
+  if (file.gcount() > kMostBytes) throw Error(path + ": expected a YAML file of at most 16 MiB, got a longer one");
+  text.resize(static_cast<std::size_t>(file.gcount()));
   return text;
 }
 
@@ -228,6 +249,8 @@ void read(const Field& field, bool& value, Anything) {
 void read(const Field& field, std::string& value, Anything) {
   if (!field.node().IsScalar()) field.refuse("text");
   value = field.node().Scalar();
+  const auto control = std::ranges::find_if(value, is_control);  // escaped in the file
+  if (control != value.end()) field.refuse("text", "the control character " + hexadecimal(*control));
 }
 
 void read(const Field& field, std::string& value, Identifier) {

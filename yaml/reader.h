@@ -36,6 +36,10 @@ struct Names;
 /// "a, b, c"
 std::string joined(const std::vector<std::string>& names);
 
+/// What is in a file. Throws Error if it cannot be read, is a directory, or has more than 16 MiB, as a device that
+/// never ends has.
+std::string read_text(const std::string& path);
+
 /// A value in a YAML file that knows its key and its position.
 class Field {
  public:

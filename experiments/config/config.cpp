@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 
@@ -17,16 +16,6 @@ namespace nalab::config {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string read_text(const std::string& path) {
-  std::error_code code;
-  if (fs::is_directory(path, code)) throw Error(path + ": expected a YAML file, got a directory");
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error(path + ": expected a YAML file, got one that cannot be read");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 /// Rules between the fields of timing, which the mapping `entries` may have changed.
 void check_timing(const Timing& t, const std::vector<Field>& entries) {
@@ -264,7 +253,7 @@ Problem ProblemSettings::problem(ElementType type) const {
 }
 
 Config load(const std::string& path, Form form) {
-  const std::string text = read_text(path);
+  const std::string text = yaml::read_text(path);
   const Field root = Field::parse(path, text);
   // The other form is checked as well: a mistake in it should not stay hidden until the form is first used.
   const std::string folder = fs::path(path).parent_path().string();

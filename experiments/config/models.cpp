@@ -1,8 +1,6 @@
 #include "experiments/config/models.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "core/error.h"
 #include "experiments/config/forms.h"
@@ -14,9 +12,11 @@ namespace {
 constexpr const char* kModel = "model";
 
 std::optional<std::string> text_of(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) return std::nullopt;
-  return std::string{std::istreambuf_iterator<char>(stream), {}};
+  try {
+    return yaml::read_text(path);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
 }
 
 /// Throws at `name` if the model cannot be made.

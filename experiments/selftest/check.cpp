@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <exception>
+#include <new>
 
 #include "core/attention.h"
 #include "core/operators/split_attention.h"
@@ -118,6 +119,7 @@ std::vector<Plan> plans_of(const Trial& trial, bool in_a_row) {
 
 Agreement Checker::check(const Trial& trial) {
   if (!subject_ || !subject_->is_of(trial)) subject_.emplace(trial);
+  for (const int threads : trial.threads) context_of(threads);  // that they cannot be started says nothing of the trial
   try {
     Tensors first(trial, subject_->given());
     const std::vector<Plan> plans = plans_of(trial, first.in_a_row());
@@ -138,6 +140,8 @@ Agreement Checker::check(const Trial& trial) {
     }
     if (agreement.fault.empty()) agreement.fault = first.overwritten();
     return agreement;
+  } catch (const std::bad_alloc&) {
+    throw;  // nor does this
   } catch (const std::exception& error) {
     return {.fault = std::string("throws '") + error.what() + "'"};
   }

@@ -127,6 +127,7 @@ TEST_F(CompareCommand, RefusesInOneLine) {
   EXPECT_EQ(sentence({a_, b_, "--filter", "old"}), "nalab: " + a_ + " and " + b_ + " have no row in common\n");
   EXPECT_EQ(sentence({a_, b_, "--filter", "("}), "nalab: --filter '(' is not a regular expression: missing ): (\n");
   EXPECT_EQ(sentence({a_, b_, "--csv", ""}), "nalab: --csv: must not be empty\n");
+  EXPECT_EQ(sentence({a_, b_, "--csv", b_}), "nalab: " + b_ + ": is the input file; the output must be another file\n");
   EXPECT_EQ(sentence({a_, missing}), "nalab: " + missing + ": cannot be read: No such file or directory\n");
   EXPECT_EQ(sentence({a_, kSmallCases}),
             "nalab: " + kSmallCases + ": attribute schema is 'nalab.cases/1', must be 'nalab.results/1'\n");

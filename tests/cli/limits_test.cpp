@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -45,7 +46,23 @@ TEST(Limits, RowsThatDoNotFitAreRefusedWithTheNumbers) {
                                                   "limits of the process leave [0-9.]+ MB "));
   EXPECT_THAT(run_nalab(folder, command).out, testing::HasSubstr(", 0 refused, "));
 }
+
+TEST(Limits, ThreadsThatCannotBeStartedAreNoFaultOfAProblem) {
+  const Outcome outcome =
+      run_nalab(TemporaryFolder(), {"selftest", "--count", "1", "--threads", "1000"}, kLittleMemory);
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, MatchesRegex("nalab: 1000 threads cannot be started, only [0-9]+: [^\n]*\n"));
+}
 #endif
+
+TEST(Limits, FilesThatMayNotGrowAreRefusedInOneLine) {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("out.h5");
+  const Outcome outcome = run_nalab(folder, {"attend", kSmallCases, out}, "ulimit -f 1;");
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: " + out + ": cannot be written: File too large\n");
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
 
 TEST(Limits, MoreThreadsThanCpusAreSaidOnce) {
   const TemporaryFolder folder;

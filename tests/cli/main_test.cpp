@@ -81,6 +81,26 @@ TEST(Main, NumbersAreDecimal) {
   }
 }
 
+TEST(Main, NumbersOutOfRangeAreRefused) {
+  const TemporaryFolder folder;
+  const std::vector<std::pair<std::string, std::vector<std::string>>> numbers{
+      {"--count", {"0", "-1"}}, {"--minutes", {"0", "-0.5", "nan", "inf"}}, {"--seed", {"-1"}}, {"--first", {"-1"}}};
+  for (const auto& [name, texts] : numbers) {
+    const std::string rule = name == "--count" || name == "--minutes" ? "above 0" : "of at least 0";
+    for (const std::string& text : texts) {
+      const Outcome outcome = run_nalab(folder, {"selftest", name, text});
+      EXPECT_EQ(outcome.exit_code, 2);
+      EXPECT_EQ(outcome.err, "nalab: " + name + ": must be a number " + rule + ", got '" + text + "'\n");
+    }
+  }
+}
+
+TEST(Main, ControlCharactersDoNotReachTheTerminal) {
+  const Outcome outcome = run_nalab(TemporaryFolder(), {"report", "\x1b[31m\x01no\x7f such\tfile.h5"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, testing::StartsWith("nalab: \\x1b[31m\\x01no\\x7f such file.h5: cannot be read"));
+}
+
 TEST(Main, AnErrorIsOneLineWhateverItNames) {
   const Outcome outcome = run_nalab(TemporaryFolder(), {"report", "no\nsuch\rfile.h5"});
   EXPECT_EQ(outcome.exit_code, 2);

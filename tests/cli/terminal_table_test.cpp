@@ -59,6 +59,14 @@ TEST(TerminalTable, CountsCharactersNotBytes) {
   EXPECT_EQ(table.to_string(), "\u00e4\u00e4   1\nabc  2\n");
 }
 
+TEST(TerminalTable, ControlCharactersDoNotReachTheTerminal) {
+  TerminalTable table({{}, {}});
+  table.add({"\x1b[1m", "x\ny"});
+  table.add({"b", "\x7f"});
+  table.add_note("\r\a");
+  EXPECT_EQ(table.to_string(), "\\x1b[1m  x y\nb        \\x7f\n \\x07\n");
+}
+
 TEST(TerminalTable, LinesKeepTheirWidthIfRowsAreNotKnownBeforehand) {
   const TerminalTable table({{"name", Align::left, 6}, {"result"}});
   EXPECT_EQ(table.heading_line(), "name    result\n");

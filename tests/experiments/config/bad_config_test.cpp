@@ -201,6 +201,10 @@ const Bad kBad[] = {
      "x.yaml:4:28: relative_bias: expected true or false, got nothing"},
     {"bias by another name", problem("layout: 8, window: 3, rpb: true"),
      "x.yaml:4:33: rpb: expected one of the keys " + kProblemKeys + ", quick, got an unknown key"},
+    {"label with an escaped control character", problem(R"(layout: 8, window: 3, label: "a\eb")"),
+     "x.yaml:4:35: label: expected text, got the control character 0x1b"},
+    {"label with an escaped zero", problem(R"(layout: 8, window: 3, label: "a\0b")"),
+     "x.yaml:4:35: label: expected text, got the control character 0x00"},
     {"label that is a list", problem("layout: 8, window: 3, label: [a]"),
      "x.yaml:4:35: label: expected text, got a list of 1"},
     {"scale that is text", problem("layout: 8, window: 3, scale: big"),
@@ -327,6 +331,8 @@ TEST(BadConfig, PathIsNamed) {
   };
   EXPECT_EQ(line_for("no/such.yaml"), "no/such.yaml: expected a YAML file, got one that cannot be read");
   EXPECT_EQ(line_for(NALAB_SOURCE_DIR), std::string(NALAB_SOURCE_DIR) + ": expected a YAML file, got a directory");
+  EXPECT_EQ(line_for("/dev/zero"), "/dev/zero: expected a YAML file of at most 16 MiB, got a longer one");
+  EXPECT_EQ(line_for("/proc/self/mem"), "/proc/self/mem: expected a YAML file, got one that cannot be read");
 }
 
 }  // namespace
