@@ -17,6 +17,7 @@
 #include "store/hdf5.h"
 #include "store/results.h"
 #include "tests/cli/run_nalab.h"
+#include "tests/store/signals.h"
 
 namespace nalab {
 namespace {
@@ -31,6 +32,7 @@ class Process {
   explicit Process(std::vector<std::string> arguments, const std::string& err = "/dev/null") {
     child_ = ::fork();
     if (child_ != 0) return;
+    let_signals_end_this_process();
     ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), STDERR_FILENO);
     std::string executable = NALAB_EXECUTABLE;

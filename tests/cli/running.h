@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tests/cli/run_nalab.h"
+#include "tests/store/signals.h"
 
 namespace nalab {
 
@@ -23,6 +24,7 @@ class Running {
     std::ofstream(output_).close();
     child_ = ::fork();
     if (child_ != 0) return;
+    let_signals_end_this_process();
     const int file = ::open(output_.c_str(), O_WRONLY | O_APPEND);
     ::dup2(file, STDOUT_FILENO);
     ::dup2(file, STDERR_FILENO);

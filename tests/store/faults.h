@@ -12,6 +12,7 @@
 #include <string>
 
 #include "store/system_calls.h"
+#include "tests/store/signals.h"
 
 namespace nalab::store {
 
@@ -52,6 +53,7 @@ template <class F>
 int in_child(const F& f) {
   const pid_t child = ::fork();
   if (child == 0) {
+    let_signals_end_this_process();
     f();
     ::_exit(0);
   }

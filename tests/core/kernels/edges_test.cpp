@@ -106,6 +106,43 @@ TEST(Edges, GradientsOfScoresFarApartAreThoseOfTheGreatest) {
   }
 }
 
+/// The greatest norm of a row of a tensor.
+double greatest_norm(const Tensor& tensor, int64_t dim) {
+  const std::vector<double> values = test::to_double(tensor.view());
+  double greatest = 0;
+  for (std::size_t i = 0; i < values.size(); i += static_cast<std::size_t>(dim)) {
+    greatest = std::max(greatest, std::inner_product(&values[i], &values[i] + dim, &values[i], 0.0));
+  }
+  return std::sqrt(greatest);
+}
+
+// Of each query by itself, and whatever the type of what it is made of: it is computed in float32.
+TEST(Edges, LseIsExactToTheRoundingsOfItsTerms) {
+  for (const double scale : {0.3, 3.0}) {
+    Problem given = plane();
+    given.head_dim = 37;
+    given.scale = scale;
+    for_every_way(given, Pass::forward, [&](const Variant& variant, const Problem& problem, const Setting& setting) {
+      test::Data data(problem, 53);
+      const std::vector<double> expected = reference::forward(problem, data.inputs()).lse;
+      const std::vector<double> lse = test::run_forward(variant, problem, data.inputs(), setting).lse.values();
+      const double keys = std::max(greatest_norm(data["k"], problem.head_dim),
+                                   problem.extra_tokens > 0 ? greatest_norm(data["extra_k"], problem.head_dim) : 0.0);
+      // No more than this is added up for a score: one rounding for each product and sum, and a few for its scale and
+      // its way into an exponent of 2.
+      const double terms = scale * greatest_norm(data["q"], problem.head_dim) * keys;
+      const double score = 0x1p-24 * static_cast<double>(problem.head_dim + 8) * terms;
+      // The sum of weights, exp and log, each relative to the sum.
+      double sum = 0x1p-24 * static_cast<double>(problem.keys_per_query() + problem.extra_tokens + 8);
+      // In one part of bf16 a weight is 2^x by a cubic, off by 1.1e-4 at most, before it is rounded.
+      if (find_arithmetic(setting.arithmetic).parts(Pass::forward) == 1) sum += 1.1e-4 + 0x1p-9;
+      for (std::size_t i = 0; i < lse.size(); ++i) {
+        ASSERT_NEAR(lse[i], expected[i], score + sum + 0x1p-23 * std::abs(expected[i])) << i;
+      }
+    });
+  }
+}
+
 // Weights cut instead of rounded would make every sum too small.
 TEST(Edges, RoundedWeightsAddUpToOneOnAverage) {
   Problem given{
@@ -115,6 +152,7 @@ TEST(Edges, RoundedWeightsAddUpToOneOnAverage) {
     for (int64_t i = 0; i < data["v"].elements(); ++i) test::set(data["v"], i, 1.0);
     const auto out = test::run_forward(variant, problem, data.inputs(), setting).out.values();
     const double mean = std::accumulate(out.begin(), out.end(), 0.0) / static_cast<double>(out.size());
+    // Errors of 22,464 weights, of up to 2^-9 of each and to either side, leave about 1e-5 of their mean.
     EXPECT_NEAR(mean, 1.0, 1e-4);
     for (const double x : out) ASSERT_NEAR(x, 1.0, 0x1p-8);
   });
