@@ -230,7 +230,8 @@ TEST(Files, AReaderDoesNotMatterToARun) {
 
 TEST(Files, AFileThatARunIsWritingIsRefusedAtOnce) {
   const TemporaryFolder folder;
-  const std::string results = begin_results(folder), config = folder.file("small.yaml");
+  const std::string results = begin_results(folder), config = folder.file("small.yaml"), copy = folder.file("copy.h5");
+  fs::copy_file(results, copy);
   const store::Results read = store::read_results(results);
   std::vector<std::string> finished;
   const auto other = store::resume_results(results, read.environment, read.configs, finished);
@@ -239,7 +240,7 @@ TEST(Files, AFileThatARunIsWritingIsRefusedAtOnce) {
   EXPECT_EQ(second.exit_code, 2);
   EXPECT_EQ(second.err, line);
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, results}).err, line);
-  EXPECT_EQ(run_nalab(folder, {"compare", results, results, "--csv", results}).err, line);
+  EXPECT_EQ(run_nalab(folder, {"compare", copy, copy, "--csv", results}).err, line);
   EXPECT_EQ(store::read_results(results).rows.size(), 1u);
 }
 
