@@ -31,11 +31,11 @@ double Problem::effective_scale() const { return scale ? *scale : 1.0 / std::sqr
 
 std::vector<Violation> Problem::violations() const {
   std::vector<Violation> found;
-  const auto require = [&found](bool holds, int axis, const char* parameter, std::string value, std::string rule) {
-    if (!holds) found.push_back({axis, parameter, std::move(value), std::move(rule)});
+  const auto refuse = [&found](int axis, const char* parameter, std::string value, std::string rule) {
+    found.push_back({axis, parameter, std::move(value), std::move(rule)});
   };
-  const auto require_number = [&](bool holds, int axis, const char* parameter, int64_t value, std::string rule) {
-    require(holds, axis, parameter, std::to_string(value), std::move(rule));
+  const auto require_number = [&](bool holds, int axis, const char* parameter, int64_t value, std::string_view rule) {
+    if (!holds) refuse(axis, parameter, std::to_string(value), std::string(rule));
   };
 
   require_number(rank() >= 1 && rank() <= geometry::kAxes, 0, "rank", rank(), "must be 1, 2 or 3");
@@ -45,28 +45,26 @@ std::vector<Violation> Problem::violations() const {
     require_number(a.extent <= kMaxExtent, i + 1, "layout", a.extent, "must be at most 2147483648");
     require_number(a.dilation >= 1, i + 1, "dilation", a.dilation, "must be at least 1");
     require_number(a.window >= 1, i + 1, "window", a.window, "must be at least 1");
-    if (a.extent >= 1 && a.dilation >= 1 && a.window >= 1) {
-      const int64_t greatest = a.extent / a.dilation;
-      require_number(a.window <= greatest, i + 1, "window", a.window,
-                     "must be at most " + std::to_string(greatest) + ", the layout " + std::to_string(a.extent) +
-                         " div the dilation " + std::to_string(a.dilation));
+    if (a.extent >= 1 && a.dilation >= 1 && a.window >= 1 && a.window > a.extent / a.dilation) {
+      refuse(i + 1, "window", std::to_string(a.window),
+             "must be at most " + std::to_string(a.extent / a.dilation) + ", the layout " + std::to_string(a.extent) +
+                 " div the dilation " + std::to_string(a.dilation));
     }
     require_number(a.stride >= 1, i + 1, "stride", a.stride, "must be at least 1");
-    if (a.stride >= 1 && a.window >= 1) {
-      require_number(a.stride <= a.window, i + 1, "stride", a.stride,
-                     "must be at most " + std::to_string(a.window) + ", the window");
+    if (a.window >= 1 && a.stride > a.window) {
+      refuse(i + 1, "stride", std::to_string(a.stride), "must be at most " + std::to_string(a.window) + ", the window");
     }
   }
   require_number(batch >= 1, 0, "batch", batch, "must be at least 1");
   require_number(heads >= 1, 0, "heads", heads, "must be at least 1");
   require_number(heads_kv >= 1, 0, "heads_kv", heads_kv, "must be at least 1");
-  if (heads >= 1 && heads_kv >= 1) {
-    require_number(heads % heads_kv == 0, 0, "heads_kv", heads_kv, "must divide heads " + std::to_string(heads));
+  if (heads >= 1 && heads_kv >= 1 && heads % heads_kv != 0) {
+    refuse(0, "heads_kv", std::to_string(heads_kv), "must divide heads " + std::to_string(heads));
   }
   require_number(head_dim >= 1, 0, "head_dim", head_dim, "must be at least 1");
   require_number(head_dim_v >= 1, 0, "head_dim_v", head_dim_v, "must be at least 1");
   require_number(extra_tokens >= 0, 0, "extra_tokens", extra_tokens, "must be at least 0");
-  if (scale) require(std::isfinite(*scale), 0, "scale", number(*scale), "must be finite");
+  if (scale && !std::isfinite(*scale)) refuse(0, "scale", number(*scale), "must be finite");
 
   if (found.empty()) {
     double keys = 1;
@@ -82,8 +80,9 @@ std::vector<Violation> Problem::violations() const {
     // less than twice the window along each axis.
     const double bytes = 18 * heads_in_all * (tokens + static_cast<double>(extra_tokens)) * dims +
                          (relative_bias ? 2 * 4 * 8 * static_cast<double>(heads) * keys : 0);
-    require(flops < kMaxCount && bytes * kMaxPadding < kMaxCount, 0, "problem", layout_text(*this),
-            "must be small enough for its FLOPs and bytes to be counted in 64 bits");
+    if (!(flops < kMaxCount && bytes * kMaxPadding < kMaxCount)) {
+      refuse(0, "problem", layout_text(*this), "must be small enough for its FLOPs and bytes to be counted in 64 bits");
+    }
   }
   return found;
 }

@@ -38,7 +38,9 @@ TokenShape rpb_shape(const Problem& p) { return {p.heads, geometry::BiasTable(p.
 TokenShape attn_shape(const Problem& p) { return {p.batch, layout3(p), p.heads, p.keys_per_query()}; }
 
 std::vector<int64_t> TensorInfo::extents(const Problem& problem) const {
-  std::vector<int64_t> extents{shape.batch};
+  std::vector<int64_t> extents;
+  extents.reserve(shape.layout.size() + 3);  // with batch, heads and dim
+  extents.push_back(shape.batch);
   const int axes = over == Over::extra_tokens ? 1 : problem.rank();
   extents.insert(extents.end(), shape.layout.end() - axes, shape.layout.end());
   if (over != Over::offsets) extents.push_back(shape.heads);
@@ -49,6 +51,7 @@ std::vector<int64_t> TensorInfo::extents(const Problem& problem) const {
 std::vector<TensorInfo> tensors_of(const Problem& problem, Pass pass) {
   using namespace tensor_list;
   std::vector<TensorInfo> list;
+  list.reserve((is_backward(pass) ? 2 : 1) * std::size(kInputs) + 3);  // out, lse and dout besides
   const auto append = [&](Role role, const auto& wanted) {
     for (const TensorEntry& entry : kInputs) {
       if (entry.present(problem) && wanted(entry)) list.push_back(info(entry, role, problem));

@@ -2,6 +2,7 @@
 
 #include <nanobind/stl/string.h>
 
+#include <optional>
 #include <string>
 
 #include "core/error.h"
@@ -61,6 +62,14 @@ std::vector<Axis> Neighborhood::axes(const std::vector<int64_t>& layout) const {
     axes.push_back({layout[i], windows[i], strides[i], dilations[i], causals[i] == 1});
   }
   return axes;
+}
+
+nb::tuple to_tuple(std::span<const int64_t> values) {
+  nb::tuple tuple = nb::steal<nb::tuple>(PyTuple_New(static_cast<Py_ssize_t>(values.size())));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(values[i]));
+  }
+  return tuple;
 }
 
 ElementType parse_dtype(std::string_view text) {

@@ -4,7 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
-#include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +25,8 @@ struct Neighborhood {
   /// Axes of a layout. Throws Error as per_axis does, or if causal is neither 0 nor 1.
   std::vector<Axis> axes(const std::vector<int64_t>& layout) const;
 };
+
+nb::tuple to_tuple(std::span<const int64_t> values);
 
 /// "float32", "bfloat16" or "float16", also as "f32", "bf16", "f16". Throws Error for any other name.
 ElementType parse_dtype(std::string_view text);

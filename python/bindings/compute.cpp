@@ -106,9 +106,7 @@ bool is_written(const TensorInfo& info, Pass pass) {
 
 nb::object make_result(std::string_view name, const std::vector<int64_t>& shape, bool is_f32,
                        const nb::callable& empty) {
-  nb::list extents;
-  for (const int64_t extent : shape) extents.append(extent);
-  return empty(nb::str(name.data(), name.size()), nb::tuple(extents), is_f32);
+  return empty(nb::str(name.data(), name.size()), to_tuple(shape), is_f32);
 }
 
 /// The views of a call, and its results.

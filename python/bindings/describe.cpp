@@ -14,13 +14,6 @@ namespace {
 
 nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); }
 
-template <class T>
-nb::tuple to_tuple(const std::vector<T>& values) {
-  nb::list list;
-  for (const T& value : values) list.append(value);
-  return nb::tuple(list);
-}
-
 }  // namespace
 
 Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, int64_t batch, int64_t heads,

@@ -66,4 +66,6 @@ NB_MODULE(_core, m) {
   m.def("use_openmp", &nalab::python::use_openmp, "gomp_parallel"_a,
         "Runs later calls on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0: on own ones.");
   m.def("choose_threads", &nalab::choose_threads, "threads"_a, "A number of threads; for 0 the default.");
+  m.def("threads_of_environment", &nalab::python::threads_of_environment,
+        "What NALAB_THREADS says; 0 if it says nothing.");
 }

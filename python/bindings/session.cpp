@@ -92,6 +92,8 @@ Context& context(int requested) {
   return *context;
 }
 
+int threads_of_environment() { return variable("NALAB_THREADS").empty() ? 0 : choose_threads(0); }
+
 std::shared_ptr<const Plan> plan_for(const Problem& problem, Pass pass, std::string_view variant,
                                      bool tokens_in_a_row) {
   Session& s = current();

@@ -12,6 +12,9 @@ namespace nalab::python {
 /// process; a forked process makes its own.
 Context& context(int requested);
 
+/// The number of threads that NALAB_THREADS says; 0 if it says none. Throws Error as choose_threads does.
+int threads_of_environment();
+
 /// From now on a process that is forked from this one is known to be.
 void watch_forks();
 

@@ -29,16 +29,15 @@ def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
     """The maker of arrays of the kind of `like`. Refuses tensors of PyTorch, these and `others`, that need a gradient, or
     whose memory does not hold their numbers."""
     kind = type(like)
-    family = kind.__module__.partition(".")[0]
-    is_numpy = family == "numpy"
+    family = _family(kind)
+    if family == "numpy" and {kind, type(None)}.issuperset(map(type, others)):
+        return _numpy_maker(like.dtype)
     for array in (like, *others):
-        if array is None or (is_numpy and type(array) is kind):
-            continue
         if getattr(array, "requires_grad", False) and sys.modules["torch"].is_grad_enabled():
             raise _core.Error("the array needs a gradient, which nalab.torch records and this function does not")
         if hasattr(array, "is_neg") and array.is_neg():
             raise _core.Error("the tensor's numbers have the wrong sign in memory: call resolve_neg() first")
-    if is_numpy:
+    if family == "numpy":
         return _numpy_maker(like.dtype)
     if family == "torch" or hasattr(like, "requires_grad"):  # subclasses of tensors too
         return _torch_maker(like)
@@ -47,10 +46,16 @@ def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
     return Maker(_own_empty(getattr(like, "format", "float32")), memoryview)
 
 
+@functools.lru_cache(maxsize=64)
+def _family(kind):
+    """The package that a class is of."""
+    return kind.__module__.partition(".")[0]
+
+
 @functools.lru_cache(maxsize=16)
 def _numpy_maker(dtype):
     numpy = sys.modules["numpy"]
-    empty, single = numpy.empty, numpy.float32
+    empty, single = numpy.empty, numpy.dtype("float32")
     return Maker(lambda name, shape, is_single: empty(shape, single if is_single else dtype))
 
 

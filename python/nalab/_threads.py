@@ -1,7 +1,5 @@
 """How many threads calls use."""
 
-import os
-
 from . import _core
 
 _requested = 0  # 0: NALAB_THREADS, else the hardware's
@@ -31,4 +29,4 @@ def requested() -> int:
 
 def requested_beside_torch(get_num_threads) -> int:
     """What calls through nalab.torch ask for: PyTorch's number unless nalab was given one."""
-    return _requested or (0 if "NALAB_THREADS" in os.environ else get_num_threads())
+    return _requested or _core.threads_of_environment() or get_num_threads()

@@ -6,7 +6,7 @@ import torch
 from torch.autograd import Function
 
 from . import _operators
-from ._operators import operators
+from ._operators import can_skip_dispatcher, operators
 
 _NO_SECOND = "nalab.torch has no second derivatives: call backward() without create_graph"
 
@@ -34,15 +34,20 @@ def _for(tensor, gradient):
     return None if tensor is None else gradient
 
 
+def _forward(ctx, tensors, parameters):
+    *neighborhood, scale, variant = parameters
+    out, lse = _operators.forward(can_skip_dispatcher(tensors), tensors, neighborhood, scale, variant)
+    ctx.save_for_backward(*tensors, out, lse)
+    ctx.parameters = parameters
+    return out, lse
+
+
 class Attention(Function):
     """out alone: lse has no part in the gradient."""
 
     @staticmethod
     def forward(ctx, q, k, v, rpb, extra_k, extra_v, *parameters):
-        out, lse = _operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
-        ctx.save_for_backward(q, k, v, rpb, extra_k, extra_v, out, lse)
-        ctx.parameters = parameters
-        return out
+        return _forward(ctx, (q, k, v, rpb, extra_k, extra_v), parameters)[0]
 
     @staticmethod
     def backward(ctx, dout):
@@ -60,10 +65,7 @@ class AttentionWithLse(Function):
 
     @staticmethod
     def forward(ctx, q, k, v, rpb, extra_k, extra_v, *parameters):
-        out, lse = _operators.forward(q, k, v, rpb, extra_k, extra_v, *parameters)
-        ctx.save_for_backward(q, k, v, rpb, extra_k, extra_v, out, lse)
-        ctx.parameters = parameters
-        return out, lse
+        return _forward(ctx, (q, k, v, rpb, extra_k, extra_v), parameters)
 
     @staticmethod
     def backward(ctx, dout, dlse):

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from .._core import Error
 from . import _autograd
-from ._operators import forward, is_compiling, operators, spread
+from ._operators import can_skip_dispatcher, forward, is_compiling, operators, spread, transform
 
 PerAxis = Union[int, Sequence[int]]
 PerAxisBool = Union[bool, Sequence[bool]]
@@ -26,11 +26,9 @@ else:
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
 
 
-_transform = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
-
 
 def _check(name, rank, **tensors):
-    if not is_compiling() and _transform() is not None:
+    if not is_compiling() and transform() is not None:
         raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
     for tensor_name, tensor in tensors.items():
         if isinstance(tensor, Tensor) and tensor.is_cpu and not tensor.is_nested and tensor.dim() == rank + 3:
@@ -65,24 +63,32 @@ def _single(rpb):
     return None if rpb is None else rpb.float()
 
 
-def _is_recorded(*tensors):
+def _is_recorded(tensors):
     """Whether a derivative may be asked for."""
-    tensors = [tensor for tensor in tensors if tensor is not None]
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        raise NotImplementedError("nalab.torch has no forward-mode differentiation: use backward()")
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if forward_ad._current_level >= 0:
+        if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+            raise NotImplementedError("nalab.torch has no forward-mode differentiation: use backward()")
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 def _attend(name, rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, rpb, extra, return_lse):
-    _check(name, rank, query=query, key=key, value=value)
-    tensors = _cast(query, key, value, *extra)
-    tensors = (*tensors[:3], _single(rpb), *tensors[3:])
+    rpb = _single(rpb)
+    tensors = (query, key, value, rpb, *extra)
+    direct = _autocast_dtype() is None and can_skip_dispatcher(tensors) and query.dim() == rank + 3
+    if not direct:
+        _check(name, rank, query=query, key=key, value=value)
+        query, key, value, *extra = _cast(query, key, value, *extra)
+        tensors = (query, key, value, rpb, *extra)
     neighborhood = (kernel_size, stride, dilation, is_causal)
-    if not _is_recorded(*tensors):
-        out, lse = forward(*tensors, *neighborhood, scale, "")
-        return (out, lse) if return_lse else out
-    parameters = (*(spread(p, rank) for p in neighborhood), scale, "")
-    return (_autograd.AttentionWithLse if return_lse else _autograd.Attention).apply(*tensors, *parameters)
+    if _is_recorded(tensors):
+        function = _autograd.AttentionWithLse if return_lse else _autograd.Attention
+        return function.apply(*tensors, *(spread(p, rank) for p in neighborhood), scale, "")
+    out, lse = forward(direct, tensors, neighborhood, scale, "")
+    return (out, lse) if return_lse else out
 
 
 _ATTENTION_DOC = """Neighborhood attention on {axes}: softmax(scale * q k^T + bias over each query's window) v.
@@ -193,7 +199,7 @@ def weights_of(rank, query, key, kernel_size, stride, dilation, is_causal, scale
     query, key, additional_keys = _cast(query, key, additional_keys)
     tensors = (query, key, _single(rpb), additional_keys)
     parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), scale, "", heads_first)
-    if not _is_recorded(*tensors):
+    if not _is_recorded(tensors):
         return operators.weights(*tensors, *parameters)
     return _autograd.Weights.apply(*tensors, *parameters)
 
@@ -203,7 +209,7 @@ def values_of(rank, attn, value, kernel_size, stride, dilation, is_causal, addit
     _check(f"na{rank}d_av", rank, attn=attn, value=value)
     tensors = _cast(attn, value, additional_values)
     parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), "", heads_first)
-    if not _is_recorded(*tensors):
+    if not _is_recorded(tensors):
         return operators.values(*tensors, *parameters)
     return _autograd.Values.apply(*tensors, *parameters)
 
@@ -237,6 +243,6 @@ def merge_attentions(outputs: Sequence[Tensor], lse_tensors: Sequence[Tensor]) -
         _check("merge_attentions", min(max(out.dim() - 3, 1), 3), output=out)
         _check("merge_attentions", min(max(out.dim() - 3, 1), 3) - 1, lse=lse)
     parts = (*outputs, *lse_tensors)
-    if not _is_recorded(*parts):
+    if not _is_recorded(parts):
         return operators.merge(list(outputs), list(lse_tensors))
     return _autograd.Merge.apply(*parts)

@@ -22,6 +22,8 @@ is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda:
 # Not in the oldest PyTorch.
 _can_skip = hasattr(torch._C, "_len_torch_dispatch_stack") and hasattr(torch._C, "_len_torch_function_stack")
 
+transform = getattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack", lambda: None)
+
 _library = torch.library.Library("nalab", "DEF")
 
 # The threads of PyTorch's last operator spin for milliseconds, and would compete with threads of the library's own.
@@ -77,20 +79,21 @@ def _heads_last(name, tensor):
 
 
 class _Maker:
-    """Makes results and keeps them; the library gets their descriptions."""
+    """Makes results beside `like` and keeps them; the library gets their descriptions."""
 
-    def __init__(self, dtype, heads_first):
+    def __init__(self, like, heads_first):
         self.made = {}
-        self._dtype, self._heads_first = dtype, heads_first
+        self._like, self._heads_first = like, heads_first
 
     def __call__(self, name, shape, is_single):
-        dtype = torch.float32 if is_single else self._dtype
         if self._heads_first and name != "drpb":
-            made = torch.empty((shape[0], shape[-2], *shape[1:-2], shape[-1]), dtype=dtype, device="cpu")
-            self.made[name] = made
+            made = self.made[name] = self._empty((shape[0], shape[-2], *shape[1:-2], shape[-1]), is_single)
             return _describe(name, made.movedim(1, -2))
-        made = self.made[name] = torch.empty(shape, dtype=dtype, device="cpu")
+        made = self.made[name] = self._empty(shape, is_single)
         return _describe(name, made)
+
+    def _empty(self, shape, is_single):
+        return self._like.new_empty(shape, dtype=torch.float32) if is_single else self._like.new_empty(shape)
 
 
 def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=False):
@@ -99,7 +102,7 @@ def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=Fal
         rows = {name: _heads_last(name, tensor) for name, tensor in rows.items()}
     # rows keep what is described
     described = rows if _describe is _itself else {name: _describe(name, tensor) for name, tensor in rows.items()}
-    make = _Maker(like.dtype, heads_first)
+    make = _Maker(like, heads_first)
     _core.compute(
         pass_, described, *neighborhood, scale, variant, requested_beside_torch(torch.get_num_threads), make
     )
@@ -207,7 +210,7 @@ def _(dout, attn, v, extra_v, window, stride, dilation, causal, variant, heads_f
 @_operator("merge(Tensor[] outs, Tensor[] lses) -> (Tensor out, Tensor lse)")
 def _merge(outs, lses):
     outs = [_rows(out) for out in outs]
-    make = _Maker(outs[0].dtype, False)
+    make = _Maker(outs[0], False)
     described = [[_describe(name, tensor) for tensor in tensors] for name, tensors in (("out", outs), ("lse", lses))]
     _core.merge(*described, requested_beside_torch(torch.get_num_threads), make)
     return make.made["out"], make.made["lse"]
@@ -222,23 +225,34 @@ operators = torch.ops.nalab
 
 
 def _seen_by_torch():
-    """Whether something that watches operators is on: a tracer, a profiler, a mode."""
+    """Whether something that watches operators is on: a tracer, a transform, a profiler, a mode."""
     return (
         is_compiling()  # first: torch.compile cannot trace the others
         or torch._C._get_tracing_state() is not None
+        or transform() is not None
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch.autograd._profiler_enabled()
     )
 
 
-def _is_plain(tensor):
-    return tensor is None or (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and not tensor.is_neg()
-    )
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def can_skip_dispatcher(tensors):
+    """Whether PyTorch's dispatcher would hand the tensors to the kernel as they are."""
+    if not _can_skip or _seen_by_torch():
+        return False
+    for tensor in tensors:
+        if tensor is not None and not (
+            type(tensor) in _PLAIN
+            and tensor.is_cpu
+            and tensor.layout is torch.strided
+            and not tensor.is_nested
+            and not tensor.is_neg()
+        ):
+            return False
+    return True
 
 
 def spread(value, rank):
@@ -246,12 +260,11 @@ def spread(value, rank):
     return [value] * rank if isinstance(value, (int, bool)) else list(value)
 
 
-def forward(q, k, v, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant):
-    """operators.forward, without the microseconds that PyTorch's dispatcher takes where it would do nothing.
+def forward(direct, tensors, neighborhood, scale, variant):
+    """operators.forward; `direct`, if can_skip_dispatcher, without the microseconds that PyTorch's dispatcher takes.
 
     Of the neighborhood, one value may stand for all axes.
     """
-    tensors, neighborhood = (q, k, v, rpb, extra_k, extra_v), (window, stride, dilation, causal)
-    if _can_skip and not _seen_by_torch() and all(map(_is_plain, tensors)):
+    if direct:
         return _forward(*tensors, *neighborhood, scale, variant)
-    return operators.forward(*tensors, *(spread(p, q.dim() - 3) for p in neighborhood), scale, variant)
+    return operators.forward(*tensors, *(spread(p, tensors[0].dim() - 3) for p in neighborhood), scale, variant)
