@@ -1,6 +1,7 @@
 #include "python/bindings/arguments.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 
 #include <optional>
 #include <string>
@@ -13,15 +14,15 @@ namespace {
 
 std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
 
-/// nullopt if the object is no integer. Those of other libraries, such as NumPy's, count.
+/// nullopt if the object is no integer of 64 bits. Those of other libraries, such as NumPy's, count, and their bools.
 std::optional<int64_t> integer(nb::handle object) {
-  if (!PyLong_Check(object.ptr()) && !PyIndex_Check(object.ptr())) return std::nullopt;
-  const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
-  if (!index.is_valid()) {
-    PyErr_Clear();
-    return std::nullopt;
+  if (!PyLong_Check(object.ptr())) {
+    const auto kind = nb::cast<std::string>(object.type().attr("__name__"));
+    if (kind == "bool" || kind == "bool_") return PyObject_IsTrue(object.ptr()) == 1 ? 1 : 0;
+    if (!PyIndex_Check(object.ptr())) return std::nullopt;
   }
-  const long long value = PyLong_AsLongLong(index.ptr());
+  const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
+  const long long value = index.is_valid() ? PyLong_AsLongLong(index.ptr()) : -1;
   if (value == -1 && PyErr_Occurred()) {
     PyErr_Clear();
     return std::nullopt;
@@ -37,7 +38,7 @@ std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank
     return Error(std::string(name) + " " + text_of(object) + " must be an integer, or " + std::to_string(rank) +
                  " of them, one for each axis of the layout");
   };
-  if (!PySequence_Check(object.ptr()) || PyUnicode_Check(object.ptr())) throw refuse();
+  if (!PySequence_Check(object.ptr()) || PyUnicode_Check(object.ptr()) || PyBytes_Check(object.ptr())) throw refuse();
   std::vector<int64_t> values;
   for (const nb::handle item : nb::borrow<nb::object>(object)) {
     const auto value = integer(item);
@@ -70,6 +71,13 @@ nb::tuple to_tuple(std::span<const int64_t> values) {
     PyTuple_SetItem(tuple.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLongLong(values[i]));
   }
   return tuple;
+}
+
+std::string_view variant_name(nb::handle object) {
+  if (object.is_none()) return {};
+  std::string_view name;
+  if (!nb::try_cast(object, name)) throw Error("variant " + text_of(object) + " must be a name, or None");
+  return name;
 }
 
 ElementType parse_dtype(std::string_view text) {

@@ -26,6 +26,9 @@ struct Neighborhood {
   std::vector<Axis> axes(const std::vector<int64_t>& layout) const;
 };
 
+/// The name of a variant, which lives with the object; empty for None. Throws Error if it is neither.
+std::string_view variant_name(nb::handle object);
+
 nb::tuple to_tuple(std::span<const int64_t> values);
 
 /// "float32", "bfloat16" or "float16", also as "f32", "bf16", "f16". Throws Error for any other name.

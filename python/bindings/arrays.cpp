@@ -16,6 +16,12 @@ std::string kind_of(nb::handle object) {
   return nb::cast<std::string>(nb::borrow<nb::object>(object.type()).attr("__name__"));
 }
 
+/// "list", "ndarray of >f4"
+std::string describe_kind(nb::handle object) {
+  if (!nb::hasattr(object, "dtype")) return kind_of(object);
+  return kind_of(object) + " of " + nb::cast<std::string>(nb::str(nb::object(object.attr("dtype"))));
+}
+
 /// NumPy exports no bfloat16, which is ml_dtypes' there, but the same bits as unsigned integers.
 bool is_numpy_bf16(nb::handle object) {
   if (!nb::hasattr(object, "dtype") || !nb::hasattr(object, "view")) return false;
@@ -84,14 +90,14 @@ ElementType element_type(const std::string& name, nb::dlpack::dtype type) {
   if (is(Code::Float, 32)) return ElementType::f32;
   if (is(Code::Float, 16)) return ElementType::f16;
   if (is(Code::Bfloat, 16)) return ElementType::bf16;
-  const char* const kind = type.code == static_cast<uint8_t>(Code::Float)     ? "float"
-                           : type.code == static_cast<uint8_t>(Code::Int)     ? "int"
-                           : type.code == static_cast<uint8_t>(Code::UInt)    ? "uint"
+  const std::string bits = std::to_string(type.bits);
+  const std::string kind = type.code == static_cast<uint8_t>(Code::Float)     ? "float" + bits
+                           : type.code == static_cast<uint8_t>(Code::Int)     ? "int" + bits
+                           : type.code == static_cast<uint8_t>(Code::UInt)    ? "uint" + bits
                            : type.code == static_cast<uint8_t>(Code::Bool)    ? "bool"
-                           : type.code == static_cast<uint8_t>(Code::Complex) ? "complex"
-                                                                              : "another type of ";
-  throw Error("tensor " + name + " is " + kind + std::to_string(type.bits) +
-              ", must be float32, bfloat16 or float16: convert it first");
+                           : type.code == static_cast<uint8_t>(Code::Complex) ? "complex" + bits
+                                                                              : "of another type";
+  throw Error("tensor " + name + " is " + kind + ", must be float32, bfloat16 or float16: convert it first");
 }
 
 /// Addresses [first, last] of the elements of a view.
@@ -201,8 +207,8 @@ void Array::import_from(nb::handle object, Access access) {
     if (access == Access::write && import_array(source, Access::read, array_)) {
       throw Error("tensor " + name_ + " is read-only, and would be written");
     }
-    throw Error("tensor " + name_ + " must be an array that speaks DLPack or the buffer protocol, not " +
-                kind_of(object));
+    throw Error("tensor " + name_ + " must be an array that speaks DLPack or the buffer protocol; this " +
+                describe_kind(object) + " does not");
   }
   if (array_.device_type() != nb::device::cpu::value) {
     throw Error("tensor " + name_ + " is not on the CPU: copy it there first");
@@ -242,6 +248,9 @@ TensorView Array::view(const TensorInfo& info, const Problem& problem) const {
 }
 
 TensorView Array::tokens(int rank) const {
+  if (std::ranges::count(shape_, 0) > 0) {
+    throw Error("tensor " + name_ + " has shape " + shape_text(shape_) + ", must have elements");
+  }
   TokenShape shape{extent(0), {1, 1, 1}, extent(-2), extent(-1)};
   for (int i = 0; i < rank; ++i) shape.layout[3 - rank + i] = extent(1 + i);
   return view(shape, rank, true, true);

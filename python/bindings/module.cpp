@@ -15,8 +15,11 @@ namespace nb = nanobind;
 using namespace nb::literals;
 using nalab::python::describe_problem;
 using nalab::python::Neighborhood;
+using nalab::python::variant_name;
 
 NB_MODULE(_core, m) {
+  // None too, where the library says what is wrong with it.
+  const auto any = [](const char* name) { return nb::arg(name).none(); };
   m.doc() = "The compiled part of nalab. Use the functions of the package instead.";
   m.attr("__version__") = NALAB_VERSION;
   nalab::python::watch_forks();
@@ -25,16 +28,16 @@ NB_MODULE(_core, m) {
   m.def(
       "compute",
       [](std::string_view pass, const nb::dict& tensors, nb::handle window, nb::handle stride, nb::handle dilation,
-         nb::handle causal, nb::handle scale, std::string_view variant, int threads, const nb::callable& empty) {
-        return nalab::python::compute(pass, tensors, {window, stride, dilation, causal}, scale, variant, threads,
-                                      empty);
+         nb::handle causal, nb::handle scale, nb::handle variant, int threads, const nb::callable& empty) {
+        return nalab::python::compute(pass, tensors, {window, stride, dilation, causal}, scale, variant_name(variant),
+                                      threads, empty);
       },
-      "pass_"_a, "tensors"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "scale"_a.none(), "variant"_a,
-      "threads"_a, "empty"_a, "Computes a pass; results by name.");
+      "pass_"_a, "tensors"_a, any("window"), any("stride"), any("dilation"), any("causal"), any("scale"),
+      any("variant"), "threads"_a, "empty"_a, "Computes a pass; results by name.");
   m.def("merge", &nalab::python::merge, "outs"_a, "lses"_a, "threads"_a, "empty"_a, "Merges partial attentions.");
-  m.def("permute", &nalab::python::permute, "tokens"_a, "tile"_a, "dilation"_a, "threads"_a, "empty"_a,
+  m.def("permute", &nalab::python::permute, "tokens"_a, any("tile"), any("dilation"), "threads"_a, "empty"_a,
         "Tokens in the order of tiles.");
-  m.def("unpermute", &nalab::python::unpermute, "permuted"_a, "layout"_a, "tile"_a, "dilation"_a, "threads"_a,
+  m.def("unpermute", &nalab::python::unpermute, "permuted"_a, any("layout"), any("tile"), any("dilation"), "threads"_a,
         "empty"_a, "The inverse of permute.");
   m.def("make_array", &nalab::python::make_array, "shape"_a, "type"_a,
         "An uninitialised array that speaks DLPack; type: f32, bf16 or f16.");
@@ -42,15 +45,15 @@ NB_MODULE(_core, m) {
       "plan",
       [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal, int64_t batch,
          int64_t heads, int64_t heads_kv, int64_t head_dim, int64_t head_dim_v, int64_t extra_tokens,
-         bool relative_bias, std::string_view dtype, std::string_view pass, std::string_view variant, int threads) {
+         bool relative_bias, std::string_view dtype, std::string_view pass, nb::handle variant, int threads) {
         return nalab::python::describe_plan(
             describe_problem(layout, {window, stride, dilation, causal}, batch, heads, heads_kv, head_dim, head_dim_v,
                              extra_tokens, relative_bias, dtype),
-            pass, variant, threads);
+            pass, variant_name(variant), threads);
       },
-      "layout"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "batch"_a, "heads"_a, "heads_kv"_a, "head_dim"_a,
-      "head_dim_v"_a, "extra_tokens"_a, "relative_bias"_a, "dtype"_a, "pass_"_a, "variant"_a, "threads"_a,
-      "What would run.");
+      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), "batch"_a, "heads"_a, "heads_kv"_a,
+      "head_dim"_a, "head_dim_v"_a, "extra_tokens"_a, "relative_bias"_a, "dtype"_a, "pass_"_a, any("variant"),
+      "threads"_a, "What would run.");
   m.def("variants", &nalab::python::describe_variants, "(name, term of the papers, summary) of every variant.");
   m.def(
       "sim",
@@ -60,8 +63,8 @@ NB_MODULE(_core, m) {
             describe_problem(layout, {window, stride, dilation, causal}, 1, 1, 1, 1, 1, extra_tokens, false, "f32"),
             q_tile, kv_tile, dynamic_kv, single_dimensional);
       },
-      "layout"_a, "window"_a, "stride"_a, "dilation"_a, "causal"_a, "extra_tokens"_a, "q_tile"_a.none(),
-      "kv_tile"_a.none(), "dynamic_kv"_a, "single_dimensional"_a, "The analytic model of tiles.");
+      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), "extra_tokens"_a, any("q_tile"),
+      any("kv_tile"), "dynamic_kv"_a, "single_dimensional"_a, "The analytic model of tiles.");
   m.def("machine", &nalab::python::describe_machine, "threads"_a, "The CPU as the library sees it.");
   m.def("use_openmp", &nalab::python::use_openmp, "gomp_parallel"_a,
         "Runs later calls on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0: on own ones.");

@@ -27,7 +27,7 @@ class Gradients(NamedTuple):
 def _compute(pass_, like, tensors, window, stride, dilation, causal, scale, variant):
     make = maker(like, tensors.values())
     results = _core.compute(
-        pass_, tensors, window, stride, dilation, causal, scale, variant or "", requested(), make.empty
+        pass_, tensors, window, stride, dilation, causal, scale, variant, requested(), make.empty
     )
     if make.convert is None:
         return results
@@ -187,10 +187,11 @@ def merge(outs: Sequence[Array], lses: Sequence[Array]) -> tuple[Array, Array]:
 
     outs: [batch, X..., heads, head_dim_v] of one shape and type; lses: [batch, X..., heads], float32, natural log.
     """
-    if len(outs) == 0:
+    outs, lses = list(outs), list(lses)
+    if not outs:
         raise _core.Error("there are no partial attentions to merge")
     make = maker(outs[0], (*outs[1:], *lses))
-    out, lse = _core.merge(list(outs), list(lses), requested(), make.empty)
+    out, lse = _core.merge(outs, lses, requested(), make.empty)
     return make.finish(out), make.finish(lse)
 
 

@@ -1,5 +1,7 @@
 """How many threads calls use."""
 
+import operator
+
 from . import _core
 
 _requested = 0  # 0: NALAB_THREADS, else the hardware's
@@ -12,9 +14,10 @@ def set_num_threads(threads: int) -> None:
     the hardware's place. Results do not depend on the number: the bits are the same.
     """
     global _requested
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 1024:
+    number = operator.index(threads) if hasattr(threads, "__index__") and not isinstance(threads, bool) else -1
+    if not 0 <= number <= 1024:
         raise _core.Error(f"threads {threads!r} must be an integer from 1 to 1024, or 0 for the default")
-    _requested = threads
+    _requested = number
 
 
 def get_num_threads() -> int:

@@ -117,7 +117,7 @@ def read_only(x):
         (lambda: nalab.attention(Q.astype(np.float64), K, V, 3), "tensor q is float64, must be float32, bfloat16 or"),
         (lambda: nalab.attention(Q, K.astype(np.float16), V, 3), "tensor k is f16, must be f32"),
         (lambda: nalab.attention(Q.astype(np.int32), K, V, 3), "tensor q is int32, must be"),
-        (lambda: nalab.attention([[1.0]], K, V, 3), "tensor q must be an array that speaks DLPack .* not list"),
+        (lambda: nalab.attention([[1.0]], K, V, 3), "tensor q must be an array that speaks DLPack .* this list does not"),
         (lambda: nalab.attention(Q, K, None, 3), "tensor v is missing"),
         (lambda: nalab.attention(Q, K[:, :5], V, 3), r"tensor k has shape \[2, 5, 5, 4, 8\], must be \[2, 6, 5, 4, 8\]"),
         (lambda: nalab.attention(Q[0, 0, 0], K, V, 3), r"tensor q has shape \[4, 8\], must have 4 to 6 axes"),
@@ -127,12 +127,18 @@ def read_only(x):
         (lambda: nalab.attention(Q, K, V, (3, 3, 3)), r"window \(3, 3, 3\) must be an integer, or 2 of them"),
         (lambda: nalab.attention(Q, K, V, 3.0), "window 3.0 must be an integer"),
         (lambda: nalab.attention(Q, K, V, "33"), "window '33' must be an integer"),
+        (lambda: nalab.attention(Q, K, V, b"33"), "window b'33' must be an integer"),
+        (lambda: nalab.attention(Q, K, V, None), "window None must be an integer"),
+        (lambda: nalab.attention(Q, K, V, 3, causal=None), "causal None must be an integer"),
         (lambda: nalab.attention(Q, K, V, 3, stride=(1, 4)), "axis 2: stride 4"),
         (lambda: nalab.attention(Q, K, V, 3, dilation=0), "axis 1: dilation 0"),
         (lambda: nalab.attention(Q, K, V, 3, causal=(0, 2)), "axis 2: causal 2 must be 0 or 1"),
         (lambda: nalab.attention(Q, K, V, 3, scale="large"), "scale 'large' must be a number"),
         (lambda: nalab.attention(Q, K, V, 3, scale=float("nan")), "scale nan"),
         (lambda: nalab.attention(Q, K, V, 3, variant="fast"), "variant 'fast' is none of fused"),
+        (lambda: nalab.attention(Q, K, V, 3, variant=3), "variant 3 must be a name, or None"),
+        (lambda: nalab.attention(Q.astype(">f4"), K, V, 3), "tensor q must be an array .* this ndarray of >f4 does not"),
+        (lambda: nalab.attention(Q > 0, K, V, 3), "tensor q is bool, must be float32"),
         (lambda: nalab.attention(Q, K, V, 3, rpb=np.zeros((4, 5, 4), np.float32)), r"rpb has shape \[4, 5, 4\]"),
         (lambda: nalab.attention(Q, K, V, 3, rpb=np.zeros((4, 5, 5), np.float16)), "rpb is f16, must be f32"),
         (lambda: nalab.attention(Q, K, V, 3, extra_k=K[:, 0, :2]), "extra_v is missing"),
@@ -147,6 +153,12 @@ def read_only(x):
         (lambda: nalab.attention(np.moveaxis(Q, 1, -1), K, V, 3), "its last axis has stride 160, must be 1"),
         (lambda: nalab.attention(torch.from_numpy(Q).requires_grad_(), K, V, 3), "needs a gradient"),
         (lambda: nalab.attention(torch.empty(Q.shape, device="meta"), K, V, 3), "tensor q"),
+        (lambda: nalab.permute(Q[:0], 2), r"tensor tokens has shape \[0, 6, 5, 4, 8\], must have elements"),
+        (lambda: nalab.permute(Q, None), "tile None must be an integer"),
+        (lambda: nalab.unpermute(nalab.permute(Q, 2), None, 2), "layout None must be an integer"),
+        (lambda: nalab.plan(None, 3), "layout None must be an integer"),
+        (lambda: nalab.plan(56, 7, heads=1.5), "heads 1.5 must be an integer"),
+        (lambda: nalab.set_num_threads(True), "threads True must be an integer"),
         (lambda: nalab.set_num_threads(-1), "threads -1 must be an integer from 1 to 1024"),
         (lambda: nalab.values(np.zeros((2, 6, 5, 4, 8), np.float32), V, 3), r"attn has shape .* must be \[2, 6, 5, 4, 9\]"),
     ],
@@ -155,6 +167,18 @@ def test_refusals(call, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         call()
     assert isinstance(caught.value, nalab.Error) and "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    same = nalab.attention(Q, K, V, np.array([3, 3]), causal=[np.True_, np.False_], scale=np.float32(0.5))
+    assert np.array_equal(same, nalab.attention(Q, K, V, [np.int32(3), 3], causal=(True, False), scale=0.5))
+    assert np.array_equal(nalab.attention(Q, K, V, 3, causal=np.True_), nalab.attention(Q, K, V, 3, causal=True))
+    assert nalab.plan(np.array([9, 9]), 3, heads=np.int64(2), dtype=np.float16).problem == (
+        nalab.plan([9, 9], 3, heads=2, dtype="float16").problem
+    )
+    nalab.set_num_threads(np.int64(2))
+    assert nalab.get_num_threads() == 2
+    nalab.set_num_threads(0)
 
 
 def test_what_is_no_array_is_refused():

@@ -2,6 +2,7 @@
 
 import nalab
 import nalab.torch as nt
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -255,6 +256,13 @@ def test_refusals():
         (lambda: nt.na1d(q, q, q, 10), ValueError, "axis 1: window 10 must be at most 9"),
         (lambda: nt.na1d(q, q, q, (3, 3)), ValueError, "window .3, 3. must be an integer, or 1"),
         (lambda: nt.na1d(q, q.bfloat16(), q, 3), ValueError, "tensor k is bf16, must be f32"),
+        (lambda: nt.na1d(q, q, q, None), ValueError, "window None must be an integer"),
+        (lambda: nt.na1d(q.clone().requires_grad_(), q, q, 3.0), ValueError, "3.0 must be an integer, or 1 of them"),
+        (lambda: nt.na1d_qk(q, q, None), ValueError, "None must be an integer, or 1 of them"),
+        (lambda: nt.na1d(q, q, q, 3, rpb=np.zeros((2, 5))), ValueError, "na1d: rpb must be a torch.Tensor, not ndarray"),
+        (lambda: nt.na1d(q.to_sparse(), q, q, 3), ValueError, "query is torch.sparse_coo, must be torch.strided"),
+        (lambda: nt.merge_attentions([q.numpy()], [q]), ValueError, "must be a torch.Tensor, not ndarray"),
+        (lambda: nt.neighborhood_attention_generic([q], q, q, 3), ValueError, "query must be a torch.Tensor, not list"),
         (lambda: nt.merge_attentions([], []), ValueError, "0 outputs and 0 lse_tensors"),
         (lambda: nt.neighborhood_attention_generic(q[0], q, q, 3), ValueError, "query has 3 axes"),
     ]:
@@ -280,6 +288,12 @@ def test_what_is_missing_is_said(function):
             torch.func.vmap(function)(x.detach().unsqueeze(0))
         with pytest.raises(NotImplementedError, match="vmap and other transforms of torch.func"):
             torch.func.grad(lambda x: function(x).sum())(x.detach())
+
+
+def test_numbers_of_numpy_are_numbers():
+    for q in (torch.randn(1, 9, 2, 8), torch.randn(1, 9, 2, 8, requires_grad=True)):
+        same = nt.na1d(q, q, q, np.int64(3), dilation=np.array([2]), is_causal=np.True_)
+        assert torch.equal(same, nt.na1d(q, q, q, 3, dilation=2, is_causal=True))
 
 
 def test_nested_tensors_are_refused():

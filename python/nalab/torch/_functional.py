@@ -27,28 +27,32 @@ else:
 
 
 
-def _check(name, rank, **tensors):
+def _check(name, rank, tensors, others):
+    """Refuses what no operator takes. By name, tensors over a layout of this rank, and others, which may be None."""
     if not is_compiling() and transform() is not None:
         raise NotImplementedError(f"{name} does not work in vmap and other transforms of torch.func: call it outside")
     for tensor_name, tensor in tensors.items():
-        if isinstance(tensor, Tensor) and tensor.is_cpu and not tensor.is_nested and tensor.dim() == rank + 3:
-            continue
-        _refuse(name, rank, tensor_name, tensor)
+        _check_tensor(name, tensor_name, tensor)
+        if tensor.dim() != rank + 3:
+            raise Error(
+                f"{name}: {tensor_name} has {tensor.dim()} axes, must have {rank + 3}: batch, heads, head_dim and {rank} "
+                "of the token layout"
+            )
+    for tensor_name, tensor in others.items():
+        if tensor is not None:
+            _check_tensor(name, tensor_name, tensor)
 
 
-def _refuse(name, rank, tensor_name, tensor):
-    """Says what is wrong with a tensor; nothing is with those on the meta device."""
+def _check_tensor(name, tensor_name, tensor):
+    """Those on the meta device may come: they ask for shapes alone."""
     if not isinstance(tensor, Tensor):
         raise Error(f"{name}: {tensor_name} must be a torch.Tensor, not {type(tensor).__name__}")
     if tensor.is_nested:
         raise NotImplementedError(f"{name} does not take nested tensors: pad them, or call it for each")
     if tensor.device.type not in ("cpu", "meta"):
         raise Error(f"{name}: {tensor_name} is on {tensor.device}, must be on the CPU")
-    if tensor.dim() != rank + 3:
-        raise Error(
-            f"{name}: {tensor_name} has {tensor.dim()} axes, must have {rank + 3}: batch, heads, head_dim and {rank} "
-            "of the token layout"
-        )
+    if tensor.layout is not torch.strided:
+        raise Error(f"{name}: {tensor_name} is {tensor.layout}, must be torch.strided: call to_dense() first")
 
 
 def _cast(*tensors):
@@ -76,13 +80,13 @@ def _is_recorded(tensors):
 
 
 def _attend(name, rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, rpb, extra, return_lse):
-    rpb = _single(rpb)
     tensors = (query, key, value, rpb, *extra)
     direct = _autocast_dtype() is None and can_skip_dispatcher(tensors) and query.dim() == rank + 3
     if not direct:
-        _check(name, rank, query=query, key=key, value=value)
+        others = {"rpb": rpb, "additional_keys": extra[0], "additional_values": extra[1]}
+        _check(name, rank, {"query": query, "key": key, "value": value}, others)
         query, key, value, *extra = _cast(query, key, value, *extra)
-        tensors = (query, key, value, rpb, *extra)
+    tensors = (query, key, value, _single(rpb), *extra)
     neighborhood = (kernel_size, stride, dilation, is_causal)
     if _is_recorded(tensors):
         function = _autograd.AttentionWithLse if return_lse else _autograd.Attention
@@ -195,7 +199,8 @@ def _make(rank):
 
 def weights_of(rank, query, key, kernel_size, stride, dilation, is_causal, scale, rpb, additional_keys, heads_first):
     """na*_qk with tensors heads first or last."""
-    _check(f"na{rank}d_qk", rank, query=query, key=key)
+    others = {"rpb": rpb, "additional_keys": additional_keys}
+    _check(f"na{rank}d_qk", rank, {"query": query, "key": key}, others)
     query, key, additional_keys = _cast(query, key, additional_keys)
     tensors = (query, key, _single(rpb), additional_keys)
     parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), scale, "", heads_first)
@@ -206,7 +211,7 @@ def weights_of(rank, query, key, kernel_size, stride, dilation, is_causal, scale
 
 def values_of(rank, attn, value, kernel_size, stride, dilation, is_causal, additional_values, heads_first):
     """na*_av with tensors heads first or last."""
-    _check(f"na{rank}d_av", rank, attn=attn, value=value)
+    _check(f"na{rank}d_av", rank, {"attn": attn, "value": value}, {"additional_values": additional_values})
     tensors = _cast(attn, value, additional_values)
     parameters = (*(spread(p, rank) for p in (kernel_size, stride, dilation, is_causal)), "", heads_first)
     if not _is_recorded(tensors):
@@ -221,6 +226,7 @@ na3d, na3d_qk, na3d_av = _make(3)
 
 def neighborhood_attention_generic(query: Tensor, key: Tensor, value: Tensor, *args, **kwargs):
     """na1d, na2d or na3d, whichever the number of axes asks for; arguments as theirs."""
+    _check_tensor("neighborhood_attention_generic", "query", query)
     functions = {4: na1d, 5: na2d, 6: na3d}
     if query.dim() not in functions:
         raise Error(f"neighborhood_attention_generic: query has {query.dim()} axes, must have 4 to 6")
@@ -239,9 +245,7 @@ def merge_attentions(outputs: Sequence[Tensor], lse_tensors: Sequence[Tensor]) -
     """
     if len(outputs) != len(lse_tensors) or len(outputs) == 0:
         raise Error(f"{len(outputs)} outputs and {len(lse_tensors)} lse_tensors must be as many, and at least one")
-    for out, lse in zip(outputs, lse_tensors):
-        _check("merge_attentions", min(max(out.dim() - 3, 1), 3), output=out)
-        _check("merge_attentions", min(max(out.dim() - 3, 1), 3) - 1, lse=lse)
+    _check("merge_attentions", 0, {}, {f"part {i}": tensor for i, tensor in enumerate((*outputs, *lse_tensors))})
     parts = (*outputs, *lse_tensors)
     if not _is_recorded(parts):
         return operators.merge(list(outputs), list(lse_tensors))

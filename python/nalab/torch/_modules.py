@@ -64,10 +64,10 @@ class _NeighborhoodAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x)
         if x.dim() != self.rank + 2:
             raise Error(f"input has {x.dim()} axes, must have {self.rank + 2}: batch, the token layout, channels")
-        qkv = self.qkv(x).view(*x.shape[:-1], 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.unbind(-3)
+        q, k, v = qkv.view(*x.shape[:-1], 3, self.num_heads, self.head_dim).unbind(-3)
         window = self.neighborhood.values()
         if self.training and self.attn_drop.p > 0:
             attn = weights_of(self.rank, q, k, *window, self.scale, self.rpb, None, False)

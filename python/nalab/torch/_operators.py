@@ -257,7 +257,11 @@ def can_skip_dispatcher(tensors):
 
 def spread(value, rank):
     """A list of one value for each axis; the operators refuse other lengths."""
-    return [value] * rank if isinstance(value, (int, bool)) else list(value)
+    values = list(value) if hasattr(value, "__iter__") else [value] * rank
+    for one in values:
+        if one is None or isinstance(one, (float, str)):
+            raise _core.Error(f"{value!r} must be an integer, or {rank} of them, one for each axis of the layout")
+    return values
 
 
 def forward(direct, tensors, neighborhood, scale, variant):
