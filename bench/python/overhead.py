@@ -7,6 +7,7 @@ gradient to be recorded; between calls PyTorch runs a product of matrices on its
 """
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import tempfile
@@ -69,6 +70,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=30, help="of each round")
+    parser.add_argument("--batch", type=int, default=1, help="times the batch of each problem, for calls that take longer")
     parser.add_argument("--filter", default="", help="only problems whose name has this text")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -79,6 +81,7 @@ def main():
     for problem in [TINY, *NAT, *ALLIN1, *VIDEO]:
         if options.filter not in problem.name:
             continue
+        problem = dataclasses.replace(problem, batch=problem.batch * options.batch)
         own = []
         calls, times = python_calls(problem), {}
         with tempfile.TemporaryDirectory() as folder:
