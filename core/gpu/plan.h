@@ -55,9 +55,9 @@ int64_t padded_dim(const Problem& problem);
 /// above 1e22 in magnitude; unless it is 0, lse, which is about that times the scale, is above this.
 float largest_lse(const Problem& problem);
 
-/// Shared memory of a thread block: 128 queries or, later, their results; `stages` tiles of keys and of values; for a
-/// one-hot mask `bias_slots` inner biases for each warpgroup, and kOuterBiases outer ones that both share, each of 8
-/// bf16 a key; and kBarrierBytes.
+/// Shared memory of a thread block: 128 queries; `stages` tiles of keys and of values; for a one-hot mask `bias_slots`
+/// inner biases for each warpgroup, and kOuterBiases outer ones that both share, each of 8 bf16 a key; and
+/// kBarrierBytes.
 int64_t shared_bytes(const TileShape& shape, const Problem& problem);
 
 /// Multiply-adds times 2 of both products, padding and masked pairs included, over batch and heads. The product that

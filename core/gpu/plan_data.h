@@ -1,7 +1,7 @@
 // What a GPU kernel reads of a plan: plain structs that are copied to the device as they are, and the order in which a
 // kernel walks them. core/gpu/plan.h makes them; core/gpu/plan.cpp says why they are as they are.
 //
-// A thread block (CTA) computes one query tile of 128 queries for one head of one batch entry: two warpgroups of 64
+// A thread block (CTA) computes query tiles of 128 queries, each for one head of one batch entry: two warpgroups of 64
 // queries each, the halves of the tile along its split axis. Keys come in KV tiles of n = k1 k2 k3 keys, boxes that
 // begin where the first window of the query tile begins (dynamic KV tiles). The axis that is split is also the one
 // that is walked innermost, so the two warpgroups need the same tiles but for the ends of each row of tiles:
@@ -31,17 +31,14 @@ inline constexpr int kTileQueries = kWarpgroups * kWarpgroupQueries;
 
 /// The keys that a KV tile may have: n columns of a score tile, a multiple of 16 for the product with the values.
 inline constexpr int kKeyCounts[] = {112, 128, 144, 160, 176};
-/// With a one-hot mask: more leave too few registers.
-inline constexpr int kMostOneHotKeys = 160;
-
 /// Rows of the bias of a one-hot mask: the depth of one bf16 tensor-core step.
 inline constexpr int kMaskRows = 16;
 /// Of them, those that the inner axis has; the others belong to the two outer axes.
 inline constexpr int kInnerMaskRows = 8;
 /// Outer biases in shared memory: that of the row of tiles at hand and that of the next. Extra tokens take zeros.
 inline constexpr int kOuterBiases = 2;
-/// Kept for barriers, alignment and what else is small.
-inline constexpr int kBarrierBytes = 2048;
+/// Kept for barriers, items, alignment and what else is small.
+inline constexpr int kBarrierBytes = 3072;
 /// The bias of a masked pair, added to the unscaled score before anything else.
 inline constexpr float kMasked = -1e30f;
 
@@ -58,6 +55,11 @@ enum class MaskMode : int32_t {
   row_ranges,  ///< the query tile and the KV tile have one coordinate on all axes but the inner one: a query sees the
                ///< columns [begin, end) of its KeyRange; compared element by element, in tiles that are not full
 };
+
+/// The most keys that a KV tile may have, by the padded channels and the mask: more leave too few registers.
+constexpr int most_keys(int64_t padded_dim, MaskMode mask) {
+  return (padded_dim > 64 ? 160 : 176) - (mask == MaskMode::one_hot ? 16 : 0);
+}
 
 /// A row of the bias: it stands for the coordinates of a warpgroup's queries that it names, one per axis of the layout,
 /// -1 where it names none. Its bias for a key is the sum, over the axes it names, of 0 if a query of that coordinate

@@ -23,14 +23,14 @@ using Triple = std::array<int32_t, kAxisCount>;
 // column of a warpgroup's score tile: what a visit and a thread block cost besides the products, and a key of a box in
 // shared memory.
 constexpr double kVisitToll = 38;
+/// What is added to a visit where shared memory holds no more than two tiles of keys; without a one-hot mask, whose
+/// toll was fitted to shapes of two.
+constexpr double kTwoStagesToll = 4;
 constexpr double kBlockToll = 470;
 constexpr double kBoxToll = 0.15;
 /// Of the products' time, what a mask adds.
 constexpr double kOneHotToll = 0.12;
 constexpr double kRowRangesToll = 0.03;
-/// With 176 columns, or 160 and a one-hot mask, few registers are left: of the products' time.
-constexpr int32_t kManyKeys = 176, kManyKeysBesideOneHot = 160;
-constexpr double kManyKeysToll = 0.06;
 /// The outer biases of a row of tiles take about as long to prepare as this many tiles to compute. Meanwhile the row
 /// before is computed; if it has fewer tiles, the tensor cores wait.
 constexpr double kTilesOfBias = 1.05;
@@ -136,7 +136,6 @@ bool set_mask(TileShape& shape, AxisSums& sums) {
   } else if (one_coordinate) {
     shape.mask = MaskMode::row_ranges;
   } else {
-    if (shape.keys > kMostOneHotKeys) return false;
     shape.mask = MaskMode::one_hot;
     shape.bias_slots = 1 + sums.of(shape, shape.loop[2]).most_partial;
     return set_rows(shape);
@@ -147,13 +146,12 @@ bool set_mask(TileShape& shape, AxisSums& sums) {
 
 /// Expected time of a warpgroup's visit, in columns of a score tile.
 double visit_cost(const TileShape& shape, AxisSums& sums) {
-  const int32_t many_keys = shape.mask == MaskMode::one_hot ? kManyKeysBesideOneHot : kManyKeys;
-  const double many = shape.keys >= many_keys ? kManyKeysToll : 0;
-  if (shape.mask == MaskMode::none) return shape.keys * (1 + many) + kVisitToll;
-  if (shape.mask == MaskMode::row_ranges) return shape.keys * (1 + many + kRowRangesToll) + kVisitToll;
+  const double toll = kVisitToll + (shape.stages == 2 ? kTwoStagesToll : 0);
+  if (shape.mask == MaskMode::none) return shape.keys + toll;
+  if (shape.mask == MaskMode::row_ranges) return shape.keys * (1 + kRowRangesToll) + toll;
   const AxisSum& inner = sums.of(shape, shape.loop[2]);
   const double wait = std::max(1.0, kTilesOfBias * inner.tiles / inner.boxes);
-  return wait * (shape.keys * (1 + many + kOneHotToll) + kVisitToll);
+  return wait * (shape.keys * (1 + kOneHotToll) + kVisitToll);
 }
 
 /// Expected time on the GPU, in columns of a score tile.
@@ -185,7 +183,7 @@ double cost(const TileShape& shape, const Problem& problem, const GpuLimits& lim
 
 /// Chooses the mask, and the deepest rings that fit. False if the shape cannot run.
 bool complete(TileShape& shape, const Problem& problem, const GpuLimits& limits, AxisSums& sums) {
-  if (!set_mask(shape, sums)) return false;
+  if (!set_mask(shape, sums) || shape.keys > most_keys(padded_dim(problem), shape.mask)) return false;
   shape.ping_pong = 1;  // faster nearly everywhere (docs/gpu.md, "Results")
   for (shape.stages = kMostStages; shape.stages >= 2; --shape.stages) {
     if (shared_bytes(shape, problem) <= limits.shared_bytes) return true;

@@ -4,7 +4,7 @@
 // descriptor joins the two.
 #pragma once
 
-#include "core/gpu/hopper/block.cuh"
+#include "core/gpu/hopper/items.cuh"
 
 namespace nalab::gpu::hopper {
 
@@ -35,15 +35,14 @@ __device__ inline KeyRange range_of_row(const Work& work, const MaskRow& row, in
   return work.p.key_ranges[work.axis(x).key_ranges + first_query + row.coordinate[x]];
 }
 
-/// A key's offset from the tile's first key on each axis.
-struct KeyOffset {
-  int on[kAxisCount];
+/// A key's offset from the tile's first key on an axis.
+__device__ inline int key_offset(const TileShape& shape, int key, int x) {
+  if (x == 2) return key % shape.kv[2];
+  key /= shape.kv[2];
+  return x == 1 ? key % shape.kv[1] : key / shape.kv[1];
+}
 
-  __device__ KeyOffset(const TileShape& shape, int key)
-      : on{key / (shape.kv[2] * shape.kv[1]), key / shape.kv[2] % shape.kv[1], key % shape.kv[2]} {}
-};
-
-/// The inner biases of a warpgroup, by its threads.
+/// The inner biases of a warpgroup for an item, by its threads, whose products no longer need those of the item before.
 template <int kDim, int kKeys>
 __device__ void prepare_inner_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, int warpgroup) {
   const TileShape& shape = work.shape();
@@ -55,8 +54,9 @@ __device__ void prepare_inner_biases(const Work& work, const SharedLayout<kDim, 
   for (int row = 0; row < kInnerMaskRows; ++row) {
     ranges[row] = range_of_row(work, shape.rows[row], inner, warpgroup * shape.warpgroup[inner]);
   }
+  named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);  // the other warps' products do not either
   for (int key = threadIdx.x % 128; key < kKeys; key += 128) {
-    const int first = axis.kv_begin + KeyOffset(shape, key).on[inner];
+    const int first = axis.kv_begin + key_offset(shape, key, inner);
     write_bias(at.inner_bias(warpgroup, 0) + 16 * key, 0);
     for (int t = any.begin; t < any.end; ++t) {
       const int slot = inner_slot(any, full, t);
@@ -71,50 +71,53 @@ __device__ void prepare_inner_biases(const Work& work, const SharedLayout<kDim, 
 /// The outer biases, row of tiles by row, by kBiasThreads threads, `thread` of them. What masks a key is the sum of
 /// what masks its coordinates on the two outer axes; that is found once for each coordinate of a row.
 template <int kDim, int kKeys>
-__device__ void prepare_outer_biases(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers,
-                                     OuterMask& mask, int thread) {
-  const TileShape& shape = work.shape();
+__device__ void prepare_outer_biases(const ForwardParameters& p, const SharedLayout<kDim, kKeys>& at,
+                                     const Barriers& barriers, Items items, OuterMask& mask, int thread) {
+  const TileShape& shape = p.plan.shape;
   const int loop0 = shape.loop[0], loop1 = shape.loop[1];
   const int extent0 = shape.kv[loop0], coordinates = extent0 + shape.kv[loop1];
   constexpr int kOuterRows = kMaskRows - kInnerMaskRows;
 
-  if (thread < 2 * kOuterRows) {
-    const int depth = thread / kOuterRows, row = thread % kOuterRows;
-    mask.ranges[depth][row] = range_of_row(work, shape.rows[kInnerMaskRows + row], depth == 0 ? loop0 : loop1, 0);
-  }
-  // Of the thread's keys: where the bits of their coordinates stand.
+  // Of the thread's keys: where the bits of their two coordinates stand, packed since registers are few.
   constexpr int kKeysOfThread = (kKeys + kBiasThreads - 1) / kBiasThreads;
-  int at0[kKeysOfThread], at1[kKeysOfThread];
+  uint32_t places[kKeysOfThread];
 #pragma unroll
   for (int i = 0; i < kKeysOfThread; ++i) {
-    const KeyOffset offset(shape, thread + i * kBiasThreads);
-    at0[i] = offset.on[loop0];
-    at1[i] = extent0 + offset.on[loop1];
+    const int key = thread + i * kBiasThreads;
+    places[i] = key_offset(shape, key, loop0) | (extent0 + key_offset(shape, key, loop1)) << 16;
   }
-  named_barrier_sync(kBiasBarrier, kBiasThreads);
 
   RingPlace place;
-  const int begin0 = work.axis(loop0).kv_begin, begin1 = work.axis(loop1).kv_begin;
-  const int tiles0 = work.tiles(0), tiles1 = work.tiles(1);
-  for (int t0 = 0; t0 < tiles0; ++t0) {
-    for (int t1 = 0; t1 < tiles1; ++t1) {
-      // Two sets in turn: when a set is written again, all threads have passed the barrier after they read it.
-      uint8_t(&bits)[kMostCoordinates] = mask.bits[place.stage];
-      const int x0 = begin0 + t0 * extent0, x1 = begin1 + t1 * shape.kv[loop1] - extent0;
-      for (int c = thread; c < coordinates; c += kBiasThreads) {
-        bits[c] = static_cast<uint8_t>(masking_bits(mask.ranges[c < extent0 ? 0 : 1], c + (c < extent0 ? x0 : x1)));
-      }
-      named_barrier_sync(kBiasBarrier, kBiasThreads);
-      barrier_wait(shared_address(&barriers.row_empty[place.stage]), place.parity ^ 1);
-      const uint32_t target = at.row_bias(place.stage);
+  while (items.next()) {
+    const Work work{p, items.item()};
+    // All threads have read the ranges of the item before: that was before the barrier of its last row.
+    if (thread < 2 * kOuterRows) {
+      const int depth = thread / kOuterRows, row = thread % kOuterRows;
+      mask.ranges[depth][row] = range_of_row(work, shape.rows[kInnerMaskRows + row], depth == 0 ? loop0 : loop1, 0);
+    }
+    named_barrier_sync(kBiasBarrier, kBiasThreads);
+    const int end0 = work.axis(loop0).kv_begin + work.tiles(0) * extent0;
+    for (int x0 = work.axis(loop0).kv_begin; x0 < end0; x0 += extent0) {
+      const int end1 = work.axis(loop1).kv_begin + work.tiles(1) * shape.kv[loop1];
+      for (int x1 = work.axis(loop1).kv_begin; x1 < end1; x1 += shape.kv[loop1]) {
+        // Two sets in turn: when a set is written again, all threads have passed the barrier after they read it.
+        uint8_t(&bits)[kMostCoordinates] = mask.bits[place.stage];
+        for (int c = thread; c < coordinates; c += kBiasThreads) {
+          bits[c] = static_cast<uint8_t>(c < extent0 ? masking_bits(mask.ranges[0], x0 + c)
+                                                     : masking_bits(mask.ranges[1], x1 + c - extent0));
+        }
+        named_barrier_sync(kBiasBarrier, kBiasThreads);
+        barrier_wait(barriers.row_empty(place.stage), place.parity ^ 1);
+        const uint32_t target = at.row_bias(place.stage);
 #pragma unroll
-      for (int i = 0; i < kKeysOfThread; ++i) {
-        const int key = thread + i * kBiasThreads;
-        if (key < kKeys) write_bias(target + 16 * key, bits[at0[i]] | bits[at1[i]]);
+        for (int i = 0; i < kKeysOfThread; ++i) {
+          const int key = thread + i * kBiasThreads;
+          if (key < kKeys) write_bias(target + 16 * key, bits[places[i] & 0xFFFF] | bits[places[i] >> 16]);
+        }
+        fence_shared_writes();
+        barrier_arrive(barriers.row_full(place.stage));
+        place.advance(kOuterBiases);
       }
-      fence_shared_writes();
-      barrier_arrive(shared_address(&barriers.row_full[place.stage]));
-      place.advance(kOuterBiases);
     }
   }
 }

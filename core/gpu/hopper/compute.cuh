@@ -59,10 +59,17 @@ __device__ void multiply_queries(uint32_t queries, float sign, int warpgroup) {
   named_barrier_sync(kWarpgroupBarrier + warpgroup, 128);
 }
 
-/// Returns whether the warpgroup has queries.
+/// What a warpgroup keeps from item to item.
+struct Progress {
+  TileWalk walk{};
+  uint32_t hot[4];  ///< one_hot()
+};
+
+/// Scores, softmax and weights times values of a thread block's item. `number`: of it, from 0. Returns whether the
+/// warpgroup has queries.
 template <class Element, int kDim, int kKeys, MaskMode kMask>
-__device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, Barriers& barriers, int warpgroup,
-                        Results<Element, kDim>& results) {
+__device__ bool compute(const Work& work, uint32_t number, const SharedLayout<kDim, kKeys>& at,
+                        const Barriers& barriers, int warpgroup, Progress& progress, Results<Element, kDim>& results) {
   using Layout = SharedLayout<kDim, kKeys>;
   const TileShape& shape = work.shape();
   const int inner = shape.loop[2];
@@ -73,16 +80,12 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
   float(&out)[kDim / 2] = results.out;
   float s[kKeys / 2];
   uint32_t weights[kKeys / 4];
-  uint32_t hot[4];
   KeyRange row_ranges[2];
-  const Span any = work.axis(inner).any[warpgroup], full = work.axis(inner).full[warpgroup];
+  const Span full = work.axis(inner).full[warpgroup];
   results.softmax.scale = work.p.scale_log2;
 #pragma unroll
   for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
-  if constexpr (kMask == MaskMode::one_hot) {
-    one_hot(shape, hot);
-    prepare_inner_biases(work, at, warpgroup);
-  }
+  if constexpr (kMask == MaskMode::one_hot) prepare_inner_biases(work, at, warpgroup);
   if constexpr (kMask == MaskMode::row_ranges) {
     const AxisTile& axis = work.axis(inner);
     for (int r = 0; r < 2; ++r) {
@@ -91,36 +94,38 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     }
   }
 
-  barrier_wait(shared_address(&barriers.queries_full), 0);
+  barrier_wait(barriers.queries_full(warpgroup), number % 2);
   if (work.p.sign != 1) multiply_queries<Element, Layout>(queries, work.p.sign, warpgroup);
 
-  TileWalk walk(work, warpgroup);
-  const auto release = [&](uint64_t* empty, int stage) {
-    if (first_lane) barrier_arrive(shared_address(empty + stage));
+  TileWalk& walk = progress.walk;
+  walk.start(work, warpgroup);
+  const auto release = [&](uint32_t empty) {
+    if (first_lane) barrier_arrive(empty);
   };
   const auto enter_row = [&] {
     if (kMask == MaskMode::one_hot && walk.in_layout()) {
-      barrier_wait(shared_address(&barriers.row_full[walk.row_place.stage]), walk.row_place.parity);
+      barrier_wait(barriers.row_full(walk.row_slot()), walk.row_parity());
     }
   };
   /// Moves on; the row of tiles that has ended, if any, is for leave_row().
   const auto next = [&] {
     const bool in_layout = walk.in_layout();
     const bool row_ended = walk.next() && kMask == MaskMode::one_hot && in_layout;
-    const int row = walk.row_place.stage;
-    if (row_ended) walk.row_place.advance(kOuterBiases);
+    const int row = walk.row_slot();
+    if (row_ended) ++walk.row_number;
     return row_ended ? row : -1;
   };
   const auto leave_row = [&](int row) {
     if (row < 0) return;
-    release(barriers.row_empty, row);
+    release(barriers.row_empty(row));
     enter_row();
   };
   const auto begin_turn = [&] {
     if (take_turns) named_barrier_sync(kTurnBarrier + warpgroup, 256);
   };
-  const auto end_turn = [&] {
-    if (take_turns) named_barrier_arrive(kTurnBarrier + 1 - warpgroup, 256);
+  /// `zero`: added, so that whatever it depends on is worked out before.
+  const auto end_turn = [&](int zero = 0) {
+    if (take_turns) named_barrier_arrive(kTurnBarrier + 1 - warpgroup + zero, 256);
   };
   /// A skipped tile is a turn as well, so that both warpgroups have equally many. in_turn: that of the first has begun.
   const auto skip_unvisited = [&](bool in_turn) {
@@ -128,10 +133,10 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       if (!in_turn) begin_turn();
       in_turn = false;
       end_turn();
-      barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
-      release(barriers.keys_empty, walk.place.stage);
-      barrier_wait(shared_address(&barriers.values_full[walk.place.stage]), walk.place.parity);
-      release(barriers.values_empty, walk.place.stage);
+      barrier_wait(barriers.keys_full(walk.place.stage), walk.place.parity);
+      release(barriers.keys_empty(walk.place.stage));
+      barrier_wait(barriers.values_full(walk.place.stage), walk.place.parity);
+      release(barriers.values_empty(walk.place.stage));
       leave_row(next());
     }
   };
@@ -143,16 +148,14 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     const Operand keys = rows_operand(at.keys(walk.place.stage));
     if constexpr (kMask != MaskMode::one_hot) return {keys, {}};
     // Extra tokens: zeros for both halves.
-    const uint32_t first = at.inner_bias(warpgroup, walk.in_layout() ? inner_slot(any, full, walk.t) : 0);
-    return {keys, bias_operand(first, walk.in_layout() ? at.row_bias(walk.row_place.stage) - first : 0)};
+    const uint32_t first = at.inner_bias(warpgroup, walk.in_layout() ? inner_slot(walk.any, full, walk.t) : 0);
+    return {keys, bias_operand(first, walk.in_layout() ? at.row_bias(walk.row_slot()) - first : 0)};
   };
-  const auto wait_for_keys = [&] {
-    barrier_wait(shared_address(&barriers.keys_full[walk.place.stage]), walk.place.parity);
-  };
+  const auto wait_for_keys = [&] { barrier_wait(barriers.keys_full(walk.place.stage), walk.place.parity); };
   /// Hands the scores of a tile to the tensor cores.
   const auto multiply_scores = [&](const ScoreOperands& operands) {
     const Operand a = rows_operand(queries);
-    if constexpr (kMask == MaskMode::one_hot) multiply_bias<kKeys>(s, hot, operands.bias);
+    if constexpr (kMask == MaskMode::one_hot) multiply_bias<kKeys>(s, progress.hot, operands.bias);
 #pragma unroll
     for (uint32_t step = 0; step < kDim / 16; ++step) {
       const Operand a_step = a.after(step / 4 * Layout::kQueryBlockBytes + step % 4 * 32);
@@ -189,7 +192,6 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     results.softmax.template step<kKeys, kDim>(s, weights, out);
   };
 
-  if (take_turns && warpgroup == 1) named_barrier_arrive(kTurnBarrier, 256);
   enter_row();
   skip_unvisited(false);
   const bool has_queries = !walk.done();
@@ -197,18 +199,21 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     ScoreOperands operands = score_operands();
     RingPlace place;        // of the tile whose values are still to be multiplied
     bool together = false;  // with the scores of the next tile, which is visited
-    /// While the tensor cores work: what comes next. Then from scores to weights. `values`: the stage of values that
-    /// are multiplied beside the scores, or -1.
+    /// While the tensor cores work: what comes next, and the end of the turn. Then from scores to weights. `values`:
+    /// the stage of values that are multiplied beside the scores, or -1.
     const auto finish_scores = [&](int values) {
       place = walk.place;
-      const bool in_layout = walk.in_layout();
+      const bool in_layout = walk.in_layout(), last = walk.is_last_visit();
       const int t = walk.t;
       const int row = next();
       together = !walk.done() && walk.visited();
       if (together) operands = score_operands();
+      // ptxas would put most of this off until after the wait, when nothing else remains to wait for.
+      end_turn(zero_after(walk.t | (walk.rows_left + 1) | walk.place.stage | together | last | row + 1));
       wgmma_wait<0>();
-      if (values >= 0) release(barriers.values_empty, values);
-      release(barriers.keys_empty, place.stage);
+      if (values >= 0) release(barriers.values_empty(values));
+      release(barriers.keys_empty(place.stage));
+      if (last) release(barriers.queries_empty(warpgroup));
       leave_row(row);
       soften(in_layout, t);
     };
@@ -217,19 +222,18 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
     wgmma_fence();
     multiply_scores(operands);
     wgmma_commit();
-    end_turn();
     finish_scores(-1);
     while (true) {
       // Both products follow each other without a gap, since all they need is there before they begin.
       if (together) wait_for_keys();
-      barrier_wait(shared_address(&barriers.values_full[place.stage]), place.parity);
+      barrier_wait(barriers.values_full(place.stage), place.parity);
       begin_turn();
       wgmma_fence();
       multiply_values(place.stage);
       wgmma_commit();
       if (!together) {  // holding no stage while skipping: the other warpgroup may need them all
         wgmma_wait<0>();
-        release(barriers.values_empty, place.stage);
+        release(barriers.values_empty(place.stage));
         if (walk.done()) break;
         skip_unvisited(true);
         if (!walk.done()) {
@@ -242,14 +246,13 @@ __device__ bool compute(const Work& work, const SharedLayout<kDim, kKeys>& at, B
       wgmma_fence();
       multiply_scores(operands);
       wgmma_commit();
-      end_turn();
       finish_scores(together ? place.stage : -1);
     }
   } else {
+    release(barriers.queries_empty(warpgroup));
     begin_turn();
   }
   end_turn();
-  if (take_turns && warpgroup == 0) named_barrier_sync(kTurnBarrier, 256);  // the other's last one
   return has_queries;
 }
 

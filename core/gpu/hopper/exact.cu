@@ -74,10 +74,7 @@ __device__ void for_each_key(const ExactParameters& p, const Query& query, const
 }
 
 __device__ float& lse_of(const ExactParameters& p, const Query& query) {
-  const TokenResults<float>& lse = p.forward.lse;
-  int64_t place = query.batch * lse.batch + query.head * lse.heads;
-  for (int a = 0; a < kAxisCount; ++a) place += query.token[a] * lse.layout[a];
-  return lse.data[place];
+  return *row_of<float>(p.forward.lse, query.batch, query.token, query.head);
 }
 
 /// Whether the forward kernel's results of a query are all finite, and lse no greater than it can be trusted to be:
@@ -85,7 +82,7 @@ __device__ float& lse_of(const ExactParameters& p, const Query& query) {
 template <class Element>
 __device__ bool has_trusted_results(const ExactParameters& p, const Query& query) {
   float out[kChannels];
-  load_row(row_of<Element>(p.out, query.batch, query.token, query.head), p.head_dim_v, out);
+  load_row(row_of<Element>(p.forward.out, query.batch, query.token, query.head), p.forward.head_dim_v, out);
   float zero = 0;  // or NaN
   for (int i = 0; i < kChannels; ++i) zero = fmaf(out[i], 0, zero);
   return __all_sync(~0u, zero == 0 && fabsf(lse_of(p, query)) <= p.forward.largest_lse);
@@ -106,14 +103,14 @@ __device__ void attend(const ExactParameters& p, const Query& query) {
   for_each_key<Element>(p, query, [&](const Element* key, const Element* value) {
     const float weight = expf(score(key) - top);
     float v[kChannels];
-    load_row(value, p.head_dim_v, v);
+    load_row(value, p.forward.head_dim_v, v);
     sum += weight;
     for (int i = 0; i < kChannels; ++i) sums[i] = fmaf(weight, v[i], sums[i]);
   });
-  Element* out = row_of<Element>(p.out, query.batch, query.token, query.head);
+  Element* out = row_of<Element>(p.forward.out, query.batch, query.token, query.head);
   for (int i = 0; i < kChannels; ++i) {
     const int c = threadIdx.x % 32 + 32 * i;
-    if (c < p.head_dim_v) out[c] = to_element<Element>(sums[i] / sum);
+    if (c < p.forward.head_dim_v) out[c] = to_element<Element>(sums[i] / sum);
   }
   if (threadIdx.x % 32 == 0) lse_of(p, query) = top + logf(sum);
 }
@@ -127,7 +124,7 @@ __device__ bool find_query(const ForwardParameters& p, int64_t suspect, int n, Q
   suspect /= p.plan.query_tiles;
   query.head = static_cast<int>(suspect % p.heads);
   query.batch = static_cast<int>(suspect / p.heads);
-  query.head_kv = query.head / (p.heads / p.heads_kv);
+  query.head_kv = query.head / p.heads_of_kv;
   query.group = p.groups[tile.group];
   const int row = warp % 4 * kQueriesOfWarp + n;
   for (int a = 0; a < kAxisCount; ++a) {
@@ -146,7 +143,7 @@ __device__ bool find_query(const ForwardParameters& p, int64_t suspect, int n, Q
 template <class Element>
 __global__ void __launch_bounds__(kBlockThreads, 4) exact(const __grid_constant__ ExactParameters p) {
   constexpr int kWarps = kBlockThreads / 32;
-  const int64_t queries = static_cast<int64_t>(*p.forward.suspect_count) * kQueriesOfWarp;
+  const int64_t queries = static_cast<int64_t>(p.forward.counters->suspects) * kQueriesOfWarp;
   for (int64_t i = blockIdx.x * kWarps + threadIdx.x / 32; i < queries; i += gridDim.x * kWarps) {
     Query query;
     const bool inside = find_query(p.forward, p.forward.suspects[i / kQueriesOfWarp], i % kQueriesOfWarp, query);

@@ -8,16 +8,10 @@
 
 namespace nalab::gpu::hopper {
 
-/// A tensor over tokens on the device; strides in elements.
-struct DeviceTensor {
-  void* data;
-  int64_t batch, layout[kAxisCount], heads;
-};
-
 struct ExactParameters {
   ForwardParameters forward;
-  DeviceTensor q, k, v, extra_k, extra_v, out;
-  int32_t head_dim, head_dim_v;  ///< at most 128
+  DeviceTensor q, k, v, extra_k, extra_v;
+  int32_t head_dim;  ///< at most 128, as head_dim_v
   float scale;
 };
 

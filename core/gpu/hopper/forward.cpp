@@ -17,6 +17,8 @@ namespace nalab::gpu::hopper {
 namespace {
 
 constexpr int64_t kMostDim = 128;
+/// Kernels count them in 32 bits, and beyond them as far as there are thread blocks.
+constexpr int64_t kMostItems = int64_t{1} << 31;
 /// Scales nearer to zero count as this: times -1e30 it still masks, and scores that bf16 can hold stay equal.
 constexpr double kLeastScale = 1e-20;
 
@@ -67,6 +69,14 @@ void check_biases(const TilePlan& plan) {
   }
 }
 
+/// Of the current device.
+int multiprocessors() {
+  int device = 0, count = 0;
+  throw_on(cudaGetDevice(&device), "finding a device");
+  throw_on(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "counting multiprocessors");
+  return count;
+}
+
 template <class View>
 DeviceTensor device_tensor(const View& view) {
   const TokenStrides& s = view.strides;
@@ -94,7 +104,7 @@ std::optional<std::string> unsupported(const Problem& problem) {
 struct Forward::Impl {
   ElementType type;
   Kernel kernel;
-  dim3 grid;
+  unsigned blocks;
   DeviceArray<Group> groups;
   DeviceArray<AxisTile> axis_tiles;
   DeviceArray<KeyRange> key_ranges;
@@ -102,7 +112,7 @@ struct Forward::Impl {
   DeviceArray<GroupMaps> maps;
   DeviceArray<ExtraMaps> extra_maps;
   DeviceArray<int64_t> suspects;
-  DeviceArray<unsigned int> suspect_count;
+  DeviceArray<Counters> counters;
   ExactParameters parameters;
 };
 
@@ -115,8 +125,9 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   impl_->kernel = kernel_for(problem, shape);
   if (impl_->kernel.function == nullptr) throw Error("hopper has no kernel for the tiles " + to_string(shape));
   check_biases(plan);
-  impl_->grid = dim3(static_cast<unsigned>(plan.header.query_tiles), static_cast<unsigned>(problem.heads),
-                     static_cast<unsigned>(problem.batch));
+  const int64_t items = plan.header.query_tiles * problem.heads * problem.batch;
+  if (items > kMostItems) throw Error("hopper takes at most " + std::to_string(kMostItems) + " query tiles in all");
+  impl_->blocks = static_cast<unsigned>(std::min(int64_t{multiprocessors()}, items));
   allow_shared_memory(impl_->kernel);
 
   int32_t dilation[kAxisCount];
@@ -127,8 +138,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
     for (const Group& group : plan.groups) {
       maps.push_back({tensor_map("q", inputs.q, b, group, dilation, shape.warpgroup),
                       tensor_map("k", inputs.k, b, group, dilation, shape.kv),
-                      tensor_map("v", inputs.v, b, group, dilation, shape.kv),
-                      tensor_map("out", outputs.out, b, group, dilation, shape.warpgroup)});
+                      tensor_map("v", inputs.v, b, group, dilation, shape.kv)});
     }
     if (problem.extra_tokens == 0) continue;
     const Group tokens{{0, 0, 0}, {1, 1, plan.header.extra_tokens}};
@@ -144,7 +154,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   if (!extra_maps.empty()) impl_->extra_maps = DeviceArray(extra_maps);
   impl_->suspects = DeviceArray<int64_t>(plan.query_tiles.size() * kConsumerWarps *
                                          static_cast<std::size_t>(problem.heads * problem.batch));
-  impl_->suspect_count = DeviceArray<unsigned int>(1);
+  impl_->counters = DeviceArray<Counters>(1);
 
   const double scale = problem.effective_scale();
   ForwardParameters& p = impl_->parameters.forward;
@@ -156,24 +166,24 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   p.maps = impl_->maps.data();
   p.extra_maps = impl_->extra_maps.data();
   p.group_count = static_cast<int32_t>(plan.groups.size());
+  p.batch = static_cast<int32_t>(problem.batch);
   p.heads = static_cast<int32_t>(problem.heads);
-  p.heads_kv = static_cast<int32_t>(problem.heads_kv);
+  p.heads_of_kv = static_cast<int32_t>(problem.heads / problem.heads_kv);
+  p.head_dim_v = static_cast<int32_t>(problem.head_dim_v);
   std::copy_n(dilation, kAxisCount, p.dilation);
   p.sign = scale < 0 ? -1.0f : scale > 0 ? 1.0f : 0.0f;
   p.scale_log2 = static_cast<float>((scale == 0 ? 1 : std::max(std::abs(scale), kLeastScale)) * 1.4426950408889634);
   p.largest_lse = largest_lse(problem);
-  const TokenStrides& lse = outputs.lse.strides;
-  p.lse = {static_cast<float*>(outputs.lse.data), lse.batch, {lse.layout[0], lse.layout[1], lse.layout[2]}, lse.heads};
+  p.out = device_tensor(outputs.out);
+  p.lse = device_tensor(outputs.lse);
   p.suspects = impl_->suspects.data();
-  p.suspect_count = impl_->suspect_count.data();
+  p.counters = impl_->counters.data();
   impl_->parameters.q = device_tensor(inputs.q);
   impl_->parameters.k = device_tensor(inputs.k);
   impl_->parameters.v = device_tensor(inputs.v);
   impl_->parameters.extra_k = device_tensor(inputs.extra_k);
   impl_->parameters.extra_v = device_tensor(inputs.extra_v);
-  impl_->parameters.out = device_tensor(outputs.out);
   impl_->parameters.head_dim = static_cast<int32_t>(problem.head_dim);
-  impl_->parameters.head_dim_v = static_cast<int32_t>(problem.head_dim_v);
   impl_->parameters.scale = static_cast<float>(scale);
 }
 
@@ -181,19 +191,19 @@ Forward::~Forward() = default;
 
 void Forward::run(void* stream) const {
   auto* const on = static_cast<cudaStream_t>(stream);
-  throw_on(cudaMemsetAsync(impl_->suspect_count.data(), 0, sizeof(unsigned int), on), "clearing a counter");
+  throw_on(cudaMemsetAsync(impl_->counters.data(), 0, sizeof(Counters), on), "clearing counters");
   ForwardParameters parameters = impl_->parameters.forward;
   void* arguments[] = {&parameters};
-  throw_on(cudaLaunchKernel(impl_->kernel.function, impl_->grid, dim3(kThreads), arguments,
+  throw_on(cudaLaunchKernel(impl_->kernel.function, dim3(impl_->blocks), dim3(kThreads), arguments,
                             static_cast<std::size_t>(impl_->kernel.shared_bytes), on),
            "starting the forward kernel");
   throw_on(start_exact(impl_->parameters, impl_->type, on), "starting the exact kernel");
 }
 
 int64_t Forward::recomputed() const {
-  unsigned int count = 0;
-  throw_on(cudaMemcpy(&count, impl_->suspect_count.data(), sizeof count, cudaMemcpyDeviceToHost), "reading a counter");
-  return count;
+  Counters counters{};
+  throw_on(cudaMemcpy(&counters, impl_->counters.data(), sizeof counters, cudaMemcpyDeviceToHost), "reading counters");
+  return counters.suspects;
 }
 
 }  // namespace nalab::gpu::hopper

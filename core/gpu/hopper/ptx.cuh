@@ -74,20 +74,14 @@ __device__ inline void load_box(uint32_t target, const CUtensorMap* map, uint32_
       : "memory");
 }
 
-/// Stores a box from shared memory.
-__device__ inline void store_box(const CUtensorMap* map, uint32_t source, int c0, int c1, int c2, int c3, int c4) {
-  asm volatile("cp.async.bulk.tensor.5d.global.shared::cta.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(map),
-               "r"(source), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
-               : "memory");
-}
-
-/// Waits until the boxes that this thread stores have been written.
-__device__ inline void wait_for_stores() {
-  asm volatile("cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;" ::: "memory");
-}
-
 /// Lets TMA and matrix products see what this thread has written to shared memory.
 __device__ inline void fence_shared_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// Stores 16 bytes at once; ptxas may split a store in C++.
+__device__ inline void store_global(void* target, const uint32_t (&x)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(target), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+               : "memory");
+}
 
 // Registers of a warpgroup's threads: what one gives back another may take.
 
@@ -98,6 +92,17 @@ __device__ inline void give_registers() {
 template <int kRegisters>
 __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+/// The same number, known to be that of all threads of the warp, so that the compiler keeps it, and what follows from
+/// it, in registers of the warp.
+__device__ inline int of_warp(int x) { return __shfl_sync(~0u, x, 0); }
+
+/// 0 for a number that is not negative. The compiler does not know that: what needs the 0 comes after the number.
+__device__ inline int zero_after(int x) {
+  int zero;
+  asm volatile("shr.s32 %0, %1, 31;" : "=r"(zero) : "r"(x));
+  return zero;
 }
 
 // Arithmetic.
