@@ -58,7 +58,6 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64
                             const Finish& finish) {
   constexpr int kRows = RegisterTile<Lanes>::kRows;
   constexpr int kVectors = RegisterTile<Lanes>::kVectors;
-  constexpr int kStep = Lanes / kVectors;
   const Floats d;
   for (int64_t n = 0; n < list.count; n += kRows) {
     const float* row[kRows];
@@ -70,15 +69,8 @@ HWY_INLINE void KeyProducts(const float* HWY_RESTRICT x, const Rows& rows, int64
       for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
     }
     for (int64_t c = 0; c < dim; ++c) {
-      VF lanes[kVectors];
-#pragma GCC unroll 32
-      for (int v = 0; v < kVectors; ++v) lanes[v] = hn::Load(d, x + c * Lanes + v * kStep);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const VF key = hn::Set(d, row[i][c]);
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, lanes[v], sum[i][v]);
-      }
+      AddOuterProduct<Lanes>(
+          x + c * Lanes, [&](int i) HWY_ATTR { return row[i][c]; }, sum);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {

@@ -232,13 +232,29 @@ struct FloatArithmetic {
   /// maxima. With biases: scale * K q^T + bias. q: [dim][Lanes]; maxima: [Lanes].
   static HWY_INLINE void Scores(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
                                 const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
-    // A register tile of two vectors takes a function of its own: among the rest of a visit g++ 12 keeps two of its
-    // sums on the stack, in the inner loop (self attention at 64 % of the peak, not 87). One vector leaves room.
-    if constexpr (kVectors == 1) {
-      ScoreKeys(q, block, dim, list, biases, scores, maxima);
-    } else {
-      ScoreKeysApart(q, block, dim, list, biases, scores, maxima);
-    }
+    const Floats d;
+    FillRegisterTile<Lanes>([&]() HWY_ATTR {
+      for (int64_t n = 0; n < list.count; n += kRows) {
+        const float* row[kRows];
+        uint32_t common = kAllLanes<Lanes>;
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+          row[i] = block.keys + list.index[n + i] * dim;
+          common &= list.lanes[n + i];
+        }
+        VF sum[kRows][kVectors];
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 32
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
+        }
+        for (int64_t c = 0; c < dim; ++c) {
+          AddOuterProduct<Lanes>(
+              q + c * Lanes, [&](int i) HWY_ATTR { return row[i][c]; }, sum);
+        }
+        FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
+      }
+    });
   }
 
   /// Scores become weights in place; see tile::Weights.
@@ -259,73 +275,36 @@ struct FloatArithmetic {
   static HWY_INLINE void AddValues(const float* HWY_RESTRICT weights, const Block& block, int64_t panels,
                                    const KeyList& list, const VF (&correction)[kVectors], float* HWY_RESTRICT out) {
     const Floats d;
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const float* const base = block.values + panel * block.panel_stride;
-      VF sum[kRows][kVectors];
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
-      }
-      for (int64_t n = 0; n < list.count; ++n) {
-        const float* const value = base + list.index[n] * kRows;
-        VF weight[kVectors];
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, weights + n * Lanes + v * kStep);
+    FillRegisterTile<Lanes>([&]() HWY_ATTR {
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        const float* const base = block.values + panel * block.panel_stride;
+        VF sum[kRows][kVectors];
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
-          const VF x = hn::Set(d, value[i]);
 #pragma GCC unroll 32
-          for (int v = 0; v < kVectors; ++v) {
-            if constexpr (Careful) {
-              const VF with = hn::MulAdd(x, weight[v], sum[i][v]);
-              sum[i][v] = hn::IfThenElse(LaneMask(list.lanes[n], v), with, sum[i][v]);
-            } else {
-              sum[i][v] = hn::MulAdd(x, weight[v], sum[i][v]);
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
+        }
+        for (int64_t n = 0; n < list.count; ++n) {
+          const float* const value = base + list.index[n] * kRows;
+          const float* const weight = weights + n * Lanes;
+          if constexpr (Careful) {
+#pragma GCC unroll 16
+            for (int i = 0; i < kRows; ++i) {
+              const VF x = hn::Set(d, value[i]);
+#pragma GCC unroll 32
+              for (int v = 0; v < kVectors; ++v) {
+                const VF with = hn::MulAdd(x, hn::Load(d, weight + v * kStep), sum[i][v]);
+                sum[i][v] = hn::IfThenElse(LaneMask(list.lanes[n], v), with, sum[i][v]);
+              }
             }
+          } else {
+            AddOuterProduct<Lanes>(
+                weight, [&](int i) HWY_ATTR { return value[i]; }, sum);
           }
         }
+        FinishValues<Lanes>(sum, correction, out + panel * kRows * Lanes);
       }
-      FinishValues<Lanes>(sum, correction, out + panel * kRows * Lanes);
-    }
-  }
-
- private:
-  static HWY_NOINLINE void ScoreKeysApart(const float* HWY_RESTRICT q, const Block& block, int64_t dim,
-                                          const KeyList& list, const LaneBiases& biases, float* HWY_RESTRICT scores,
-                                          float* HWY_RESTRICT maxima) {
-    ScoreKeys(q, block, dim, list, biases, scores, maxima);
-  }
-  static HWY_INLINE void ScoreKeys(const float* HWY_RESTRICT q, const Block& block, int64_t dim, const KeyList& list,
-                                   const LaneBiases& biases, float* HWY_RESTRICT scores, float* HWY_RESTRICT maxima) {
-    const Floats d;
-    for (int64_t n = 0; n < list.count; n += kRows) {
-      const float* row[kRows];
-      uint32_t common = kAllLanes<Lanes>;
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        row[i] = block.keys + list.index[n + i] * dim;
-        common &= list.lanes[n + i];
-      }
-      VF sum[kRows][kVectors];
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
-      }
-      for (int64_t c = 0; c < dim; ++c) {
-        VF query[kVectors];
-#pragma GCC unroll 32
-        for (int v = 0; v < kVectors; ++v) query[v] = hn::Load(d, q + c * Lanes + v * kStep);
-#pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) {
-          const VF key = hn::Set(d, row[i][c]);
-#pragma GCC unroll 32
-          for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(key, query[v], sum[i][v]);
-        }
-      }
-      FinishScores<Lanes>(list, n, common, biases, sum, scores, maxima);
-    }
+    });
   }
 };
 
