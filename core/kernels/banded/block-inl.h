@@ -147,7 +147,9 @@ class StripBlocks {
   int64_t heads() const { return geometry_.block.heads; }
   /// Of a row of queries: its position in the block, and along the middle axis; and the rows of keys along that axis
   /// that it attends to.
-  int64_t position_of(int64_t row) const { return static_cast<uint32_t>(row) / static_cast<uint32_t>(heads()); }
+  int64_t position_of(int64_t row) const {
+    return heads() == 1 ? row : static_cast<uint32_t>(row) / static_cast<uint32_t>(heads());
+  }
   int64_t position2(int64_t row) const { return x2_.begin + position_of(row); }
   geometry::Range keys2_of(int64_t row) const { return keys2_of_[position_of(row)]; }
   int64_t query_x2(int64_t row) const { return geometry_.axes[1].coordinate(g2_, position2(row)); }

@@ -2,6 +2,7 @@
 // of the windows is a vector of keys: a load from one key further on, and a permutation where windows do not begin in
 // order. Borders, strides and heads laid end to end are in the permutation alone, and no pair is computed in vain.
 #include <cstdint>
+#include <utility>
 
 #include "core/kernels/banded/strips.h"
 #include "core/kernels/tile/transpose-inl.h"
@@ -135,12 +136,27 @@ class ColumnIndex {
   HWY_ALIGN int32_t index_[Columns(1) * kLanes];
 };
 
+#if HWY_TARGET == HWY_AVX3
+/// Columns of windows that begin one key after the other, from registers: a load across cache lines counts twice, and
+/// few rows of queries would wait for loads.
+template <int... column>
+HWY_INLINE void ShiftKeys(const float* keys, VF* columns, std::integer_sequence<int, column...>) {
+  const Floats d;
+  const __m512i low = _mm512_castps_si512(hn::LoadU(d, keys).raw);
+  const __m512i high = _mm512_castps_si512(hn::LoadU(d, keys + kLanes).raw);
+  ((columns[column] = VF{_mm512_castsi512_ps(_mm512_alignr_epi32(high, low, column))}), ...);
+}
+#endif
+
 /// Columns of the windows of all lanes, from `keys` on.
 template <Order order, int C>
 HWY_INLINE void LoadColumns(const float* keys, const int32_t* first, [[maybe_unused]] const ColumnIndex& index,
                             VF (&column)[C]) {
   const Floats d;
   if constexpr (order == Order::in_order) {
+#if HWY_TARGET == HWY_AVX3
+    if constexpr (C > 2) return ShiftKeys(keys, column, std::make_integer_sequence<int, C>());
+#endif
 #pragma GCC unroll 16
     for (int j = 0; j < C; ++j) column[j] = hn::LoadU(d, keys + j);
   } else if constexpr (order == Order::in_one_vector) {
@@ -181,6 +197,8 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
   }
   const float* HWY_RESTRICT key = keys.data + column;
   const int64_t step = row_pitch * kLanes;
+  // Fewer turns, whose end is foreseen: the loop that follows begins while this one ends.
+#pragma GCC unroll 2
   for (int64_t c = 0; c < dim; ++c, key += keys.pitch, queries += step) {
     VF k[C];
     LoadColumns<order>(key, keys.index, index, k);

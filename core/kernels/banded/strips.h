@@ -218,6 +218,13 @@ class Strip {
         ++run.count;
         return;
       }
+      if (run.sliding && same) {
+        // The window of the last one that slides is that of all queries up to the border: it goes with them.
+        --run.count;
+        run.sliding = run.count > 1;
+        run_[runs_++] = {lanes_ - 1, 2, false, first_key, keys};
+        return;
+      }
     }
     run_[runs_++] = {lanes_, 1, false, first_key, keys};
   }

@@ -112,6 +112,8 @@ class Task : private StripBlocks<T> {
       : Base(shared.geometry, strip_number, strip, place),
         shared_(shared),
         mine_(mine),
+        scale_(std::abs(problem_.effective_scale())),
+        later_(problem_.relative_bias ? 1.0 : scale_),
         q_(shared.in.q.template as<T>()),
         k_(shared.in.k.template as<T>()),
         v_(shared.in.v.template as<T>()),
@@ -221,20 +223,17 @@ class Task : private StripBlocks<T> {
     const Floats d;
     float* const scores = scores_of(row);
     const int64_t columns = Base::ColumnsOf(row), all = columns + problem_.extra_tokens;
-    const double scale = std::abs(problem_.effective_scale());
-    const bool biased = problem_.relative_bias;
-    if (biased) AddBiases(row, factor_as_float(scale));
+    if (problem_.relative_bias) AddBiases(row, factor_as_float(scale_));
     if (!strip_.full()) SetHidden(scores, columns, NoScore(problem_));
     const VF max = MaxOf(scores, all, NoScore(problem_));
-    const double later = biased ? 1.0 : scale;
-    VF sum = Weigh(scores, all, max, factor_as_float(later * std::numbers::log2e));
+    VF sum = Weigh(scores, all, max, factor_as_float(later_ * std::numbers::log2e));
     if (!strip_.full()) {
       // Where all that a lane attends to is -infinity, what it does not attend to would weigh 1.
       SetHidden(scores, columns, 0.0f);
       sum = SumOf(scores, all);
     }
     hn::Store(hn::Div(hn::Set(d, 1.0f), sum), d, inverse);
-    const VF value = hn::MulAdd(max, hn::Set(d, factor_as_float(later)), hn::Log(d, sum));
+    const VF value = hn::MulAdd(max, hn::Set(d, factor_as_float(later_)), hn::Log(d, sum));
     HWY_ALIGN float lse[kLanes];
     // No weight at all: every score was -infinity, and the definition gives NaN.
     hn::Store(hn::IfThenElse(hn::Gt(sum, hn::Zero(d)), value, hn::NaN(d)), d, lse);
@@ -277,6 +276,8 @@ class Task : private StripBlocks<T> {
 
   const Shared& shared_;
   const Private& mine_;
+  const double scale_;  ///< its sign is that of the queries
+  const double later_;  ///< of scores, once biases are added
   const TokenView<const T> q_, k_, v_;
   const typename Base::KeyOffsets key_offsets_, value_offsets_;
   const typename Base::QueryOffsets query_offsets_, out_offsets_, lse_offsets_;
