@@ -1,5 +1,6 @@
 // Rows of queries to lanes, and lanes back to rows.
 #include <cstdint>
+#include <type_traits>
 
 #include "core/simd/convert-inl.h"
 #include "core/simd/targets.h"
@@ -21,15 +22,19 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using FourFloats = hn::FixedTag<float, 4>;
 
-/// A vector of D whose i-th group of four lanes is loaded from row[4 * i + offset].
-template <class D>
-HWY_INLINE hn::Vec<D> LoadGroups(D d, const float* const* row, int64_t offset) {
+/// A vector of D whose i-th group of four lanes is loaded from row[4 * i] + offset, whatever the 16 bytes hold.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> LoadCellGroups(D d, const T* const* row, int64_t offset) {
   if constexpr (hn::MaxLanes(D()) <= 4) {
-    return hn::LoadU(d, row[0] + offset);
+    return hn::LoadU(d, reinterpret_cast<const float*>(row[0] + offset));
   } else {
     const hn::Half<D> half;
-    return hn::Combine(d, LoadGroups(half, row + hn::MaxLanes(half), offset), LoadGroups(half, row, offset));
+    return hn::Combine(d, LoadCellGroups(half, row + hn::MaxLanes(half), offset), LoadCellGroups(half, row, offset));
   }
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadGroups(D d, const float* const* row, int64_t offset) {
+  return LoadCellGroups(d, row, offset);
 }
 
 /// The same of the bits of rows of bf16 or f16.
@@ -87,6 +92,24 @@ HWY_INLINE void RowsToLanes(const T* const* row, int64_t dim, float* HWY_RESTRIC
   constexpr int kLanes = static_cast<int>(hn::MaxLanes(d));
   if constexpr (kLanes >= 4) {
     const auto scaled = [&](V v) HWY_ATTR { return (v * ... * hn::Set(d, factor)); };
+    if constexpr (std::is_same_v<T, bf16>) {
+      // Pairs of channels are transposed as cells: half the loads and half the transpositions.
+      const hn::RebindToUnsigned<decltype(d)> dc;
+      const auto upper = hn::Set(dc, 0xFFFF0000u);
+      for (; c + 8 <= dim; c += 8) {
+        for (int first = 0; first < Lanes; first += kLanes) {
+          V v[4];
+          for (int j = 0; j < 4; ++j) v[j] = LoadCellGroups(d, row + first + j, c);
+          TransposeGroups(d, v);
+          for (int j = 0; j < 4; ++j) {
+            const auto pair = hn::BitCast(dc, v[j]);
+            float* const target = lanes + (c + 2 * j) * pitch + first;
+            hn::Store(scaled(hn::BitCast(d, hn::ShiftLeft<16>(pair))), d, target);
+            hn::Store(scaled(hn::BitCast(d, hn::And(pair, upper))), d, target + pitch);
+          }
+        }
+      }
+    }
     for (; c + 4 <= dim; c += 4) {
       for (int first = 0; first < Lanes; first += kLanes) {
         // Vector j takes rows j, j + 4, ...: after the transposition lanes are in the order of rows.
