@@ -34,7 +34,10 @@ int64_t most_keys_beside_matrix_unit(const Problem& problem, Pass pass) {
   const Variant& banded = find_variant("banded");
   const Arithmetic& unit = find_arithmetic(kBf16Amx);
   if (problem.rank() == 1) return 48;
-  if (banded.takes(unit, pass) && banded.pays(unit, problem, pass)) return dim > 32 ? 169 : 343;
+  if (banded.takes(unit, pass) && banded.pays(unit, problem, pass)) {
+    if (problem.is_self_attention()) return dim > 32 ? 144 : 200;  // tiles waste nothing
+    return dim > 32 ? 169 : 343;
+  }
   return dim > 64 ? 64 : dim > 32 ? 100 : 150;
 }
 

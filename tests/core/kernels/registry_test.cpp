@@ -117,6 +117,8 @@ TEST(Registry, BesideAMatrixUnitBandedIsTheBestVariantForSmallWindows) {
   EXPECT_EQ(best(17, 32, 56, Pass::forward), "banded");
   EXPECT_EQ(best(17, 64, 56, Pass::forward), "fused");
   EXPECT_EQ(best(5, 128, 56, Pass::forward), "banded") << "in float";
+  EXPECT_EQ(best(13, 64, 14, Pass::forward), "banded");
+  EXPECT_EQ(best(13, 64, 13, Pass::forward), "fused") << "self attention";
   EXPECT_EQ(best(13, 64, 56, Pass::backward), "fused") << "in float";
   EXPECT_EQ(best(7, 64, 56, Pass::backward), "banded") << "in float";
 }
