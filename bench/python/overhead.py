@@ -2,8 +2,9 @@
 
     python bench/python/overhead.py [--nalab build/release/nalab] [--threads 2] [--rounds 5]
 
-The C++ times are those of `nalab run`, which keeps its plan. Python's are from NumPy, from nalab.torch without and with a
-gradient to be recorded; between calls PyTorch runs a product of matrices on its own threads, so that they are awake.
+The C++ times are those of `nalab run`, which keeps its plan and its results' memory. Python's are from NumPy, without and
+with `out=`, from nalab.torch without and with a gradient to be recorded, and once more after a product of matrices on
+PyTorch's own threads, so that they are awake.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def cpp_samples(problem, options, folder):
 def python_calls(problem):
     tensors = [torch.randn(problem.batch, *problem.layout, problem.heads, problem.head_dim) for _ in range(3)]
     arrays = [t.numpy() for t in tensors]
+    out = torch.empty_like(tensors[0]).numpy()
     recorded = [t.clone().requires_grad_() for t in tensors]
     function = {1: nalab.torch.na1d, 2: nalab.torch.na2d, 3: nalab.torch.na3d}[problem.rank]
     window = dict(dilation=problem.dilation)
@@ -57,6 +59,7 @@ def python_calls(problem):
 
     return {
         "NumPy": lambda: nalab.attention(*arrays, problem.window, **window),
+        "NumPy, out=": lambda: nalab.attention(*arrays, problem.window, **window, out=out),
         "torch": lambda: function(*tensors, problem.window, **window),
         "torch, recorded": lambda: function(*recorded, problem.window, **window),
         "torch, after a product": between(lambda: function(*tensors, problem.window, **window)),
@@ -75,7 +78,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     nalab.set_num_threads(options.threads)
-    names = ["C++", "NumPy", "torch", "torch, recorded", "torch, after a product"]
+    names = ["C++", "NumPy", "NumPy, out=", "torch", "torch, recorded", "torch, after a product"]
     print(f"PyTorch {torch.__version__}, NumPy {numpy.__version__}, {options.threads} threads; us\n")
     print("| problem | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
     for problem in [TINY, *NAT, *ALLIN1, *VIDEO]:
