@@ -105,12 +105,11 @@ class LaneOrder {
   const Group& longest() const { return long_groups_ > 0 ? long_ : short_; }
   /// Segments of a strip, at most.
   int64_t most_segments() const {
-    const bool has_short = short_.length > 0;
-    const int64_t least = has_short ? short_.least_size() : long_.least_size();
+    const int64_t least = short_.least_size();
     const bool alike = long_groups_ == 0 && least == short_.piece;
     if (alike && strip_lanes_ % least == 0) return strip_lanes_ / least;
-    const bool begin_strips = (!has_short || short_.all_sizes_divide_by(strip_lanes_)) &&
-                              (long_groups_ == 0 || long_.all_sizes_divide_by(strip_lanes_));
+    const bool begin_strips =
+        short_.all_sizes_divide_by(strip_lanes_) && (long_groups_ == 0 || long_.all_sizes_divide_by(strip_lanes_));
     // Whole ones between the first and the last, of which a lane may be all that is there.
     return begin_strips || strip_lanes_ == 1 ? 1 : (strip_lanes_ - 2) / least + 2;
   }
