@@ -144,6 +144,41 @@ TEST(Edges, LseIsExactToTheRoundingsOfItsTerms) {
   }
 }
 
+/// Expects the results of a type of 16 bits to be those of float, rounded.
+void expect_rounded(std::string_view tensor, ElementType type, const std::vector<double>& results,
+                    const std::vector<double>& floats) {
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    const auto x = static_cast<float>(floats[i]);
+    const float expected = type == ElementType::bf16 ? to_float(from_float<bf16>(x)) : to_float(from_float<f16>(x));
+    ASSERT_EQ(results[i], static_cast<double>(expected)) << tensor << " " << i;
+  }
+}
+
+// Kernels round rows by vectors, and what is left of a row one number at a time.
+TEST(Edges, ResultsAreRoundedAsSingleNumbersAre) {
+  Problem given = plane();
+  given.head_dim = given.head_dim_v = 37;
+  for_every_way(given, Pass::forward, [](const Variant& variant, const Problem& problem, const Setting& setting) {
+    if (problem.type == ElementType::f32) return;
+    const test::Data data(problem, 59);
+    const Setting typed = setting.with_out(problem.type);
+    expect_rounded("out", problem.type, test::run_forward(variant, problem, data.inputs(), typed).out.values(),
+                   test::run_forward(variant, problem, data.inputs(), setting).out.values());
+  });
+  for_every_way(given, Pass::backward, [](const Variant& variant, const Problem& problem, const Setting& setting) {
+    if (problem.type == ElementType::f32) return;
+    const test::Data data(problem, 59);
+    const test::Saved saved(problem, reference::forward(problem, data.inputs()), ElementType::f32);
+    const SavedForBackward views{saved.out.view(), saved.lse.view(), data["dout"].view()};
+    auto typed = test::run_backward(variant, problem, data, views, setting.with_out(problem.type));
+    auto floats = test::run_backward(variant, problem, data, views, setting);
+    const auto list = test::gradients_of(problem);
+    for (std::size_t t = 0; t < list.size(); ++t) {
+      expect_rounded(list[t].name, problem.type, typed[t].values(), floats[t].values());
+    }
+  });
+}
+
 // Weights cut instead of rounded would make every sum too small.
 TEST(Edges, RoundedWeightsAddUpToOneOnAverage) {
   Problem given{
