@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "store/damage.h"
 #include "store/file_driver.h"
 
 namespace nalab::store::hdf5 {
@@ -75,6 +76,7 @@ void silence() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
 Handle open_file(const std::string& path) {
   silence();
+  remember_opened(path);
   if (path.empty()) throw Error("the name of the file to read is empty");
   std::error_code ignored;
   const fs::file_status status = fs::status(path, ignored);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <numeric>
 
+#include "store/damage.h"
 #include "store/hdf5.h"
 
 namespace nalab::store::hdf5 {
@@ -49,6 +50,7 @@ std::string read_string(const std::string& what, int64_t most_bytes, const Handl
   if (H5Tis_variable_str(file_type) > 0) {
     const Handle type = string_type(H5Tget_cset(file_type));
     char* text = nullptr;
+    const ReadingTexts reading;
     check(read(type, &text), what);
     std::string result = text == nullptr ? "" : text;
     H5Dvlen_reclaim(type, space, H5P_DEFAULT, &text);
@@ -184,6 +186,7 @@ void read_part(hid_t list, int64_t begin, int64_t count, hid_t type, void* to, h
   const Handle all(H5Dget_space(list), "dataset");
   check(H5Sselect_hyperslab(all, H5S_SELECT_SET, &first, nullptr, &taken, nullptr), "dataset");
   const Handle piece(H5Screate_simple(1, &taken, nullptr), "dataset");
+  const ReadingTexts reading;
   check(H5Dread(list, type, piece, all, transfer, to), "cannot be read");
 }
 

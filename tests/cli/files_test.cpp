@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <set>
@@ -242,6 +243,33 @@ TEST(Files, AFileThatARunIsWritingIsRefusedAtOnce) {
   EXPECT_EQ(run_nalab(folder, {"attend", kSmallCases, results}).err, line);
   EXPECT_EQ(run_nalab(folder, {"compare", copy, copy, "--csv", results}).err, line);
   EXPECT_EQ(store::read_results(results).rows.size(), 1u);
+}
+
+/// Makes references to texts lead nowhere: the number in a heap, which follows the heap's address.
+std::string with_damaged_texts(std::string bytes) {
+  for (std::size_t heap = bytes.find("GCOL"); heap != std::string::npos; heap = bytes.find("GCOL", heap + 1)) {
+    std::string address(8, '\0');
+    std::memcpy(address.data(), &heap, address.size());
+    for (std::size_t at = bytes.find(address); at != std::string::npos; at = bytes.find(address, at + 1)) {
+      if (at + 12 <= bytes.size()) bytes[at + 10] = '\x7f';
+    }
+  }
+  return bytes;
+}
+
+TEST(Files, DamagedTextsAreRefusedInOneLine) {
+  const TemporaryFolder folder;
+  const std::string results = begin_results(folder), damaged = folder.file("damaged.h5");
+  std::ofstream(damaged, std::ios::binary) << with_damaged_texts(bytes_of(results));
+  const std::vector<std::vector<std::string>> commands{{"compare", results, damaged},
+                                                       {"merge", damaged, "-o", folder.file("merged.h5")},
+                                                       {"report", damaged, "-o", folder.file("report")}};
+  for (const auto& command : commands) {
+    const Outcome outcome = run_nalab(folder, command);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.err, "nalab: " + damaged + ": is damaged: HDF5 cannot read its texts\n");
+  }
+  EXPECT_FALSE(fs::exists(folder.file("merged.h5")));
 }
 
 TEST(Files, AFolderThatDisappearsEndsTheRunInOneLine) {

@@ -511,5 +511,14 @@ TEST_F(Matrix, ThreePartsAreAsExactAsFloat32OverManyKeys) {
   }
 }
 
+TEST_F(Matrix, BandedMeetsAllKeysThatAStripOfQueriesHas) {
+  const Problem problem{
+      .axes = {{.extent = 64, .window = 7}}, .head_dim = 32, .head_dim_v = 32, .type = ElementType::bf16};
+  const Plan plan =
+      make_plan(problem, Pass::forward, {.variant = "banded", .arithmetic = kBf16AmxEmulated, .isa = Isa::avx2});
+  EXPECT_EQ(plan.executed_flops(), problem.useful_flops(Pass::forward) / 7 * 24)
+      << "16 queries have 22 keys, padded to 24";
+}
+
 }  // namespace
 }  // namespace nalab
