@@ -94,7 +94,7 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
   // for each thread are taken so; all threads share the phases of the others. A key's sum is taken in the same order.
   const int64_t whole = problem.batch / workers.threads() * workers.threads();
   workers.for_each(whole, [&](int64_t entry, int worker) {
-    common.sums.of_entries({entry, entry + 1}).set_to_zero(workers);
+    common.sums.of_entries({entry, entry + 1}).set_to_zero();
     for (int phase = 0; phase < tasks.phases(); ++phase) {
       const int64_t items = tasks.items_of_entry(phase);
       for (int64_t item = entry * items; item < (entry + 1) * items; ++item) run(phase, item, worker);

@@ -27,6 +27,15 @@ void for_each_token(const TokenShape& shape, int64_t task, const Body& body) {
   for (int64_t i = begin; i < end; ++i) body(i / shape.tokens(), token_at(shape.layout, i % shape.tokens()));
 }
 
+/// Sets the rows of a task's tokens to 0.
+inline void set_to_zero(const TokenView<float>& view, int64_t task) {
+  // The heads of a token are mostly one piece of memory.
+  const int64_t heads = view.shape.heads, pieces = view.strides.heads == view.shape.dim ? 1 : heads;
+  for_each_token(view.shape, task, [&](int64_t batch, const Token& token) {
+    for (int64_t h = 0; h < pieces; ++h) std::fill_n(view.row(batch, token, h), heads / pieces * view.shape.dim, 0.0f);
+  });
+}
+
 /// Sets all rows of some tensors to 0, in parallel.
 template <std::size_t N>
 void set_to_zero(const std::array<TokenView<float>, N>& views, Workers& workers) {
@@ -35,12 +44,7 @@ void set_to_zero(const std::array<TokenView<float>, N>& views, Workers& workers)
   workers.for_each(tasks, [&](int64_t task, int) {
     const TokenView<float>* view = views.data();
     while (task >= token_tasks(view->shape)) task -= token_tasks(view++->shape);
-    // The heads of a token are mostly one piece of memory.
-    const int64_t heads = view->shape.heads, pieces = view->strides.heads == view->shape.dim ? 1 : heads;
-    for_each_token(view->shape, task, [&](int64_t batch, const Token& token) {
-      for (int64_t h = 0; h < pieces; ++h)
-        std::fill_n(view->row(batch, token, h), heads / pieces * view->shape.dim, 0.0f);
-    });
+    set_to_zero(*view, task);
   });
 }
 
@@ -78,6 +82,12 @@ struct KeyGradients {
   }
 
   void set_to_zero(Workers& workers) const { tile::set_to_zero(std::array{dk, dv, dextra_k, dextra_v}, workers); }
+  /// By the calling thread alone.
+  void set_to_zero() const {
+    for (const TokenView<float>& view : {dk, dv, dextra_k, dextra_v}) {
+      for (int64_t task = 0; task < token_tasks(view.shape); ++task) tile::set_to_zero(view, task);
+    }
+  }
   /// Rounds sums that are not in place, and stores them.
   template <class RoundRow>
   void store(const Gradients& gradients, Workers& workers, const RoundRow& round_row) const {
