@@ -511,6 +511,19 @@ TEST_F(Matrix, ThreePartsAreAsExactAsFloat32OverManyKeys) {
   }
 }
 
+TEST_F(Matrix, AKeyAndItsValueMayBothNotFit) {
+  const Problem problem{
+      .axes = {{.extent = 40, .window = 7}}, .head_dim = 32, .head_dim_v = 32, .type = ElementType::bf16};
+  test::Data data(problem, 61);
+  test::set(data["k"], 9 * 32 + 3, 0x1p58);
+  test::set(data["v"], 9 * 32 + 5, 0x1p-130);
+  const auto expected = reference::forward(problem, data.inputs()).out;
+  const auto out =
+      test::run_forward(find_variant("banded"), problem, data.inputs(), setting_of(kBf16AmxEmulated)).out.values();
+  const auto errors = compare(std::span(out), std::span(expected), tolerance(problem.type, TensorKind::output), 1);
+  EXPECT_TRUE(errors.ok) << errors.to_string();
+}
+
 TEST_F(Matrix, BandedMeetsAllKeysThatAStripOfQueriesHas) {
   const Problem problem{
       .axes = {{.extent = 64, .window = 7}}, .head_dim = 32, .head_dim_v = 32, .type = ElementType::bf16};
