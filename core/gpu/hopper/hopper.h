@@ -25,7 +25,8 @@ class Forward {
   Forward(const Forward&) = delete;
   Forward& operator=(const Forward&) = delete;
 
-  /// Starts the call on a stream (cudaStream_t), and returns. Throws Error if it does not start.
+  /// Starts the call on a stream (cudaStream_t), and returns. Calls of one object must not run at the same time, on two
+  /// streams say: they share what counts their items. Throws Error if it does not start.
   void run(void* stream) const;
   /// Groups of 16 queries that the last call has computed twice, because a result was not finite or lse was huge: 0 on
   /// ordinary data. Waits for the call.
