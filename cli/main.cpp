@@ -39,17 +39,18 @@ void refuse_damaged_file(int signal) {
   ::_exit(kBadRequest);
 }
 
-/// The error for an argument that is not a subcommand of the innermost command given; empty if there is no such
-/// argument.
-std::string unknown_subcommand(const CLI::App& app) {
+/// The error for a subcommand that the innermost command given lacks, or does not know; empty if that is not what is
+/// wrong.
+std::string wrong_subcommand(const CLI::App& app) {
   const CLI::App* command = &app;
   while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
   const std::vector<const CLI::App*> known = command->get_subcommands([](const CLI::App*) { return true; });
   const std::vector<std::string> arguments = command->remaining();
-  if (known.empty() || arguments.empty()) return "";
-  if (arguments.front().starts_with('-')) return "unknown option '" + arguments.front() + "'";
+  if (known.empty()) return "";
   std::string names;
   for (const CLI::App* subcommand : known) names += (names.empty() ? "" : ", ") + subcommand->get_name();
+  if (arguments.empty()) return "a subcommand is missing, must be one of " + names;
+  if (arguments.front().starts_with('-')) return "unknown option '" + arguments.front() + "'";
   return "unknown subcommand '" + arguments.front() + "', must be one of " + names;
 }
 
@@ -66,8 +67,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    const std::string unknown = unknown_subcommand(app);
-    return refuse(unknown.empty() ? error.what() : unknown);
+    const std::string wrong = wrong_subcommand(app);
+    return refuse(wrong.empty() ? error.what() : wrong);
   }
   return exit_code;
 }

@@ -196,10 +196,15 @@ int interrupted(const std::string& path, int64_t kept, int64_t all) {
 int run(const RunOptions& options) {
   const Isa isa = options.isa.empty() ? choose_isa() : parse_isa(options.isa);
   const int threads = choose_threads(options.threads);
+  // A name that is wrong would be the reason why each row is refused.
+  if (options.arithmetic.empty()) {
+    forced_arithmetic();
+  } else {
+    find_arithmetic(options.arithmetic);
+  }
 
   const std::vector<config::Config> configs = load(options);
   const store::Environment machine = environment::describe(isa, threads);
-  if (!options.arithmetic.empty()) find_arithmetic(options.arithmetic);
   const environment::Limits limits = environment::read_limits();
   plan::RunPlan plan =
       plan::make_run_plan(configs, options.filter,

@@ -12,8 +12,6 @@ namespace nalab::python {
 
 namespace {
 
-std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::repr(object)); }
-
 /// nullopt if the object is no integer of 64 bits. Those of other libraries, such as NumPy's, count, and their bools.
 std::optional<int64_t> integer(nb::handle object) {
   if (!PyLong_Check(object.ptr())) {
@@ -63,6 +61,16 @@ std::vector<Axis> Neighborhood::axes(const std::vector<int64_t>& layout) const {
     axes.push_back({layout[i], windows[i], strides[i], dilations[i], causals[i] == 1});
   }
   return axes;
+}
+
+std::string text_of(nb::handle object) {
+  const auto text = nb::cast<std::string>(nb::repr(object));
+  std::string line;
+  for (const char c : text) {
+    const bool is_blank = c == ' ' || c == '\n';
+    if (!(is_blank && line.ends_with(' '))) line += is_blank ? ' ' : c;
+  }
+  return line;
 }
 
 nb::tuple to_tuple(std::span<const int64_t> values) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,9 @@
 namespace nalab::python {
 
 namespace nb = nanobind;
+
+/// What repr() says, on one line: arrays take several.
+std::string text_of(nb::handle object);
 
 /// One integer for each of `rank` axes; a single one, or a sequence of one, stands for all. bool counts as 0 or 1.
 /// Throws Error that names the argument if the object is anything else.

@@ -92,7 +92,7 @@ Problem problem_of(Pass pass, Arguments& arguments, const Neighborhood& neighbor
   if (!scale.is_none()) {
     double value = 0;
     if (!nb::try_cast(scale, value)) {
-      throw Error("scale " + nb::cast<std::string>(nb::repr(scale)) + " must be a number, or None");
+      throw Error("scale " + text_of(scale) + " must be a number, or None");
     }
     problem.scale = value;
   }
@@ -204,10 +204,12 @@ nb::dict compute(std::string_view pass_name, const nb::dict& tensors, const Neig
   Arguments arguments(tensors);
   const Problem problem = problem_of(pass, arguments, neighborhood, scale);
   Call call = prepare(problem, pass, arguments, empty);
+  // These read environment variables, which other threads of Python may set meanwhile unless this one has the GIL.
+  const auto plan = plan_for(problem, pass, variant, call.tokens_in_a_row);
+  Context& own = context(threads);
   {
     const nb::gil_scoped_release released;
-    const auto plan = plan_for(problem, pass, variant, call.tokens_in_a_row);
-    run(*plan, call, context(threads));
+    run(*plan, call, own);
   }
   return std::move(call.results);
 }
@@ -244,9 +246,10 @@ nb::tuple merge(const nb::sequence& outs, const nb::sequence& lses, int threads,
   const nb::object lse = make_result("lse", lse_info.extents(problem), true, empty);
   const Array out_array("out", out, Access::write), lse_array("lse", lse, Access::write);
   const Outputs merged{out_array.view(out_info, problem), lse_array.view(lse_info, problem)};
+  Context& own = context(threads);
   {
     const nb::gil_scoped_release released;
-    merge_attention(parts, merged, context(threads));
+    merge_attention(parts, merged, own);
   }
   return nb::make_tuple(out, lse);
 }
@@ -260,9 +263,10 @@ nb::object permute(nb::handle tokens, nb::handle tile, nb::handle dilation, int 
       make_result("permuted", {view.shape.batch, view.shape.tokens(), view.shape.heads, view.shape.dim},
                   view.type == ElementType::f32, empty);
   const Array to("permuted", result, Access::write);
+  Context& own = context(threads);
   {
     const nb::gil_scoped_release released;
-    permute_tokens(permutation, view, to.tokens(1), context(threads));
+    permute_tokens(permutation, view, to.tokens(1), own);
   }
   return result;
 }
@@ -288,9 +292,10 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
   }
   const nb::object result = make_result("tokens", shape, view.type == ElementType::f32, empty);
   const Array to("tokens", result, Access::write);
+  Context& own = context(threads);
   {
     const nb::gil_scoped_release released;
-    unpermute_tokens(permutation, view, to.tokens(rank), context(threads));
+    unpermute_tokens(permutation, view, to.tokens(rank), own);
   }
   return result;
 }

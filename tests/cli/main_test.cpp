@@ -25,7 +25,11 @@ TEST(Main, UnknownSubcommandsAreNamed) {
   EXPECT_EQ(sentence({"list", "foo"}),
             "nalab: unknown subcommand 'foo', must be one of variants, isas, arithmetics, tilings, configs, models\n");
   EXPECT_EQ(sentence({"--foo"}), "nalab: unknown option '--foo'\n");
-  EXPECT_EQ(sentence({}), "nalab: A subcommand is required\n");
+  EXPECT_EQ(sentence({}),
+            "nalab: a subcommand is missing, must be one of run, merge, attend, verify, report, compare, selftest, "
+            "sim, infer, info, list\n");
+  EXPECT_EQ(sentence({"list"}),
+            "nalab: a subcommand is missing, must be one of variants, isas, arithmetics, tilings, configs, models\n");
 }
 
 TEST(Main, TellsItsVersion) {

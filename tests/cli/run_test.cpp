@@ -134,6 +134,21 @@ TEST(Run, RefusesAnEmptyName) {
   EXPECT_EQ(outcome.err, "nalab: --output: must not be empty\n");
 }
 
+TEST(Run, RefusesAnUnknownArithmeticOnce) {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("results.h5");
+  const std::vector<std::string> command{"run", one_problem(folder), "-o", path};
+  std::vector<std::string> with_option = command;
+  with_option.insert(with_option.end(), {"--arithmetic", "f8_fma"});
+  for (const Outcome& outcome :
+       {run_nalab(folder, with_option), run_nalab(folder, command, "NALAB_ARITHMETIC=f8_fma")}) {
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, testing::MatchesRegex("nalab: arithmetic 'f8_fma' is none of [^\n]*\n"));
+  }
+  EXPECT_FALSE(fs::exists(path));
+}
+
 /// Starts the executable, kills it after some time unless it has ended, and tells whether it had not.
 bool start_and_kill(std::vector<std::string> arguments, std::chrono::duration<double> after) {
   const pid_t child = ::fork();

@@ -126,6 +126,8 @@ def read_only(x):
         (lambda: nalab.attention(Q, K, V, (3, 6)), "axis 2: window 6 must be at most 5"),
         (lambda: nalab.attention(Q, K, V, (3, 3, 3)), r"window \(3, 3, 3\) must be an integer, or 2 of them"),
         (lambda: nalab.attention(Q, K, V, 3.0), "window 3.0 must be an integer"),
+        (lambda: nalab.attention(Q, K, V, np.ones((2, 2))), r"window array\(\[\[1., 1.\], \[1., 1.\]\]\) must be an"),
+        (lambda: nalab.attention(Q, K, V, 3, scale=np.ones((2, 2))), r"\[1., 1.\]\]\) must be a number, or None"),
         (lambda: nalab.attention(Q, K, V, "33"), "window '33' must be an integer"),
         (lambda: nalab.attention(Q, K, V, b"33"), "window b'33' must be an integer"),
         (lambda: nalab.attention(Q, K, V, None), "window None must be an integer"),
