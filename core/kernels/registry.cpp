@@ -27,8 +27,8 @@ const Variant& find_variant(std::string_view name) {
 
 namespace {
 
-/// Keys of a query up to which banded is faster than tiles of bf16: docs/performance.md, "The matrix unit" for banded
-/// in float, and "Small windows on the matrix unit".
+/// Keys of a query up to which banded is faster than tiles of bf16: docs/matrix_unit.md for banded in float, and
+/// docs/small_windows.md, "On the matrix unit".
 int64_t most_keys_beside_matrix_unit(const Problem& problem, Pass pass) {
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
   const Variant& banded = find_variant("banded");
@@ -56,7 +56,7 @@ int64_t most_keys_beside(std::string_view tiles, const Problem& problem, Pass pa
   return std::numeric_limits<int64_t>::max();
 }
 
-/// Whether banded is faster than fused, as far as it was measured: docs/performance.md, "Where bands end". Its rate
+/// Whether banded is faster than fused, as far as it was measured: docs/small_windows.md, "Where bands end". Its rate
 /// hardly depends on the window, and that of tiles grows with it.
 bool bands_pay(const Problem& problem, Pass pass, std::string_view tiles) {
   if (find_variant("banded").supports(problem, pass)) return false;

@@ -24,7 +24,7 @@ bool bf16(ElementType type, Pass) { return type == ElementType::bf16; }
 bool f32(ElementType type, Pass) { return type == ElementType::f32; }
 bool always() { return true; }
 /// Computes where it is asked for. Six products of parts win over one of floats on few threads, and not on a whole
-/// processor whose cores share their units' power: docs/performance.md, "The matrix unit".
+/// processor whose cores share their units' power: docs/matrix_unit.md.
 bool never() { return false; }
 
 /// Six products of parts make one.

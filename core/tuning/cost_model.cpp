@@ -33,7 +33,7 @@ constexpr double kMatrixPackCost = 2.0;
 // Keys of a visit on a matrix unit come in groups of so many rows of a block.
 constexpr int64_t kMatrixGroup = 32;
 // Keys of a block and query tiles, at most, in the backward pass on a matrix unit: of 64 to 256 keys and 8 to 32 tiles
-// these were best (docs/performance.md, "The matrix unit").
+// these were best (docs/matrix_unit.md).
 constexpr int64_t kMatrixGradientKeys = 256;
 constexpr int64_t kMatrixGradientTiles = 16;
 // Time of a visit with 16 lanes, relative to one with 32: half the products at 85 % of the rate, which is what a

@@ -107,7 +107,7 @@ bool on_matrix_unit(const Arithmetic& arithmetic, Pass pass) {
 }
 
 /// Whether products of tiles, of 24 keys or more in each row for all queries of a strip, are faster than float: where
-/// it was measured, docs/performance.md, "Small windows on the matrix unit".
+/// it was measured, docs/small_windows.md, "On the matrix unit".
 bool tiles_pay(const Problem& problem) {
   const auto axes = problem.axes3();
   const int64_t window = axes[2].window, dim = std::max(problem.head_dim, problem.head_dim_v);

@@ -454,7 +454,7 @@ bool takes(const Arithmetic& arithmetic, Pass pass) {
 }
 
 bool pays(const Arithmetic& arithmetic, const Problem& problem, Pass pass) {
-  // Backward, dot products take whole groups of 32 keys, which small windows do not fill: docs/performance.md, "Dot
+  // Backward, dot products take whole groups of 32 keys, which small windows do not fill: docs/matrix_unit.md, "Dot
   // products of bf16".
   constexpr int64_t kLeastKeys = 64;
   return arithmetic.name != kBf16Dot || pass == Pass::forward || problem.keys_per_query() >= kLeastKeys;

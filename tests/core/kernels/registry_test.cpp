@@ -76,7 +76,7 @@ TEST(Registry, ExecutedFlopsAreAtLeastTheUsefulOnes) {
   }
 }
 
-// As measured: docs/performance.md, "Where bands end".
+// As measured: docs/small_windows.md, "Where bands end".
 TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
   const auto best = [](const Problem& problem, Pass pass = Pass::forward) { return best_variant(problem, pass).name; };
   const auto plane = [](int64_t window, int64_t dim, int64_t stride = 1) {
@@ -105,7 +105,7 @@ TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
   EXPECT_EQ(best(extra), "fused") << "mostly extra tokens";
 }
 
-// As measured: docs/performance.md, "The matrix unit" and "Small windows on the matrix unit".
+// As measured: docs/matrix_unit.md and docs/small_windows.md, "On the matrix unit".
 TEST(Registry, BesideAMatrixUnitBandedIsTheBestVariantForSmallWindows) {
   const auto best = [](int64_t window, int64_t dim, int64_t extent, Pass pass) {
     const Axis axis{.extent = extent, .window = window};
@@ -123,7 +123,7 @@ TEST(Registry, BesideAMatrixUnitBandedIsTheBestVariantForSmallWindows) {
   EXPECT_EQ(best(7, 64, 56, Pass::backward), "banded") << "in float";
 }
 
-// As measured: docs/performance.md, "Dot products of bf16".
+// As measured: docs/matrix_unit.md, "Dot products of bf16".
 TEST(Registry, BesideDotProductsBandedIsTheBestVariantForFewerKeys) {
   const auto best = [](int64_t window, int64_t dim, Pass pass) {
     const Axis axis{.extent = 56, .window = window};
