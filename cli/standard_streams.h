@@ -11,7 +11,7 @@ namespace nalab::cli {
 void open_standard_streams();
 
 /// Text as part of a line that a terminal shows, whatever a file or a name holds: line breaks and tabs become blanks,
-/// other control characters are written as \x1b.
+/// other control characters, U+0080 to U+009F among them, are written as \x1b.
 std::string printable(std::string_view text);
 
 }  // namespace nalab::cli

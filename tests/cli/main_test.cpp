@@ -100,9 +100,9 @@ TEST(Main, NumbersOutOfRangeAreRefused) {
 }
 
 TEST(Main, ControlCharactersDoNotReachTheTerminal) {
-  const Outcome outcome = run_nalab(TemporaryFolder(), {"report", "\x1b[31m\x01no\x7f such\tfile.h5"});
+  const Outcome outcome = run_nalab(TemporaryFolder(), {"report", "\x1b[31m\x01no\x7f \u009b such\tfile.h5"});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, testing::StartsWith("nalab: \\x1b[31m\\x01no\\x7f such file.h5: cannot be read"));
+  EXPECT_THAT(outcome.err, testing::StartsWith("nalab: \\x1b[31m\\x01no\\x7f \\x9b such file.h5: cannot be read"));
 }
 
 TEST(Main, AnErrorIsOneLineWhateverItNames) {
