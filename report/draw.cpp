@@ -135,13 +135,21 @@ class Script {
            static_cast<int>(group * static_cast<double>(plot_.categories.size()));
   }
 
+  /// Columns of a key above vertical bars or lines: gnuplot counts as many as fit into the image, but begins them at
+  /// the axis.
+  int key_columns() const {
+    std::size_t longest = 0;
+    for (const Series& series : plot_.series) longest = std::max(longest, series.name.size());
+    return std::max(1, static_cast<int>((kWidth - 100) / (60 + 10.5 * static_cast<double>(longest))));
+  }
+
   int key_rows() const { return lies_ ? (static_cast<int>(plot_.series.size()) + 1) / 2 : 4; }
 
   /// The key and the title. Long names leave little of the width, so both are placed by the image, not by the axes.
   void head(bool titled) {
     const std::string title = quoted(plot_.title), colour = hex(kFrame[2].light);
     if (!lies_) {
-      script_ += "set key above left\n";
+      script_ += fmt::format("set key above left maxcols {}\n", key_columns());
       if (titled) script_ += fmt::format("set title {} textcolor rgb '{}'\n", title, colour);
       return;
     }
