@@ -135,12 +135,13 @@ class Script {
            static_cast<int>(group * static_cast<double>(plot_.categories.size()));
   }
 
-  /// Columns of a key above vertical bars or lines: gnuplot counts as many as fit into the image, but begins them at
-  /// the axis.
+  /// Columns of a key above vertical bars or lines. gnuplot counts as many as the image is wide, but begins them at the
+  /// axis. It makes each a little wider than its longest name, which the last one need not be.
   int key_columns() const {
     std::size_t longest = 0;
     for (const Series& series : plot_.series) longest = std::max(longest, series.name.size());
-    return std::max(1, static_cast<int>((kWidth - 100) / (60 + 10.5 * static_cast<double>(longest))));
+    const double letters = static_cast<double>(longest), column = 60 + 10.5 * letters, last = 40 + 9.5 * letters;
+    return 1 + static_cast<int>(std::max(0.0, kWidth - 100 - last) / column);
   }
 
   int key_rows() const { return lies_ ? (static_cast<int>(plot_.series.size()) + 1) / 2 : 4; }
