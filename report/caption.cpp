@@ -93,8 +93,7 @@ std::vector<std::string> machine_caption(const store::Environment& environment,
                                          const std::vector<const store::TimedRow*>& rows) {
   std::set<std::string> types;
   for (const store::TimedRow* row : rows) types.insert(row->type);
-  // Without a GPU its rows were refused.
-  const auto is_on_gpu = [&](const store::TimedRow* row) { return row->on_gpu() && !environment.gpu.empty(); };
+  const auto is_on_gpu = [&](const store::TimedRow* row) { return ran_on_gpu(environment, *row); };
   const bool on_gpu = std::ranges::any_of(rows, is_on_gpu), on_cpu = !std::ranges::all_of(rows, is_on_gpu);
   std::vector<std::string> machine;
   if (on_cpu) machine.push_back(cpu_text(environment, rows));

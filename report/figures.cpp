@@ -10,6 +10,10 @@ namespace nalab::report {
 
 bool is_measured(const store::TimedRow& row) { return row.status == "done" && !row.samples.empty(); }
 
+bool ran_on_gpu(const store::Environment& environment, const store::TimedRow& row) {
+  return row.on_gpu() && !environment.gpu.empty();
+}
+
 std::string why_not_measured(const store::TimedRow& row) {
   const std::string reason = row.reason.empty() ? "no reason was stored" : row.reason;
   return fmt::format("{} {}: {}", row.variant, row.status == "failed" ? "gave a wrong result" : "was not run", reason);

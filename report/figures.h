@@ -14,6 +14,9 @@ namespace nalab::report {
 /// Whether a row has times.
 bool is_measured(const store::TimedRow& row);
 
+/// Whether a row was computed on a GPU. Without one, rows for it were refused, and stand among the others.
+bool ran_on_gpu(const store::Environment& environment, const store::TimedRow& row);
+
 /// Why a row has none: its own reason or status, in a sentence that names the variant.
 std::string why_not_measured(const store::TimedRow& row);
 

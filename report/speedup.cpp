@@ -186,15 +186,11 @@ Table details(const SpeedupView& view) {
 }
 
 /// The rows of one device alone, since variants are compared with those beside them. On a GPU that is its own self
-/// attention; the bandwidth that was measured is not the GPU's. Without a GPU all its rows were refused, and stand
-/// among the others.
+/// attention; the bandwidth that was measured is not the GPU's.
 Results on_device(const Results& results, Device device) {
   Results some = results;
-  if (results.environment.gpu.empty()) {
-    if (device == Device::cuda) some.rows.clear();
-    return some;
-  }
-  std::erase_if(some.rows, [device](const Row& row) { return row.on_gpu() != (device == Device::cuda); });
+  std::erase_if(some.rows,
+                [&](const Row& row) { return ran_on_gpu(results.environment, row) != (device == Device::cuda); });
   if (device == Device::cpu) return some;
   some.environment.copy_bandwidth = 0;
   for (const Variant& variant : variants()) {
