@@ -1,54 +1,45 @@
+#include <initializer_list>
+#include <utility>
+
 #include "core/kernels/reference/reference.h"
 #include "core/kernels/variants.h"
 
 namespace nalab::reference {
 
-NamedResults by_name(Forward results) {
-  NamedResults named;
-  named["out"] = std::move(results.out);
-  named["lse"] = std::move(results.lse);
-  return named;
+namespace {
+
+/// Takes the values over.
+NamedResults named(std::initializer_list<std::pair<std::string_view, std::vector<double>*>> results) {
+  NamedResults all;
+  for (const auto& [name, values] : results) all[name] = std::move(*values);
+  return all;
 }
 
+}  // namespace
+
+NamedResults by_name(Forward results) { return named({{"out", &results.out}, {"lse", &results.lse}}); }
+
 NamedResults by_name(Backward results) {
-  NamedResults named;
-  named["dq"] = std::move(results.dq);
-  named["dk"] = std::move(results.dk);
-  named["dv"] = std::move(results.dv);
-  named["dextra_k"] = std::move(results.dextra_k);
-  named["dextra_v"] = std::move(results.dextra_v);
-  named["drpb"] = std::move(results.drpb);
-  return named;
+  return named({{"dq", &results.dq},
+                {"dk", &results.dk},
+                {"dv", &results.dv},
+                {"dextra_k", &results.dextra_k},
+                {"dextra_v", &results.dextra_v},
+                {"drpb", &results.drpb}});
 }
 
 NamedResults by_name(WeightsBackward results) {
-  NamedResults named;
-  named["dq"] = std::move(results.dq);
-  named["dk"] = std::move(results.dk);
-  named["dextra_k"] = std::move(results.dextra_k);
-  named["drpb"] = std::move(results.drpb);
-  return named;
+  return named({{"dq", &results.dq}, {"dk", &results.dk}, {"dextra_k", &results.dextra_k}, {"drpb", &results.drpb}});
 }
 
 NamedResults by_name(ValuesBackward results) {
-  NamedResults named;
-  named["dattn"] = std::move(results.dattn);
-  named["dv"] = std::move(results.dv);
-  named["dextra_v"] = std::move(results.dextra_v);
-  return named;
+  return named({{"dattn", &results.dattn}, {"dv", &results.dv}, {"dextra_v", &results.dextra_v}});
 }
 
-NamedResults by_name(QueryGradients results) {
-  NamedResults named;
-  named["dq"] = std::move(results.dq);
-  return named;
-}
+NamedResults by_name(QueryGradients results) { return named({{"dq", &results.dq}}); }
 
 NamedResults by_name(KeyGradients results, bool extra) {
-  NamedResults named;
-  named[extra ? "dextra_k" : "dk"] = std::move(results.dk);
-  named[extra ? "dextra_v" : "dv"] = std::move(results.dv);
-  return named;
+  return named({{extra ? "dextra_k" : "dk", &results.dk}, {extra ? "dextra_v" : "dv", &results.dv}});
 }
 
 namespace {
