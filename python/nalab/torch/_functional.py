@@ -26,7 +26,6 @@ else:
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
 
 
-
 def _check(name, rank, tensors, others):
     """Refuses what no operator takes. By name, tensors over a layout of this rank, and others, which may be None."""
     if not is_compiling() and transform() is not None:
