@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "core/kernels/tile/float_tile-inl.h"
-#include "core/kernels/tile/matrix_tile-inl.h"
+#include "core/kernels/tile/unit_numbers-inl.h"
 
 #if defined(NALAB_CORE_KERNELS_TILE_BF16_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef NALAB_CORE_KERNELS_TILE_BF16_TILE_INL_H_
