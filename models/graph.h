@@ -46,7 +46,7 @@ struct Convolution {
   std::array<int64_t, 2> after{1, 1};  ///< below and to the right
   bool bias = true;
 };
-/// residual + gamma * activation(x (weight_factor W)^T + bias_factor b + b2). Inputs: x, and the residual if there is
+/// residual + activation(gamma * (x (weight_factor W)^T + bias_factor b + b2)). Inputs: x, and the residual if there is
 /// one. Parameters: weight [out, in] or, of a 1 x 1 convolution, [out, in, 1, 1], bias [out].
 struct Linear {
   std::string state;

@@ -27,19 +27,26 @@ Cut cut_rows(int64_t tokens, int64_t wanted) {
   return Cut::about(tokens, (tokens + pieces - 1) / pieces);
 }
 
-/// Some numbers of a parameter, times a factor.
-std::vector<float> part(const std::vector<float>& values, int64_t first, int64_t count, double factor = 1) {
-  std::vector<float> result(values.begin() + first, values.begin() + first + count);
-  for (float& value : result) value = static_cast<float>(value * factor);
+/// Rows of a parameter [out, width] or [out], times a factor and gamma.
+std::vector<float> scaled(const Linear& linear, const Weights& weights, const std::vector<float>& parameter,
+                          double factor, const RowRange& rows, int64_t width = 1) {
+  const float* const gamma = linear.gamma.empty() ? nullptr : weights.at(linear.gamma).data();
+  std::vector<float> result(static_cast<std::size_t>(rows.count * width));
+  for (int64_t row = 0; row < rows.count; ++row) {
+    const double scale = gamma == nullptr ? factor : factor * static_cast<double>(gamma[rows.first + row]);
+    const float* const from = parameter.data() + (rows.first + row) * width;
+    std::transform(from, from + width, result.data() + row * width,
+                   [scale](float value) { return static_cast<float>(value * scale); });
+  }
   return result;
 }
 
-/// Some numbers of bias_factor * b + b2. Requires one of them.
-std::vector<float> bias_of(const Linear& linear, const Weights& weights, int64_t first, int64_t count) {
-  std::vector<float> bias(static_cast<std::size_t>(count));
-  if (linear.bias) bias = part(weights.at(linear.state + ".bias"), first, count, linear.bias_factor);
+/// Some numbers of gamma * (bias_factor b + b2). Requires one of them.
+std::vector<float> bias_of(const Linear& linear, const Weights& weights, const RowRange& rows) {
+  std::vector<float> bias(static_cast<std::size_t>(rows.count));
+  if (linear.bias) bias = scaled(linear, weights, weights.at(linear.state + ".bias"), linear.bias_factor, rows);
   if (!linear.second_bias.empty()) {
-    const std::vector<float> second = part(weights.at(linear.second_bias), first, count);
+    const std::vector<float> second = scaled(linear, weights, weights.at(linear.second_bias), 1, rows);
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] += second[i];
   }
   return bias;
@@ -72,12 +79,10 @@ class Product {
     if (last_rows != rows_.piece) last = std::make_shared<std::vector<Piece>>();
     for (int64_t c = 0; c < columns_.pieces(); ++c) {
       // Stored as [out, in]: the rows of these columns lie together.
-      const int64_t first = columns_.first(c) * in_, count = columns_.size(c) * in_;
+      const RowRange rows = columns(c);
       Packed weight(site_.constants,
-                    [name = linear_.state + ".weight", first, count, factor = linear_.weight_factor](const Weights& w) {
-                      return part(w.at(name), first, count, factor);
-                    },
-                    {{in_, columns_.size(c)}, memory::data_type::f32, memory::format_tag::ba});
+                    [linear = linear_, rows, in = in_](const Weights& w) { return scaled_weight(linear, w, rows, in); },
+                    {{in_, rows.count}, memory::data_type::f32, memory::format_tag::ba});
       full->push_back(piece(rows_.piece, c, weight));
       if (last != full) last->push_back(piece(last_rows, c, weight));
     }
@@ -98,27 +103,23 @@ class Product {
   }
 
  private:
+  RowRange columns(int64_t piece) const { return {columns_.first(piece), columns_.size(piece)}; }
+
   Piece piece(int64_t rows, int64_t column, Packed& packed) {
     OneDnn& onednn = site_.backend.onednn;
-    const int64_t first = columns_.first(column), columns = columns_.size(column);
+    const RowRange outputs = columns(column);
     const memory::desc source = matrix_desc(site_.x().type, rows, in_, in_);
-    const memory::desc target = matrix_desc(site_.output.type, rows, columns, out_);
-    const memory::desc weight({in_, columns}, dnnl_type(site_.x().type), memory::format_tag::any);
-    const memory::desc bias({1, columns}, memory::data_type::f32, memory::format_tag::ab);
+    const memory::desc target = matrix_desc(site_.output.type, rows, outputs.count, out_);
+    const memory::desc weight({in_, outputs.count}, dnnl_type(site_.x().type), memory::format_tag::any);
+    const memory::desc bias({1, outputs.count}, memory::data_type::f32, memory::format_tag::ab);
     std::unordered_map<int, memory> fixed;
     std::unordered_map<int, memory::desc> varying{{DNNL_ARG_SRC, source}, {DNNL_ARG_DST, target}};
 
     const bool has_bias = linear_.bias || !linear_.second_bias.empty();
     dnnl::post_ops after;
     append(after, linear_.activation);
-    if (!linear_.gamma.empty()) {
-      const memory gamma = site_.constants.row(
-          [name = linear_.gamma, first, columns](const Weights& w) { return part(w.at(name), first, columns); });
-      fixed.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1, gamma);
-      after.append_binary(dnnl::algorithm::binary_mul, gamma.get_desc());
-    }
     if (site_.inputs.size() > 1) {
-      const memory::desc residual = matrix_desc(site_.inputs[1].type, rows, columns, out_);
+      const memory::desc residual = matrix_desc(site_.inputs[1].type, rows, outputs.count, out_);
       residual_argument_ = DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1;
       varying.emplace(residual_argument_, residual);
       after.append_binary(dnnl::algorithm::binary_add, residual);
@@ -130,8 +131,8 @@ class Product {
         has_bias ? dnnl::matmul::desc(source, weight, bias, target) : dnnl::matmul::desc(source, weight, target),
         attributes, onednn.engine());
     if (has_bias) {
-      fixed.emplace(DNNL_ARG_BIAS, site_.constants.row([linear = linear_, first, columns](const Weights& w) {
-        return bias_of(linear, w, first, columns);
+      fixed.emplace(DNNL_ARG_BIAS, site_.constants.row([linear = linear_, outputs](const Weights& w) {
+        return bias_of(linear, w, outputs);
       }));
     }
     fixed.emplace(DNNL_ARG_WEIGHTS, packed.as(primitive.weights_desc()));
@@ -146,6 +147,10 @@ class Product {
 };
 
 }  // namespace
+
+std::vector<float> scaled_weight(const Linear& linear, const Weights& weights, const RowRange& rows, int64_t in) {
+  return scaled(linear, weights, weights.at(linear.state + ".weight"), linear.weight_factor, rows, in);
+}
 
 Step make_step(const Linear& linear, const Site& site) { return Product(linear, site).step(); }
 

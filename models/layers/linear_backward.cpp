@@ -67,12 +67,8 @@ class LinearBackward {
  private:
   /// gamma W, [out, in].
   Packed packed_weight(const Site& site) const {
-    const auto make = [name = linear_.state + ".weight", gamma = linear_.gamma, in = in_](const Weights& w) {
-      std::vector<float> values = w.at(name);
-      if (gamma.empty()) return values;
-      const std::vector<float>& factors = w.at(gamma);
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] *= factors[i / static_cast<std::size_t>(in)];
-      return values;
+    const auto make = [linear = linear_, rows = RowRange{0, out_}, in = in_](const Weights& w) {
+      return scaled_weight(linear, w, rows, in);
     };
     return {site.constants, make, {{out_, in_}, memory::data_type::f32, memory::format_tag::ab}};
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,28 @@ std::vector<float> outcome(const std::string& name, const Case& c) {
 }
 
 class Programs : public testing::TestWithParam<const char*> {};
+
+/// What oneDNN takes where it has nothing better is a hundred times as slow. A layer as wide as those of the papers,
+/// which is cut into columns.
+TEST(Program, LeavesNothingToTheReferenceImplementationsOfOneDnn) {
+  Graph graph;
+  const Value x = graph.input({14, 14, 256});
+  add_mlp(graph, {.state = "block.", .channels = 256, .hidden = 512, .layer_scale = 1}, x, x);
+  Workers workers(2);
+  std::vector<ElementType> types{ElementType::f32};
+  if (best_isa() >= Isa::avx512) types.push_back(ElementType::bf16);
+  for (const ElementType type : types) {
+    Program program(graph, small_weights(graph), {.type = type}, workers);
+    std::vector<float> output(static_cast<size_t>(program.output_elements()));
+    testing::internal::CaptureStdout();
+    dnnl::set_verbose(1);
+    program.forward(noise(program.input_elements(), 5), output);
+    dnnl::set_verbose(0);
+    const std::string executed = testing::internal::GetCapturedStdout();
+    EXPECT_THAT(executed, testing::HasSubstr(",exec,cpu,matmul,"));
+    EXPECT_THAT(executed, testing::Not(testing::HasSubstr(",ref")));
+  }
+}
 
 TEST_P(Programs, AgreeWithTheReferenceAttention) {
   const std::vector<float> expected = outcome(GetParam(), {.variant = "reference"});
