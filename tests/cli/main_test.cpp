@@ -6,7 +6,9 @@
 #include <sstream>
 
 #include "core/kernels/registry.h"
+#include "tests/cli/executable.h"
 #include "tests/cli/run_nalab.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -117,7 +119,7 @@ TEST(Main, AFullStandardOutputIsTold) {
   const std::string err = folder.file("err");
   for (const char* arguments : {"list variants", "--help"}) {
     const int status =
-        std::system(("'" NALAB_EXECUTABLE "' " + std::string(arguments) + " >/dev/full 2>'" + err + "'").c_str());
+        std::system(("'" + nalab_executable() + "' " + std::string(arguments) + " >/dev/full 2>'" + err + "'").c_str());
     EXPECT_EQ(WEXITSTATUS(status), 2);
     EXPECT_EQ(bytes_of(err), "nalab: standard output cannot be written\n");
   }
@@ -154,7 +156,7 @@ TEST(List, EveryTextBeginsInOneColumnBesideItsName) {
 TEST(List, ABrokenConfigurationIsRefusedAfterTheOthers) {
   const TemporaryFolder folder;
   std::filesystem::create_directories(folder.file("configs"));
-  std::filesystem::copy_file(std::string(NALAB_SOURCE_DIR) + "/configs/smoke.yaml", folder.file("configs/smoke.yaml"));
+  std::filesystem::copy_file(source_folder() + "/configs/smoke.yaml", folder.file("configs/smoke.yaml"));
   std::ofstream(folder.file("configs/broken.yaml")) << "nonsense: 1\n";
   const Outcome outcome = run_nalab(folder, {"list", "configs"}, "cd '" + folder.path().string() + "' &&");
   EXPECT_EQ(outcome.exit_code, 2);

@@ -7,9 +7,11 @@
 #include <fstream>
 
 #include "store/results.h"
+#include "tests/cli/executable.h"
 #include "tests/cli/run_nalab.h"
 #include "tests/report/has_gnuplot.h"
 #include "tests/report/sample_results.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -29,7 +31,7 @@ TEST(ReportCommand, PrintsThePathsOfWhatItWrites) {
   EXPECT_EQ(outcome.out, folder.file("out/index.html") + "\n" + folder.file("out/report.md") + "\n" +
                              folder.file("out/small_case_overview.tex") + "\n" + folder.file("out/small_case.csv") +
                              "\n" + folder.file("out/small_case.tex") + "\n" + folder.file("out/report.tex") + "\n");
-  EXPECT_EQ(bytes_of(folder.file("out/report.md")), bytes_of(std::string(NALAB_SOURCE_DIR) + "/data/golden/report.md"));
+  EXPECT_EQ(bytes_of(folder.file("out/report.md")), bytes_of(source_folder() + "/data/golden/report.md"));
 }
 
 TEST(ReportCommand, AFileWithoutRowsIsNamedAndTheOthersAreReported) {
@@ -131,7 +133,7 @@ TEST(ReportCommand, NeedsNoOtherFolderThanItsOwn) {
   if (std::system((alone + " true 2>/dev/null").c_str()) != 0) GTEST_SKIP() << "cannot make folders read-only";
   ASSERT_NE(std::system((alone + " touch " + folder.file("other")).c_str()), 0);
   const std::string command =
-      alone + " '" NALAB_EXECUTABLE "' report " + sample + " -o " + out + " >'" + folder.file("log") + "' 2>&1";
+      alone + " '" + nalab_executable() + "' report " + sample + " -o " + out + " >'" + folder.file("log") + "' 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0);
   EXPECT_THAT(bytes_of(out + "/index.html"), testing::HasSubstr("<figure"));
 }
@@ -210,7 +212,7 @@ TEST(ReportCommand, AFolderThatCannotBeWrittenToIsRefusedBeforePlotsAreDrawn) {
 
 TEST(ReportCommand, SimulationsGoFromConfigurationToTables) {
   const TemporaryFolder folder;
-  const std::string config = std::string(NALAB_SOURCE_DIR) + "/configs/gna_analytic.yaml";
+  const std::string config = source_folder() + "/configs/gna_analytic.yaml";
   const std::string path = folder.file("g.h5");
   Outcome run = run_nalab(folder, {"run", config, "-o", path, "--filter", "table6"});
   EXPECT_EQ(run.exit_code, 0) << run.err;

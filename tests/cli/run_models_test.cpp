@@ -6,6 +6,7 @@
 #include <string>
 
 #include "store/results.h"
+#include "tests/cli/executable.h"
 #include "tests/cli/run_nalab.h"
 #include "tests/cli/running.h"
 #include "tests/experiments/model/small_models.h"
@@ -117,7 +118,7 @@ TEST_F(RunModels, KeepWhatIsFinishedWhenInterrupted) {
   std::ofstream(config_) << "name: m\nvariants: [naive, fused]\n"
                             "timing: {min_samples: 1, max_samples: 1000000, min_seconds: 0.5, max_seconds: 9}\n"
                             "models:\n- {definitions: small.yaml, model: [tiny, painter], batch: 2}\n";
-  Running running(folder_, {NALAB_EXECUTABLE, "run", config_, "-o", path_, "--threads", "2"});
+  Running running(folder_, {nalab_executable(), "run", config_, "-o", path_, "--threads", "2"});
   ASSERT_TRUE(running.prints("[1/2]")) << running.output();
   const int status = running.wait(SIGINT);
   ASSERT_TRUE(WIFEXITED(status)) << WTERMSIG(status);

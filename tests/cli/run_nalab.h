@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/cli/executable.h"
+#include "tests/source_folder.h"
 #include "tests/store/temporary_folder.h"
 
 namespace nalab {
@@ -28,14 +30,14 @@ inline Outcome run_nalab(const TemporaryFolder& folder, const std::vector<std::s
                          const std::string& before = "") {
   const std::string out = folder.file("standard output");
   const std::string err = folder.file("standard error");
-  std::string command = before + " '" NALAB_EXECUTABLE "'";
+  std::string command = before + " '" + nalab_executable() + "'";
   for (const std::string& argument : arguments) command += " '" + argument + "'";
   const int status = std::system((command + " >'" + out + "' 2>'" + err + "'").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, bytes_of(out), bytes_of(err)};
 }
 
-inline const std::string kSmallCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5";
+inline const std::string kSmallCases = source_folder() + "/data/cases/cases.h5";
 /// Cases with a relative positional bias.
-inline const std::string kBiasCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/rpb.h5";
+inline const std::string kBiasCases = source_folder() + "/data/cases/rpb.h5";
 
 }  // namespace nalab

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "store/results.h"
+#include "tests/cli/executable.h"
 #include "tests/cli/run_nalab.h"
 
 namespace nalab {
@@ -156,7 +157,7 @@ bool start_and_kill(std::vector<std::string> arguments, std::chrono::duration<do
     const int nowhere = ::open("/dev/null", O_WRONLY);
     ::dup2(nowhere, STDOUT_FILENO);
     ::dup2(nowhere, STDERR_FILENO);
-    std::string executable = NALAB_EXECUTABLE;
+    std::string executable = nalab_executable();
     std::vector<char*> argv{executable.data()};
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);

@@ -12,6 +12,7 @@
 #include "store/hdf5.h"
 #include "store/results.h"
 #include "tests/cli/run_nalab.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -123,8 +124,7 @@ TEST(Verify, BadRequests) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> table{
       {{"/no/such.h5"}, "/no/such.h5: cannot be read: No such file or directory"},
       {{folder.path().string()}, folder.path().string() + ": is a directory, must be an HDF5 file"},
-      {{std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt"},
-       std::string(NALAB_SOURCE_DIR) + "/CMakeLists.txt: is not an HDF5 file"},
+      {{source_folder() + "/CMakeLists.txt"}, source_folder() + "/CMakeLists.txt: is not an HDF5 file"},
       {{out}, out + ": attribute schema is 'nalab.outputs/1', must be 'nalab.cases/1' or 'nalab.results/1'"},
       {{kSmallCases, "--dtype", "int8"}, "element type 'int8' is none of f32, bf16, f16"},
       {{kSmallCases, "--arithmetic", "f8_fma"},

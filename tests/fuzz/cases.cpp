@@ -10,6 +10,7 @@
 #include "tests/fuzz/hdf5_edits.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/refusals.h"
+#include "tests/source_folder.h"
 
 using namespace nalab;
 
@@ -17,7 +18,7 @@ namespace {
 
 /// Two cases: one that has every tensor, and one that has as few as may be.
 std::string good_file() {
-  std::ifstream file(NALAB_SOURCE_DIR "/tests/fuzz/good_cases.h5", std::ios::binary);
+  std::ifstream file(source_folder() + "/tests/fuzz/good_cases.h5", std::ios::binary);
   std::ostringstream bytes;
   bytes << file.rdbuf();
   fuzz::require(!bytes.str().empty(), "good_cases.h5 cannot be read");

@@ -9,12 +9,13 @@
 
 #include "models/build.h"
 #include "models/parameters.h"
+#include "tests/source_folder.h"
 
 namespace nalab::models {
 namespace {
 
 YAML::Node published(const std::string& name) {
-  return YAML::LoadFile(std::string(NALAB_SOURCE_DIR) + "/data/published/" + name + ".yaml");
+  return YAML::LoadFile(source_folder() + "/data/published/" + name + ".yaml");
 }
 
 struct Count {

@@ -10,6 +10,7 @@
 #include "experiments/plan/plan.h"
 #include "experiments/runner/simulation.h"
 #include "report/modules.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 using config::SimulationSettings;
 using Extents = std::vector<int64_t>;
 
-const std::string kSource = NALAB_SOURCE_DIR;
+const std::string kSource = source_folder();
 
 config::Config gna_analytic() { return config::load(kSource + "/configs/gna_analytic.yaml", config::Form::full); }
 

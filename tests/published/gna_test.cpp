@@ -6,15 +6,14 @@
 #include <vector>
 
 #include "core/simulator/simulator.h"
+#include "tests/source_folder.h"
 
 namespace nalab::simulator {
 namespace {
 
 using Extents = std::vector<int64_t>;
 
-YAML::Node published(const std::string& name) {
-  return YAML::LoadFile(std::string(NALAB_SOURCE_DIR) + "/data/published/" + name);
-}
+YAML::Node published(const std::string& name) { return YAML::LoadFile(source_folder() + "/data/published/" + name); }
 
 Problem problem_of(const Extents& layout, const Extents& window, const Extents& stride) {
   Problem problem;

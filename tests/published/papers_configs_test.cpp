@@ -13,6 +13,7 @@
 #include "report/figures.h"
 #include "report/papers/generalized_na.h"
 #include "report/papers/published.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 using config::Form;
 using Extents = std::vector<int64_t>;
 
-const std::string kSource = NALAB_SOURCE_DIR;
+const std::string kSource = source_folder();
 
 config::Config shipped(const std::string& name, Form form) {
   return config::load(kSource + "/configs/" + name + ".yaml", form);

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/source_folder.h"
+
 namespace nalab::report {
 
 inline std::string read_file(const std::filesystem::path& path) {
@@ -21,7 +23,7 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 /// Expects each written file to be byte for byte the one of the same name in `folder` of data/golden. Gives the names.
 inline std::vector<std::string> expect_golden(const std::vector<std::string>& written, const std::string& folder) {
-  const std::filesystem::path golden = std::filesystem::path(NALAB_SOURCE_DIR) / "data/golden" / folder;
+  const std::filesystem::path golden = std::filesystem::path(source_folder()) / "data/golden" / folder;
   std::vector<std::string> names;
   for (const std::string& file : written) {
     const std::filesystem::path name = std::filesystem::path(file).filename();

@@ -13,6 +13,7 @@
 #include "tests/report/golden.h"
 #include "tests/report/made_results.h"
 #include "tests/report/sample_results.h"
+#include "tests/source_folder.h"
 
 namespace nalab::report {
 namespace {
@@ -29,7 +30,7 @@ class ReportFiles : public testing::Test {
 
 /// The results file that stands in data/golden: sample_results() as the schema was when it was written.
 std::string golden_results() {
-  const std::string path = std::string(NALAB_SOURCE_DIR) + "/data/golden/small_case.h5";
+  const std::string path = source_folder() + "/data/golden/small_case.h5";
   if (std::getenv("NALAB_UPDATE_GOLDEN") != nullptr) {
     fs::remove(path);
     const store::Results sample = sample_results();

@@ -15,6 +15,7 @@
 #include "store/cases.h"
 #include "store/hdf5.h"
 #include "store/results.h"
+#include "tests/source_folder.h"
 #include "tests/store/temporary_folder.h"
 
 namespace nalab::store {
@@ -364,7 +365,7 @@ TEST(BadFiles, TruncatedNamesTheReason) {
 TEST(BadFiles, DamagedData) {
   const TemporaryFolder folder;
   const std::string path = folder.file("damaged.h5");
-  std::filesystem::copy_file(std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5", path);
+  std::filesystem::copy_file(source_folder() + "/data/cases/cases.h5", path);
   {
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(static_cast<std::streamoff>(std::filesystem::file_size(path) / 2));

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "store/hdf5.h"
+#include "tests/source_folder.h"
 #include "tests/store/temporary_folder.h"
 
 namespace nalab::store {
@@ -20,8 +21,8 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-const std::string kSmallCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/cases.h5";
-const std::string kBiasCases = std::string(NALAB_SOURCE_DIR) + "/data/cases/rpb.h5";
+const std::string kSmallCases = source_folder() + "/data/cases/cases.h5";
+const std::string kBiasCases = source_folder() + "/data/cases/rpb.h5";
 
 TEST(Cases, ReadsEveryCaseOfTheSmallFile) {
   const auto names = case_names(kSmallCases);

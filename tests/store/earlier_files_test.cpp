@@ -12,6 +12,7 @@
 #include "store/hdf5.h"
 #include "store/merge.h"
 #include "store/results.h"
+#include "tests/source_folder.h"
 #include "tests/store/sample_rows.h"
 #include "tests/store/temporary_folder.h"
 
@@ -136,7 +137,7 @@ TEST_F(EarlierFiles, PeaksThatAreMissingAreNamed) {
 }
 
 TEST_F(EarlierFiles, AFileOfAnEarlierBuildIsRead) {
-  const Results results = read_results(std::string(NALAB_SOURCE_DIR) + "/data/golden/earlier_results.h5");
+  const Results results = read_results(source_folder() + "/data/golden/earlier_results.h5");
   ASSERT_EQ(results.environment.peaks.size(), 2u);
   EXPECT_EQ(results.environment.peaks[0].name, "f32_fma");
   EXPECT_NEAR(results.environment.peaks[0].all_threads, 478.77e9, 0.01e9);

@@ -1,5 +1,6 @@
 // data/README.md documents every field of the results schema.
 #include "store/schema.h"
+#include "tests/source_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +15,7 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Schema, EveryFieldIsDocumented) {
-  std::ifstream file(std::string(NALAB_SOURCE_DIR) + "/data/README.md");
+  std::ifstream file(source_folder() + "/data/README.md");
   const std::string page(std::istreambuf_iterator<char>(file), {});
   const auto require = [&](const std::string& name) { EXPECT_THAT(page, HasSubstr("`" + name + "`")); };
   for (const char* schema : {kResultsSchema, kCasesSchema, kOutputsSchema}) require(schema);

@@ -15,13 +15,14 @@
 #include "core/operators/split_attention.h"
 #include "store/cases.h"
 #include "tests/core/operators/split.h"
+#include "tests/source_folder.h"
 
 namespace nalab::store {
 namespace {
 
 std::vector<std::string> case_files() {
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(NALAB_SOURCE_DIR) + "/data/cases")) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_folder() + "/data/cases")) {
     if (entry.path().extension() == ".h5") files.push_back(entry.path());
   }
   return files;

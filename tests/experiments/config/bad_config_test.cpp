@@ -4,6 +4,7 @@
 #include <string>
 
 #include "tests/experiments/support.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -330,7 +331,7 @@ TEST(BadConfig, PathIsNamed) {
     return "";
   };
   EXPECT_EQ(line_for("no/such.yaml"), "no/such.yaml: expected a YAML file, got one that cannot be read");
-  EXPECT_EQ(line_for(NALAB_SOURCE_DIR), std::string(NALAB_SOURCE_DIR) + ": expected a YAML file, got a directory");
+  EXPECT_EQ(line_for(source_folder()), source_folder() + ": expected a YAML file, got a directory");
   EXPECT_EQ(line_for("/dev/zero"), "/dev/zero: expected a YAML file of at most 16 MiB, got a longer one");
   EXPECT_EQ(line_for("/proc/self/mem"), "/proc/self/mem: expected a YAML file, got one that cannot be read");
 }

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "experiments/config/where.h"
 #include "tests/experiments/support.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -252,7 +253,7 @@ TEST(Config, KeepsTheTextAsItIs) {
 
 TEST(Config, ShippedConfigurationsLoadInBothForms) {
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(NALAB_SOURCE_DIR "/configs")) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_folder() + "/configs")) {
     if (entry.path().extension() != ".yaml") continue;
     ++count;
     for (const Form form : {Form::full, Form::quick}) {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "experiments/config/config.h"
+#include "tests/source_folder.h"
 #include "tests/store/temporary_folder.h"
 
 namespace nalab {
@@ -39,7 +40,7 @@ TEST(FindConfigs, LooksBesideTheExecutable) {
   const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   EXPECT_EQ(std::filesystem::path(folders[1]).parent_path().parent_path().parent_path(), here.parent_path())
       << "share/nalab/configs beside bin";
-  EXPECT_EQ(folders[2], NALAB_SOURCE_DIR "/configs");
+  EXPECT_EQ(folders[2], source_folder() + "/configs");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "experiments/plan/announce.h"
 #include "experiments/plan/units.h"
 #include "tests/experiments/support.h"
+#include "tests/source_folder.h"
 
 namespace nalab {
 namespace {
@@ -98,8 +99,7 @@ TEST(Plan, ConfigurationsOfOneNameAreRefused) {
 
 TEST(Plan, IdsAreUniqueAndFitForGroupNames) {
   for (const char* name : {"smoke", "nat_layers", "use_cases"}) {
-    const config::Config config =
-        config::load(std::string(NALAB_SOURCE_DIR) + "/configs/" + name + ".yaml", config::Form::full);
+    const config::Config config = config::load(source_folder() + "/configs/" + name + ".yaml", config::Form::full);
     const std::vector<std::string> list = ids(make_run_plan({config}, "", kLarge));
     EXPECT_EQ(std::set<std::string>(list.begin(), list.end()).size(), list.size());
     for (const std::string& id : list) EXPECT_EQ(id.find('/'), std::string::npos) << id;
