@@ -1,19 +1,16 @@
 // The executable: a table of contents of the subcommands, and the one place that turns errors into exit codes.
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
+#include "cli/damaged_files.h"
 #include "cli/standard_streams.h"
 #include "core/error.h"
 #include "experiments/environment/environment.h"
-#include "store/damage.h"
 
 namespace {
 
@@ -23,20 +20,6 @@ constexpr int kBadRequest = 2;
 int refuse(const std::string& message) {
   std::fprintf(stderr, "nalab: %s\n", nalab::cli::printable(message).c_str());
   return kBadRequest;
-}
-
-/// Where HDF5 reads beyond its memory: one line, and the exit code of a file that is refused.
-void refuse_damaged_file(int signal) {
-  const char* const file = nalab::store::file_whose_texts_are_read();
-  if (file == nullptr) {
-    std::signal(signal, SIG_DFL);
-    std::raise(signal);
-    return;
-  }
-  for (const char* const text : {"nalab: ", file, ": is damaged: HDF5 cannot read its texts\n"}) {
-    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text));
-  }
-  ::_exit(kBadRequest);
 }
 
 /// The error for a subcommand that the innermost command given lacks, or does not know; empty if that is not what is
@@ -79,7 +62,7 @@ int main(int argc, char** argv) {
   try {
     nalab::cli::open_standard_streams();
     std::signal(SIGXFSZ, SIG_IGN);  // a file that grows beyond a limit is an error of the write
-    for (const int signal : {SIGSEGV, SIGBUS}) std::signal(signal, refuse_damaged_file);
+    nalab::cli::refuse_damaged_files(kBadRequest);
     const int exit_code = run(argc, argv);
     // What is still in the buffer may not fit on the disk.
     const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;

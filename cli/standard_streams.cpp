@@ -1,7 +1,6 @@
 #include "cli/standard_streams.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,19 +17,8 @@ void open_standard_streams() {
 }
 
 std::string printable(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   std::string line;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\n' || text[i] == '\r' || text[i] == '\t') {
-      line += ' ';
-    } else if (byte(i) < 0x20 || byte(i) == 0x7F) {
-      line += fmt::format("\\x{:02x}", byte(i));
-    } else if (byte(i) == 0xC2 && byte(i + 1) >= 0x80 && byte(i + 1) < 0xA0) {  // U+0080 to U+009F
-      line += fmt::format("\\x{:02x}", byte(++i));
-    } else {
-      line += text[i];
-    }
-  }
+  for_each_printable(text, [&](char c) { line += c; });
   return line;
 }
 

@@ -17,6 +17,7 @@
 #include "store/cases.h"
 #include "store/hdf5.h"
 #include "store/results.h"
+#include "tests/cli/executable.h"
 #include "tests/cli/run_nalab.h"
 #include "tests/store/signals.h"
 
@@ -36,7 +37,7 @@ class Process {
     let_signals_end_this_process();
     ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
     ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666), STDERR_FILENO);
-    std::string executable = NALAB_EXECUTABLE;
+    std::string executable = nalab_executable();
     std::vector<char*> argv{executable.data()};
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -163,7 +164,7 @@ TEST(Files, DescriptorsThatAreClosedAreNotTakenByFiles) {
     fs::remove(file("resumed.h5"));
     fs::copy_file(results, file("resumed.h5"));
     for (const auto& arguments : commands) {
-      std::string command = "'" NALAB_EXECUTABLE "'";
+      std::string command = "'" + nalab_executable() + "'";
       for (const std::string& argument : arguments) command += " '" + argument + "'";
       const int status = std::system((command + " " + streams).c_str());
       EXPECT_EQ(WEXITSTATUS(status), 0) << command << ' ' << streams;
@@ -270,6 +271,25 @@ TEST(Files, DamagedTextsAreRefusedInOneLine) {
     EXPECT_EQ(outcome.err, "nalab: " + damaged + ": is damaged: HDF5 cannot read its texts\n");
   }
   EXPECT_FALSE(fs::exists(folder.file("merged.h5")));
+}
+
+TEST(Files, ThatAreDamagedAreNamedByWhatATerminalShows) {
+  const TemporaryFolder folder;
+  const std::string damaged = folder.file("\x1b[1m\n.h5");
+  std::ofstream(damaged, std::ios::binary) << with_damaged_texts(bytes_of(begin_results(folder)));
+  const Outcome outcome = run_nalab(folder, {"merge", damaged, "-o", folder.file("merged.h5")});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err, "nalab: " + folder.file("\\x1b[1m .h5") + ": is damaged: HDF5 cannot read its texts\n");
+}
+
+TEST(Files, AreNotBlamedForAnotherFault) {
+  const TemporaryFolder folder;
+  const std::string in = write_slow_case(folder);
+  Process attend({"attend", in, folder.file("out.h5"), "--variant", "reference", "--threads", "1"});
+  Process::wait_until([&] { return attend.is_writing_in(folder); });
+  const int status = attend.signal(SIGSEGV);
+  // A sanitizer ends the process with a code of its own.
+  EXPECT_TRUE(WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV : WEXITSTATUS(status) != 2);
 }
 
 TEST(Files, AFolderThatDisappearsEndsTheRunInOneLine) {
