@@ -42,10 +42,17 @@ class Running {
   /// Whether it prints the text before it ends, or before the test's patience does.
   bool prints(const std::string& text) const {
     for (int i = 0; i < 6000; ++i) {
+      const bool ended = has_ended();  // asked first: what it printed before is there
       if (output().find(text) != std::string::npos) return true;
+      if (ended) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return false;
+  }
+  /// Whether it has ended; its status is still there for wait().
+  bool has_ended() const {
+    siginfo_t end{};
+    return ::waitid(P_PID, static_cast<id_t>(child_), &end, WEXITED | WNOHANG | WNOWAIT) == 0 && end.si_pid == child_;
   }
   void send(int signal) const { ::kill(child_, signal); }
   /// Its status, after another signal if one is named.
