@@ -135,7 +135,7 @@ Agreement Subject::judge(const verification::ComputedTensor& computed, const Pla
 
 bool Subject::agrees_for_its_terms(const TensorInfo& info, const std::vector<float>& values, ElementType stored,
                                    bool sums_are_normal) {
-  if (!sizes_) sizes_ = term_sizes(trial_.problem, trial_.pass, given_);
+  if (!sizes_) sizes_ = reference::term_sizes(trial_.problem, trial_.pass, given_);
   const std::vector<double>& expected = expected_.tensors.find(info.name)->second->values;
   const std::vector<double>& sizes = sizes_->of.at(info.name);
   const bool is_gradient = info.role == Role::gradient;

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/reference/term_sizes.h"
 #include "core/plan.h"
 #include "core/tensor_set.h"
-#include "experiments/selftest/term_sizes.h"
 #include "experiments/selftest/trial.h"
 #include "experiments/verification/compare_tensors.h"
 
@@ -41,7 +41,7 @@ class Subject {
   Trial trial_;
   TensorSet given_;
   verification::Expected expected_;
-  std::optional<TermSizes> sizes_;
+  std::optional<reference::TermSizes> sizes_;
 };
 
 }  // namespace nalab::selftest

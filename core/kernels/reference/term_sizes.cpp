@@ -1,11 +1,11 @@
-#include "experiments/selftest/term_sizes.h"
+#include "core/kernels/reference/term_sizes.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <span>
 
-namespace nalab::selftest {
+namespace nalab::reference {
 
 namespace {
 
@@ -80,7 +80,7 @@ double greatest_finite(const std::vector<double>& values) {
 
 TermSizes of_attention(Problem problem, Pass pass, const TensorSet& given) {
   problem.scale = problem.effective_scale();
-  std::vector<double> p = reference::weights(problem, given.inputs());
+  std::vector<double> p = weights(problem, given.inputs());
   softmax(p, problem);
   for (double& weight : p) weight += kSmallestWeight;
   problem.scale = std::abs(*problem.scale);
@@ -88,13 +88,13 @@ TermSizes of_attention(Problem problem, Pass pass, const TensorSet& given) {
   const TokenShape slots = attn_shape(problem);
   sizes.add("attn", slots, p);
   const Inputs inputs = sizes.inputs(problem);
-  const std::vector<double> scores = reference::weights(problem, inputs);
+  const std::vector<double> scores = weights(problem, inputs);
   TermSizes found;
   found.greatest_score = greatest_finite(scores);
   found.of["lse"] = lse_sizes(scores, problem);
-  found.of["out"] = reference::values(problem, sizes["attn"], inputs);
+  found.of["out"] = values(problem, sizes["attn"], inputs);
   if (pass == Pass::forward) return found;
-  reference::ValuesBackward of_values = reference::values_backward(problem, sizes["attn"], inputs, sizes["dout"]);
+  ValuesBackward of_values = values_backward(problem, sizes["attn"], inputs, sizes["dout"]);
   std::vector<double>& ds = of_values.dattn;
   for_each_row(ds, problem, [&](std::span<double> row, std::size_t first) {
     double delta = 0;
@@ -102,7 +102,7 @@ TermSizes of_attention(Problem problem, Pass pass, const TensorSet& given) {
     for (std::size_t i = 0; i < row.size(); ++i) row[i] = p[first + i] * (row[i] + delta);
   });
   sizes.add("dattn", slots, ds);
-  found.of.merge(by_name(reference::weights_backward(problem, inputs, sizes["dattn"])));
+  found.of.merge(by_name(weights_backward(problem, inputs, sizes["dattn"])));
   found.of.merge(by_name(std::move(of_values)));
   return found;
 }
@@ -118,18 +118,18 @@ TermSizes term_sizes(const Problem& given_problem, Pass pass, const TensorSet& g
   TermSizes found;
   switch (pass) {
     case Pass::weights:
-      found.of["attn"] = reference::weights(problem, inputs);
+      found.of["attn"] = weights(problem, inputs);
       break;
     case Pass::weights_backward:
-      found.of = by_name(reference::weights_backward(problem, inputs, sizes["dattn"]));
+      found.of = by_name(weights_backward(problem, inputs, sizes["dattn"]));
       break;
     case Pass::values:
-      found.of["out"] = reference::values(problem, sizes["attn"], inputs);
+      found.of["out"] = values(problem, sizes["attn"], inputs);
       break;
     default:
-      found.of = by_name(reference::values_backward(problem, sizes["attn"], inputs, sizes["dout"]));
+      found.of = by_name(values_backward(problem, sizes["attn"], inputs, sizes["dout"]));
   }
   return found;
 }
 
-}  // namespace nalab::selftest
+}  // namespace nalab::reference

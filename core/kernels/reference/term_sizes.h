@@ -4,11 +4,11 @@
 #include "core/kernels/reference/reference.h"
 #include "core/tensor_set.h"
 
-namespace nalab::selftest {
+namespace nalab::reference {
 
 struct TermSizes {
   /// For each result, the sum of the absolute values of its terms.
-  reference::NamedResults of;
+  NamedResults of;
   /// The greatest sum of the absolute values of a score's terms: the weights' relative errors grow with it.
   double greatest_score = 0;
 };
@@ -17,4 +17,4 @@ struct TermSizes {
 /// are p |v| and p |dout|, and of dq, dk and drpb those with |ds| at most p (D + sum p D), where D = |dout| |v|.
 TermSizes term_sizes(const Problem& problem, Pass pass, const TensorSet& given);
 
-}  // namespace nalab::selftest
+}  // namespace nalab::reference

@@ -70,6 +70,25 @@ inline std::vector<std::vector<double>> expected_gradients(const Problem& proble
   return expected;
 }
 
+inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b.at(i);
+  return sum;
+}
+
+/// Sums over the rows of each kv head of each batch entry, by channel.
+inline std::vector<double> sum_by_kv_head(const Problem& problem, const TokenShape& shape,
+                                          const std::vector<double>& values) {
+  std::vector<double> sums(static_cast<std::size_t>(problem.batch * problem.heads_kv * shape.dim), 0.0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto flat = static_cast<int64_t>(i);
+    const int64_t kv = flat / shape.dim % shape.heads * problem.heads_kv / shape.heads;
+    const int64_t b = flat / (shape.elements() / shape.batch);
+    sums.at(static_cast<std::size_t>((b * problem.heads_kv + kv) * shape.dim + flat % shape.dim)) += values[i];
+  }
+  return sums;
+}
+
 /// Calls f(variant, problem) for all that support the backward pass of the problem, or of self attention in its place.
 template <class F>
 void for_every_backward(const Problem& given, F f) {

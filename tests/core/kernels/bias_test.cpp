@@ -11,6 +11,7 @@
 #include "core/compare.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/backward.h"
+#include "tests/core/kernels/bounds.h"
 #include "tests/core/operators/split.h"
 
 namespace nalab {
@@ -22,7 +23,7 @@ using test::Setting;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Whether weights are powers of 2 by a cubic, off by 1.1e-4 at most, and then rounded to bf16.
+/// Whether weights are powers of 2 by a cubic, and then rounded to bf16.
 bool rounds_weights(const Setting& setting) { return find_arithmetic(setting.arithmetic).parts(Pass::forward) == 1; }
 
 /// Every rank; windows even and odd, strided, dilated, causal, of one token, of all; several tiles. Without extra
@@ -157,7 +158,7 @@ TEST(Bias, AConstantTableMovesLseAndLeavesOutAlone) {
       EXPECT_TRUE(out_errors.ok) << constant << " out: " << out_errors.to_string();
       const double greatest = std::abs(constant) + score + 10;
       for (std::size_t i = 0; i < lse.size(); ++i) {
-        ASSERT_NEAR(back[i], lse[i], rounds_weights(setting) ? 2.2e-4 : 0x1p-22 * greatest)
+        ASSERT_NEAR(back[i], lse[i], rounds_weights(setting) ? 2 * test::kCubicError : 0x1p-22 * greatest)
             << constant << " lse at " << i;
       }
     }
@@ -170,6 +171,7 @@ TEST(Bias, OneOffsetAloneGathersItsValues) {
     const auto axes = problem.axes3();
     test::Data data(problem, 65);
     const vector<double> v = test::to_double(data["v"].view());
+    const test::LseBound lse_bound(problem, data, rounds_weights(setting) ? test::kCubicError : 0);
     int64_t gathered = 0;
     // Some entries; others for each head.
     for (int64_t first = 0; first < problem.bias_entries(); first += 1 + problem.bias_entries() / 5) {
@@ -199,8 +201,7 @@ TEST(Bias, OneOffsetAloneGathersItsValues) {
           ASSERT_NEAR(out[static_cast<std::size_t>(row * shape.dim + c)], value, bound);
         }
         const double expected = expected_lse[static_cast<std::size_t>(row)];
-        const double bound = rounds_weights(setting) ? 2.2e-4 : 1e-5;
-        ASSERT_NEAR(lse[static_cast<std::size_t>(row)], expected, bound * (1 + std::abs(expected)));
+        ASSERT_NEAR(lse[static_cast<std::size_t>(row)], expected, lse_bound.at(expected));
       }
     }
     EXPECT_GT(gathered, 0);

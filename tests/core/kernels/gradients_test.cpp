@@ -10,6 +10,7 @@
 #include "core/compare.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/backward.h"
+#include "tests/core/kernels/bounds.h"
 
 namespace nalab {
 namespace {
@@ -81,16 +82,7 @@ vector<vector<double>> run(const Variant& variant, const Problem& problem, const
   return gradients;
 }
 
-double dot(const vector<double>& a, const vector<double>& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b.at(i);
-  return sum;
-}
-
 TEST(Gradients, AreFiniteDifferencesOfOut) {
-  // Multiples of 2^-10, so that every step below is exact in float.
-  constexpr double kGrid = 0x1p-10;
-  constexpr double kStep = 0x1p-6;
   for (const Problem& given : problems()) {
     // Variants of self attention have a problem of their own.
     for (const Problem& problem : {given, given.self_attention()}) {
@@ -99,38 +91,22 @@ TEST(Gradients, AreFiniteDifferencesOfOut) {
       vector<Tensor*> inputs;
       const Inputs views = data.inputs();
       visit_tensors(problem, views, [&](const TensorInfo& info, const auto&) { inputs.push_back(&data[info.name]); });
-      for (Tensor* tensor : inputs) {
-        for (int64_t i = 0; i < tensor->elements(); ++i) {
-          test::set(*tensor, i, std::round(tensor->data<float>()[i] / kGrid) * kGrid);
-        }
-      }
+      for (Tensor* tensor : inputs) test::to_grid(*tensor);
       const vector<double> dout = test::to_double(data["dout"].view());
-      const auto loss_at = [&](Tensor& tensor, int64_t i, double x) {
-        test::set(tensor, i, x);
-        return dot(reference::forward(problem, data.inputs()).out, dout);
-      };
-      vector<vector<double>> differences;
-      for (Tensor* tensor : inputs) {
-        vector<double>& gradient = differences.emplace_back();
-        for (int64_t i = 0; i < tensor->elements(); ++i) {
-          const double x = tensor->data<float>()[i];
-          const auto difference = [&](double step) {
-            return loss_at(*tensor, i, x + step) - loss_at(*tensor, i, x - step);
-          };
-          // Central differences of fourth order: their error goes with the step to the fourth.
-          gradient.push_back((8 * difference(kStep) - difference(2 * kStep)) / (12 * kStep));
-          test::set(*tensor, i, x);
-        }
-      }
+      const auto loss = [&] { return test::dot(reference::forward(problem, data.inputs()).out, dout); };
+      vector<test::Differences> differences;
+      for (Tensor* tensor : inputs) differences.push_back(test::differences(*tensor, loss));
+      const vector<vector<double>> bounds = test::gradient_bounds(problem, data, test::kFloatUnit);
       for (const Variant& variant : variants()) {
         if (variant.supports(problem, Pass::backward)) continue;
         for (const Setting& setting : test::settings(variant, problem, Pass::backward)) {
           const auto gradients = run(variant, problem, data, setting);
           ASSERT_EQ(gradients.size(), differences.size());
           for (std::size_t t = 0; t < gradients.size(); ++t) {
-            ASSERT_EQ(gradients[t].size(), differences[t].size());
+            const auto& [derivatives, remainder] = differences[t];
+            ASSERT_EQ(gradients[t].size(), derivatives.size());
             for (std::size_t i = 0; i < gradients[t].size(); ++i) {
-              ASSERT_NEAR(gradients[t][i], differences[t][i], 2e-5)
+              ASSERT_NEAR(gradients[t][i], derivatives[i], remainder + bounds[t][i])
                   << variant.name << " " << setting.text() << " " << problem.id() << " "
                   << gradients_of(problem)[t].name << " at " << i;
             }
@@ -154,59 +130,24 @@ TEST(Gradients, AreLinearInDout) {
       return run(variant, problem, data, setting);
     };
     const auto one = with_dout(1, 0), two = with_dout(0, 1), mixed = with_dout(3, -0.5), none = with_dout(0, 0);
+    // Of both sides each.
+    for (int64_t i = 0; i < first.elements(); ++i) {
+      test::set(data["dout"], i, 3 * std::abs(first.data<float>()[i]) + 0.5 * std::abs(second.data<float>()[i]));
+    }
+    const vector<vector<double>> bounds = test::gradient_bounds(problem, data, test::kFloatUnit);
     for (std::size_t t = 0; t < one.size(); ++t) {
-      const double scale = test::max_abs(one[t]) + test::max_abs(two[t]);
       for (std::size_t i = 0; i < one[t].size(); ++i) {
-        ASSERT_NEAR(mixed[t][i], 3 * one[t][i] - 0.5 * two[t][i], 1e-5 * scale + 1e-6) << gradients_of(problem)[t].name;
+        ASSERT_NEAR(mixed[t][i], 3 * one[t][i] - 0.5 * two[t][i], 2 * bounds[t][i]) << gradients_of(problem)[t].name;
         ASSERT_EQ(none[t][i], 0) << gradients_of(problem)[t].name;
       }
     }
   });
 }
 
-/// Sums over the rows of each kv head of each batch entry, by channel.
-vector<double> sum_by_kv_head(const Problem& problem, const TokenShape& shape, const vector<double>& values) {
-  vector<double> sums(static_cast<std::size_t>(problem.batch * problem.heads_kv * shape.dim), 0.0);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto flat = static_cast<int64_t>(i);
-    const int64_t kv = flat / shape.dim % shape.heads * problem.heads_kv / shape.heads;
-    const int64_t b = flat / (shape.elements() / shape.batch);
-    sums.at(static_cast<std::size_t>((b * problem.heads_kv + kv) * shape.dim + flat % shape.dim)) += values[i];
-  }
-  return sums;
-}
-
 TEST(Gradients, AddUp) {
   for_every_setting([](const Variant& variant, const Problem& problem, const Setting& setting) {
     const test::Data data(problem, 8);
-    const auto gradients = run(variant, problem, data, setting);
-    const auto sum_of_keys = [&](std::size_t tensor, std::size_t extra) {
-      const auto list = gradients_of(problem);
-      auto sums = sum_by_kv_head(problem, list[tensor].shape, gradients[tensor]);
-      if (problem.extra_tokens == 0) return sums;
-      const auto more = sum_by_kv_head(problem, list[extra].shape, gradients[extra]);
-      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
-      return sums;
-    };
-    // The weights of a query sum to one: dv summed over the keys is dout summed over the queries.
-    const auto dv = sum_of_keys(2, 4);
-    const auto dout = sum_by_kv_head(problem, out_shape(problem), test::to_double(data["dout"].view()));
-    for (std::size_t i = 0; i < dv.size(); ++i) EXPECT_NEAR(dv[i], dout[i], 2e-5) << "dv";
-    // The same number added to all scores of a query changes nothing: dk summed over the keys is zero.
-    for (double x : sum_of_keys(1, 3)) EXPECT_NEAR(x, 0, 2e-5) << "dk";
-    // Scores are linear in q and in k: both q dq and k dk sum to the scores times their gradients.
-    double k_dk = dot(gradients[1], test::to_double(data["k"].view()));
-    if (problem.extra_tokens > 0) k_dk += dot(gradients[3], test::to_double(data["extra_k"].view()));
-    EXPECT_NEAR(dot(gradients[0], test::to_double(data["q"].view())), k_dk, 1e-4);
-    // As dk: the biases of a head pass on nothing in all, where extra tokens have no part of it.
-    if (!problem.relative_bias || problem.extra_tokens > 0) return;
-    for (int64_t h = 0; h < problem.heads; ++h) {
-      double sum = 0;
-      for (int64_t i = 0; i < problem.bias_entries(); ++i) {
-        sum += gradients.back()[static_cast<std::size_t>(h * problem.bias_entries() + i)];
-      }
-      EXPECT_NEAR(sum, 0, 2e-5) << "drpb";
-    }
+    test::expect_sum_rules(problem, data, run(variant, problem, data, setting), test::kFloatUnit);
   });
 }
 

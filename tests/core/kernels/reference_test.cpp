@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/core/definition.h"
+#include "tests/core/kernels/bounds.h"
 #include "tests/core/kernels/support.h"
 
 namespace nalab {
@@ -53,15 +54,26 @@ TEST(Reference, TwoTokensByHand) {
   const Tensor dout = tensor_of(out_shape(problem), {1, 0});
   const Inputs inputs{q.view(), k.view(), v.view(), {}, {}};
   const auto forward = reference::forward(problem, inputs);
-  expect_near(forward.out, {0.25 * 10 + 0.75 * 20, 15}, 1e-6);
-  expect_near(forward.lse, {std::log(4.0), std::log(2.0)}, 1e-6);
-  EXPECT_NEAR(forward.max_abs_score, ln3, 1e-6);
+  // ln 3 is rounded to float; no result grows faster than 10 times it.
+  const double bound = 10 * test::kFloatUnit;
+  expect_near(forward.out, {0.25 * 10 + 0.75 * 20, 15}, bound);
+  expect_near(forward.lse, {std::log(4.0), std::log(2.0)}, bound);
+  EXPECT_NEAR(forward.max_abs_score, ln3, bound);
   // dp = (10, 20), delta = 17.5, ds = (0.25 * -7.5, 0.75 * 2.5).
   const auto backward = reference::backward(problem, inputs, dout.view());
-  expect_near(backward.dv, {0.25, 0.75}, 1e-6);
-  expect_near(backward.dq, {1.875 * ln3, 0}, 1e-6);
-  expect_near(backward.dk, {-1.875, 1.875}, 1e-6);
+  expect_near(backward.dv, {0.25, 0.75}, bound);
+  expect_near(backward.dq, {1.875 * ln3, 0}, bound);
+  expect_near(backward.dk, {-1.875, 1.875}, bound);
   EXPECT_TRUE(backward.dextra_k.empty());
+}
+
+/// Within a unit, relative to the size of each.
+void expect_near(const vector<double>& values, const vector<double>& expected, const vector<double>& sizes,
+                 double unit) {
+  ASSERT_EQ(values.size(), expected.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_NEAR(values[i], expected[i], unit * sizes.at(i)) << "at " << i;
+  }
 }
 
 /// Attention by flat loops over all pairs of tokens, with the exponentials as they are.
@@ -191,8 +203,10 @@ TEST_P(SmallProblems, EqualsAttentionWrittenOutPlainly) {
     const test::Data data(problem, 1);
     const auto result = reference::forward(problem, data.inputs());
     const auto expected = plain_attention(problem, data);
-    expect_near(result.out, expected.out, 1e-13);
-    expect_near(result.lse, expected.lse, 1e-13);
+    const auto sizes = test::term_sizes(problem, Pass::forward, data);
+    const double unit = test::kDoubleUnit * test::roundings(problem, sizes.greatest_score);
+    expect_near(result.out, expected.out, sizes.of.at("out"), unit);
+    expect_near(result.lse, expected.lse, sizes.of.at("lse"), unit);
   }
 }
 
@@ -241,8 +255,11 @@ TEST_P(SmallProblems, GradientsOfChosenQueriesAndKeysAreThoseOfAll) {
   const auto append_row = [](const vector<double>& tensor, int64_t row, int64_t dim, vector<double>& rows) {
     rows.insert(rows.end(), tensor.begin() + row * dim, tensor.begin() + (row + 1) * dim);
   };
+  const auto sizes = test::term_sizes(problem, Pass::backward, data);
+  // out and lse are rounded to float, the one as a part of delta, the other of the weights.
+  const double unit = test::kFloatUnit * (1 + test::max_abs(forward.lse));
   std::vector<reference::Query> queries;
-  vector<double> dq, dk, dv;
+  vector<double> dq, dk, dv, dk_sizes, dv_sizes;
   for_some_rows(q_shape(problem), [&](int64_t b, const auto& token, int64_t head, int64_t row) {
     queries.push_back({b, token, head});
     append_row(all.dq, row, problem.head_dim, dq);
@@ -256,56 +273,36 @@ TEST_P(SmallProblems, GradientsOfChosenQueriesAndKeysAreThoseOfAll) {
                     keys.push_back({b, token, head, extra});
                     append_row(extra ? all.dextra_k : all.dk, row, problem.head_dim, dk);
                     append_row(extra ? all.dextra_v : all.dv, row, problem.head_dim_v, dv);
+                    append_row(sizes.of.at(extra ? "dextra_k" : "dk"), row, problem.head_dim, dk_sizes);
+                    append_row(sizes.of.at(extra ? "dextra_v" : "dv"), row, problem.head_dim_v, dv_sizes);
                   });
   }
   if (problem.relative_bias) {
     std::vector<reference::Offset> offsets;
-    vector<double> drpb;
+    vector<double> drpb, drpb_sizes;
     for_some_rows(rpb_shape(problem), [&](int64_t head, const auto& index, int64_t, int64_t row) {
       offsets.push_back({head, index});
       append_row(all.drpb, row, 1, drpb);
+      append_row(sizes.of.at("drpb"), row, 1, drpb_sizes);
     });
-    expect_near(reference::backward_bias(problem, data.inputs(), saved, offsets), drpb, 1e-5);
+    expect_near(reference::backward_bias(problem, data.inputs(), saved, offsets), drpb, drpb_sizes, unit);
   }
-  // out and lse are rounded to float.
   const auto some = reference::backward_keys(problem, data.inputs(), saved, keys);
-  expect_near(some.dk, dk, 1e-5);
-  expect_near(some.dv, dv, 1e-5);
+  expect_near(some.dk, dk, dk_sizes, unit);
+  expect_near(some.dv, dv, dv_sizes, unit);
 }
 
 TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
   const Problem& problem = GetParam();
   test::Data data(problem, 3);
-  // Multiples of 2^-10, so that every step below is exact in float.
-  constexpr double kGrid = 0x1p-10;
-  constexpr double kStep = 0x1p-6;
-  const auto to_grid = [](Tensor& tensor) {
-    for (int64_t i = 0; i < tensor.elements(); ++i) {
-      test::set(tensor, i, std::round(tensor.data<float>()[i] / kGrid) * kGrid);
-    }
-  };
   const Inputs inputs = data.inputs();
-  visit_tensors(problem, inputs, [&](const TensorInfo& info, const auto&) { to_grid(data[info.name]); });
+  visit_tensors(problem, inputs, [&](const TensorInfo& info, const auto&) { test::to_grid(data[info.name]); });
   const vector<double> dout = test::to_double(data["dout"].view());
   const auto loss = [&] {
     const auto out = reference::forward(problem, data.inputs()).out;
     double sum = 0;
     for (std::size_t i = 0; i < out.size(); ++i) sum += out[i] * dout[i];
     return sum;
-  };
-  const auto differences = [&](Tensor& tensor) {
-    vector<double> gradient;
-    for (int64_t i = 0; i < tensor.elements(); ++i) {
-      const double x = tensor.data<float>()[i];
-      const auto loss_at = [&](double steps) {
-        test::set(tensor, i, x + steps * kStep);
-        return loss();
-      };
-      // Central differences of fourth order: their error goes with the step to the fourth.
-      gradient.push_back((8 * (loss_at(1) - loss_at(-1)) - (loss_at(2) - loss_at(-2))) / (12 * kStep));
-      test::set(tensor, i, x);
-    }
-    return gradient;
   };
   const auto gradients = reference::backward(problem, data.inputs(), data["dout"].view());
   const auto check = [&](const char* input, const vector<double>& gradient) {
@@ -316,7 +313,9 @@ TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
     }
     EXPECT_EQ(test::max_abs(gradient) > 1e-3, problem.keys_per_query() > 1 || input == std::string("v"))
         << "a gradient of zero would show nothing";
-    expect_near(gradient, differences(data[input]), 1e-5);
+    const auto [derivatives, remainder] = test::differences(data[input], loss);
+    // Beside the remainder: what 2^-53 of the loss becomes over a step.
+    expect_near(gradient, derivatives, 2 * remainder + test::kDoubleUnit * 0x1p10 * test::max_abs(dout));
   };
   check("q", gradients.dq);
   check("k", gradients.dk);
@@ -326,44 +325,11 @@ TEST_P(SmallProblems, GradientsEqualFiniteDifferences) {
   check("rpb", gradients.drpb);
 }
 
-/// Sums over all rows of the kv head that a row's head reads.
-vector<double> sum_by_kv_head(const Problem& problem, const TokenShape& shape, const vector<double>& values) {
-  vector<double> sums(static_cast<std::size_t>(problem.batch * problem.heads_kv * shape.dim), 0.0);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto flat = static_cast<int64_t>(i);
-    const int64_t head = flat / shape.dim % shape.heads;
-    const int64_t b = flat / (shape.elements() / shape.batch);
-    const int64_t kv = head * problem.heads_kv / shape.heads;
-    sums.at(static_cast<std::size_t>((b * problem.heads_kv + kv) * shape.dim + flat % shape.dim)) += values[i];
-  }
-  return sums;
-}
-
-double dot(const vector<double>& a, const vector<double>& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b.at(i);
-  return sum;
-}
-
 TEST_P(SmallProblems, SumRulesOfTheGradients) {
   const Problem& problem = GetParam();
   const test::Data data(problem, 4);
-  const auto gradients = reference::backward(problem, data.inputs(), data["dout"].view());
-  // Weights sum to one: dv summed over all keys is dout summed over the queries of the head group.
-  vector<double> dv = sum_by_kv_head(problem, v_shape(problem), gradients.dv);
-  const vector<double> dextra_v = sum_by_kv_head(problem, extra_v_shape(problem), gradients.dextra_v);
-  for (std::size_t i = 0; i < dv.size(); ++i) dv[i] += dextra_v[i];
-  expect_near(dv, sum_by_kv_head(problem, out_shape(problem), test::to_double(data["dout"].view())), 1e-12);
-  // Scores are linear in q and in k: both q dq and k dk sum to the scores times their gradients.
-  double k_dk = dot(gradients.dk, test::to_double(data["k"].view()));
-  if (problem.extra_tokens > 0) k_dk += dot(gradients.dextra_k, test::to_double(data["extra_k"].view()));
-  EXPECT_NEAR(dot(gradients.dq, test::to_double(data["q"].view())), k_dk, 1e-12);
-  // The same number added to all scores of a query changes nothing: each head's biases pass on nothing in all.
-  if (!problem.relative_bias || problem.extra_tokens > 0) return;
-  for (int64_t h = 0; h < problem.heads; ++h) {
-    const auto first = gradients.drpb.begin() + h * problem.bias_entries();
-    EXPECT_NEAR(std::accumulate(first, first + problem.bias_entries(), 0.0), 0, 1e-12);
-  }
+  vector<vector<double>> gradients = test::expected_gradients(problem, data);
+  test::expect_sum_rules(problem, data, gradients, test::kDoubleUnit);
 }
 
 // As above; the bias of the next key is ln 2, so that the scores of the first query are 0 and ln 6. That of the one
@@ -379,13 +345,15 @@ TEST(Reference, TwoTokensWithBiasesByHand) {
   const Tensor dout = tensor_of(out_shape(problem), {7, 0});
   const Inputs inputs{q.view(), k.view(), v.view(), {}, {}, rpb.view()};
   const auto forward = reference::forward(problem, inputs);
-  expect_near(forward.out, {10.0 / 7 + 20 * 6.0 / 7, 10 * 4.0 / 5 + 20.0 / 5}, 1e-5);
-  expect_near(forward.lse, {std::log(7.0), std::log(5.0)}, 1e-6);
-  EXPECT_NEAR(forward.max_abs_score, std::log(6.0), 1e-6) << "biases are part of the scores";
+  // Logarithms are rounded to float, together by 1.5 units in a score; no result grows faster than 10 times a score.
+  const double bound = 15 * test::kFloatUnit;
+  expect_near(forward.out, {10.0 / 7 + 20 * 6.0 / 7, 10 * 4.0 / 5 + 20.0 / 5}, bound);
+  expect_near(forward.lse, {std::log(7.0), std::log(5.0)}, bound);
+  EXPECT_NEAR(forward.max_abs_score, std::log(6.0), bound) << "biases are part of the scores";
   // dp = (70, 140), delta = 130, ds = (1/7 * -60, 6/7 * 10): the bias is not scaled, its gradient neither.
   const auto backward = reference::backward(problem, inputs, dout.view());
-  expect_near(backward.drpb, {0, -60.0 / 7, 60.0 / 7}, 1e-5);
-  expect_near(backward.dk, {-30.0 / 7, 30.0 / 7}, 1e-5);
+  expect_near(backward.drpb, {0, -60.0 / 7, 60.0 / 7}, bound);
+  expect_near(backward.dk, {-30.0 / 7, 30.0 / 7}, bound);
 }
 
 TEST(Reference, WindowOfOneIsTheValueItself) {
@@ -410,8 +378,8 @@ TEST(Reference, LargeScoresNeitherOverflowNorUnderflow) {
   const Tensor k = tensor_of(k_shape(problem), {1000, 999});
   const Tensor v = tensor_of(v_shape(problem), {3, 4});
   const auto result = reference::forward(problem, {q.view(), k.view(), v.view(), {}, {}});
-  expect_near(result.out, {3, 4}, 1e-12);
-  expect_near(result.lse, {1e6, -999000}, 1e-6);
+  EXPECT_EQ(result.out, (vector<double>{3, 4}));
+  EXPECT_EQ(result.lse, (vector<double>{1e6, -999000}));
   EXPECT_EQ(result.max_abs_score, 1e6);
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/compare.h"
 #include "core/kernels/reference/reference.h"
+#include "tests/core/kernels/bounds.h"
 #include "tests/core/kernels/problems.h"
 #include "tests/core/kernels/support.h"
 #include "tests/core/support.h"
@@ -159,12 +160,14 @@ TEST(Merge, PartsWithoutKeysCountForNothing) {
       const auto part = [&](std::size_t i, std::size_t c) { return test::to_double(parts.views[i].out)[c]; };
       const auto lse = [&](std::size_t i, std::size_t token) { return test::to_double(parts.views[i].lse)[token]; };
       const double both = std::log(std::exp(lse(1, 0)) + std::exp(lse(2, 0)));
-      EXPECT_NEAR(merged.lse[0], both, 1e-6);
+      // Each lse is rounded as the difference from the greatest; exponentials, their sum, its logarithm, a product.
+      const double relative = test::kFloatUnit * (8 + std::abs(lse(1, 0)) + std::abs(lse(2, 0)) + std::abs(both));
+      EXPECT_NEAR(merged.lse[0], both, relative);
       EXPECT_EQ(merged.lse[1], lse(1, 1));
       EXPECT_EQ(merged.lse[2], -kInfinity);
       for (std::size_t c = 0; c < 19; ++c) {
-        EXPECT_NEAR(merged.out[c], std::exp(lse(1, 0) - both) * part(1, c) + std::exp(lse(2, 0) - both) * part(2, c),
-                    1e-6);
+        const double one = std::exp(lse(1, 0) - both) * part(1, c), two = std::exp(lse(2, 0) - both) * part(2, c);
+        EXPECT_NEAR(merged.out[c], one + two, relative * (std::abs(one) + std::abs(two)));
         EXPECT_EQ(merged.out[19 + c], part(1, 19 + c));
         EXPECT_EQ(merged.out[38 + c], 0.0);
         EXPECT_TRUE(std::isfinite(merged.out[57 + c]));

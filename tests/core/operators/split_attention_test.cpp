@@ -12,7 +12,9 @@
 
 #include "core/attention.h"
 #include "core/compare.h"
+#include "core/kernels/unfused/bias.h"
 #include "tests/core/kernels/backward.h"
+#include "tests/core/kernels/bounds.h"
 #include "tests/core/operators/split.h"
 #include "tests/core/support.h"
 
@@ -395,8 +397,11 @@ TEST(Split, GradientsOfBiasesAreSumsOverManyQueries) {
     if (variant.is_oracle) return;
     const Setting setting{.isa = choose_isa()};
     const auto drpb = test::run_split(variant, problem, pass, views, ElementType::f32, setting).at("drpb").values();
+    // Roundings of n additions of one sign make 2^-24 sqrt(n) / 3 of the sum in the mean square; here are several such
+    // sums, whose errors differ.
+    const double relative = test::kFloatUnit * std::sqrt(unfused::BiasSlices::kTerms) / 2;
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_NEAR(drpb[i], expected[i], 2e-6 * expected[i]) << variant.name << " at " << i;
+      EXPECT_NEAR(drpb[i], expected[i], relative * expected[i]) << variant.name << " at " << i;
     }
   });
 }

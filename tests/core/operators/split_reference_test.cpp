@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "tests/core/kernels/bounds.h"
 #include "tests/core/operators/split.h"
 
 namespace nalab {
@@ -98,11 +100,13 @@ struct BruteForce {
   }
 };
 
-void expect_near(std::string_view name, const vector<double>& values, const vector<double>& expected, double bound) {
+/// Within bounds of each; what is infinite, or not a number, must be the same.
+void expect_near(std::string_view name, const vector<double>& values, const vector<double>& expected,
+                 const std::function<double(std::size_t)>& bound) {
   ASSERT_EQ(values.size(), expected.size()) << name;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(expected[i])) {
-      ASSERT_NEAR(values[i], expected[i], bound) << name << " at " << i;
+      ASSERT_NEAR(values[i], expected[i], bound(i)) << name << " at " << i;
     } else {
       ASSERT_EQ(values[i], expected[i]) << name << " at " << i;
     }
@@ -118,12 +122,16 @@ void expect_brute_force(const Problem& problem, ElementType attn_type) {
       {"dv", &expected.dv},     {"dattn", &expected.dattn}, {"dextra_k", &expected.dextra_k},
       {"out", &expected.out},   {"drpb", &expected.drpb},   {"dextra_v", &expected.dextra_v}};
   for (const Pass pass : test::kSplitPasses) {
+    // Both sides round, in orders of their own.
+    const auto sizes = test::term_sizes(problem, pass, data);
+    const double unit = 2 * test::kDoubleUnit * test::roundings(problem, 0);
     for (const auto& [name, values] : test::expected_split(problem, pass, data.inputs(pass))) {
+      const vector<double>& size = sizes.of.at(name);
       bool known = false;
       for (const auto& [expected_name, expected_values] : all) {
         if (expected_name != name) continue;
         known = true;
-        expect_near(name, values, *expected_values, 1e-10);
+        expect_near(name, values, *expected_values, [&](std::size_t i) { return unit * size[i]; });
       }
       EXPECT_TRUE(known) << name;
     }
@@ -217,9 +225,14 @@ TEST(SplitReference, GradientsAreFiniteDifferences) {
           differences.push_back((loss_at(middle + kStep) - loss_at(middle - kStep)) / (2 * kStep));
           test::set(tensor, i, x);
         }
+        // The loss rounds by the size of its terms.
+        vector<double> sizes = test::term_sizes(problem, pass, data).of.at(result), weights = given;
+        for (double& x : weights) x = std::abs(x);
+        const double sums = test::roundings(problem, 0) + std::sqrt(static_cast<double>(weights.size()));
+        const double bound = 2 * test::kDoubleUnit * sums * visible_dot(sizes, weights) / kStep;
         const std::string gradient = "d" + std::string(info.name);
         EXPECT_GT(test::max_abs(differences), 1e-2) << gradient << ": zeros would show nothing";
-        expect_near(gradient, gradients.at(gradient), differences, 1e-9);
+        expect_near(gradient, gradients.at(gradient), differences, [&](std::size_t) { return bound; });
       }
     }
   }
