@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,14 @@ inline Weights small_weights(const Graph& graph) {
 /// Numbers of a normal distribution.
 inline std::vector<float> noise(int64_t count, uint64_t seed) {
   return random_weights({{"noise", {count}, {Initial::Kind::normal, 1}}}, seed).at("noise");
+}
+
+/// What results may differ by, as a share of their norm, where a layer adds up its terms in another order: up to 256 of
+/// them, of which each makes 2^-24 of its own; n errors that know nothing of each other make the square root of n.
+inline constexpr double kOrderOfALayer = 16 * 0x1p-24;
+/// The same through all layers, each of which passes on what those before it err; `times` over.
+inline double order_of_layers(const Graph& graph, int times = 1) {
+  return kOrderOfALayer * std::sqrt(static_cast<double>(times * std::ssize(graph.nodes())));
 }
 
 /// Norm of the difference relative to that of the second.

@@ -104,7 +104,8 @@ TEST(Emulator, ScoresThatGrowTooFastAreNoticed) {
   int noticed = 0;
   for (std::size_t i = 0; i < got.lse.size(); ++i) {
     if (std::abs(got.lse[i]) <= largest_lse(problem)) {
-      ASSERT_NEAR(got.lse[i], expected.lse[i], 1e-5 * std::abs(expected.lse[i]) + 1e-3);
+      // Of a score: its products, scale, and way into an exponent of 2; of the sum: weights that are rounded to bf16.
+      ASSERT_NEAR(got.lse[i], expected.lse[i], 16 * 0x1p-24 * std::abs(expected.lse[i]) + 0x1p-10);
     } else {
       ++noticed;
     }
@@ -122,6 +123,7 @@ TEST(Emulator, HugeScoresOfMaskedKeysAreNoticed) {
     nalab::test::Data data(problem, 9);
     nalab::test::set(data["k"], 0, huge);
     const auto expected = reference::forward(problem, data.inputs());
+    const double greatest_value = nalab::test::max_abs(nalab::test::to_double(data["v"].view()));
     for (const TileShape& shape : test::some_shapes(problem, 2)) {
       SCOPED_TRACE(to_string(shape));
       const test::Emulated got = test::emulate(make_tile_plan(problem, shape), problem, data.inputs());
@@ -131,8 +133,10 @@ TEST(Emulator, HugeScoresOfMaskedKeysAreNoticed) {
           spoiled += std::abs(expected.lse[i]) < 1000 ? 1 : 0;
           continue;
         }
-        ASSERT_NEAR(got.lse[i], expected.lse[i], 1e-2);
-        for (std::size_t c = 8 * i; c < 8 * i + 8; ++c) ASSERT_NEAR(got.out[c], expected.out[c], 3e-2);
+        // Weights and results are rounded to bf16.
+        ASSERT_NEAR(got.lse[i], expected.lse[i], 0x1p-8);
+        for (std::size_t c = 8 * i; c < 8 * i + 8; ++c)
+          ASSERT_NEAR(got.out[c], expected.out[c], 0x1p-8 * greatest_value);
       }
       EXPECT_GT(spoiled, 0);
     }
