@@ -12,34 +12,49 @@ namespace nalab::python {
 
 namespace {
 
-/// nullopt if the object is no integer of 64 bits. Those of other libraries, such as NumPy's, count, and their bools.
-std::optional<int64_t> integer(nb::handle object) {
+/// nullopt if the object is no integer. Those of other libraries, such as NumPy's, count, and their bools. Throws Error
+/// that names the argument if it is one that takes more than 64 bits.
+std::optional<int64_t> integer_of(std::string_view name, nb::handle object) {
   if (!PyLong_Check(object.ptr())) {
     const auto kind = nb::cast<std::string>(object.type().attr("__name__"));
     if (kind == "bool" || kind == "bool_") return PyObject_IsTrue(object.ptr()) == 1 ? 1 : 0;
     if (!PyIndex_Check(object.ptr())) return std::nullopt;
   }
   const nb::object index = nb::steal(PyNumber_Index(object.ptr()));
-  const long long value = index.is_valid() ? PyLong_AsLongLong(index.ptr()) : -1;
-  if (value == -1 && PyErr_Occurred()) {
+  if (!index.is_valid()) {
     PyErr_Clear();
     return std::nullopt;
   }
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0) throw Error(std::string(name) + " is an integer of more than 64 bits");
   return value;
 }
 
 }  // namespace
 
+int64_t integer(std::string_view name, nb::handle object) {
+  if (const auto value = integer_of(name, object)) return *value;
+  throw Error(std::string(name) + " " + text_of(object) + " must be an integer");
+}
+
 std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank) {
-  if (const auto value = integer(object)) return std::vector<int64_t>(static_cast<std::size_t>(rank), *value);
+  if (const auto value = integer_of(name, object)) {
+    return std::vector<int64_t>(static_cast<std::size_t>(rank), *value);
+  }
   const auto refuse = [&]() -> Error {
     return Error(std::string(name) + " " + text_of(object) + " must be an integer, or " + std::to_string(rank) +
                  " of them, one for each axis of the layout");
   };
   if (!PySequence_Check(object.ptr()) || PyUnicode_Check(object.ptr()) || PyBytes_Check(object.ptr())) throw refuse();
+  const auto items = nb::steal<nb::tuple>(PySequence_Tuple(object.ptr()));
+  if (!items.is_valid()) {  // an array without axes
+    PyErr_Clear();
+    throw refuse();
+  }
   std::vector<int64_t> values;
-  for (const nb::handle item : nb::borrow<nb::object>(object)) {
-    const auto value = integer(item);
+  for (const nb::handle item : items) {
+    const auto value = integer_of(name, item);
     if (!value) throw refuse();
     values.push_back(*value);
   }

@@ -18,6 +18,9 @@ namespace nb = nanobind;
 /// What repr() says, on one line: arrays take several.
 std::string text_of(nb::handle object);
 
+/// An integer of 64 bits. Throws Error that names the argument if the object is none.
+int64_t integer(std::string_view name, nb::handle object);
+
 /// One integer for each of `rank` axes; a single one, or a sequence of one, stands for all. bool counts as 0 or 1.
 /// Throws Error that names the argument if the object is anything else.
 std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank);

@@ -60,26 +60,35 @@ struct ExchangeApi {
                   nb::dlpack::dltensor* tensor);  ///< 0, and what lives with the object; or an error is set
 };
 
-/// Null for classes other than PyTorch's and those without such a table. It does not say what is read-only, as none of
-/// PyTorch's tensors is.
-const ExchangeApi* exchange_api_of(PyTypeObject* type) {
-  // Read under the GIL. A class that was asked for is kept, so that no other has its address; and for ever, since the
-  // interpreter ends before objects of this library do.
-  static auto& known = *new std::vector<std::pair<nb::object, const ExchangeApi*>>;
-  for (const auto& [own, api] : known) {
-    if (own.ptr() == reinterpret_cast<PyObject*>(type)) return api;
-  }
-  const nb::handle tensor_class = reinterpret_cast<PyObject*>(type);
-  const nb::object capsule = nb::steal(PyObject_GetAttrString(tensor_class.ptr(), "__dlpack_c_exchange_api__"));
-  const auto* api =
-      nb::hasattr(tensor_class, "requires_grad") && capsule.is_valid() && PyCapsule_CheckExact(capsule.ptr())
-          ? static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"))
-          : nullptr;
+/// What all arrays of a class have in common.
+struct ArrayClass {
+  nb::object self;
+  bool has_mask;           ///< numpy.ma's: some of the numbers do not count
+  const ExchangeApi* api;  ///< null for classes other than PyTorch's and those without such a table
+};
+
+ArrayClass read_class(nb::handle self) {
+  const nb::object capsule = nb::steal(PyObject_GetAttrString(self.ptr(), "__dlpack_c_exchange_api__"));
+  const auto* api = nb::hasattr(self, "requires_grad") && capsule.is_valid() && PyCapsule_CheckExact(capsule.ptr())
+                        ? static_cast<const ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"))
+                        : nullptr;
   PyErr_Clear();
   if (api != nullptr && (api->version.major != 1 || api->describe == nullptr)) api = nullptr;
+  return {nb::borrow(self), nb::hasattr(self, "mask"), api};
+}
+
+/// The class of an object; read once, under the GIL.
+ArrayClass class_of(nb::handle object) {
+  // A class that was asked for is kept, so that no other has its address; and for ever, since the interpreter ends
+  // before objects of this library do.
+  static auto& known = *new std::vector<ArrayClass>;
+  for (const ArrayClass& own : known) {
+    if (own.self.is(object.type())) return own;
+  }
+  ArrayClass own = read_class(object.type());
   constexpr std::size_t kMostClasses = 64;
-  if (known.size() < kMostClasses) known.emplace_back(nb::borrow(tensor_class), api);
-  return api;
+  if (known.size() < kMostClasses) known.push_back(own);
+  return own;
 }
 
 ElementType element_type(const std::string& name, nb::dlpack::dtype type) {
@@ -134,6 +143,9 @@ Array::Array(std::string_view name, nb::handle object, Access access) : name_(na
   // A tuple of its own class, which nalab.torch makes; a plain one is a mistake like any other.
   if (PyTuple_Check(object.ptr()) && !PyTuple_CheckExact(object.ptr())) {
     describe(nb::borrow<nb::tuple>(object));
+  } else if (class_of(object).has_mask) {
+    throw Error("tensor " + name_ + " is a " + kind_of(object) +
+                ", whose mask would be ignored: pass its data, or what filled() gives");
   } else if (!read_exchange_api(object) && !read_array_struct(object, access)) {
     import_from(object, access);
   }
@@ -147,9 +159,10 @@ void Array::describe(const nb::tuple& description) {
 }
 
 /// PyTorch's tensors, in a tenth of the time that DLPack takes otherwise. False for all others, and for tensors whose
-/// numbers are not there or of another type, which import_from refuses.
+/// numbers are not there or of another type, which import_from refuses. The table does not say what is read-only, as
+/// none of PyTorch's tensors is.
 bool Array::read_exchange_api(nb::handle object) {
-  const ExchangeApi* const api = exchange_api_of(Py_TYPE(object.ptr()));
+  const ExchangeApi* const api = class_of(object).api;
   if (api == nullptr) return false;
   nb::dlpack::dltensor tensor{};
   if (api->describe(object.ptr(), &tensor) != 0) {

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/nalab.h"
+#include "core/tensor/buffer.h"
 #include "python/bindings/arrays.h"
 #include "python/bindings/session.h"
 
@@ -128,8 +129,16 @@ struct Call {
   }
 };
 
+/// For an lse that the caller does not want: an array of the caller's kind would take longer to make. Kept by each
+/// thread that calls.
+TensorView unwanted_lse(const TensorInfo& info) {
+  thread_local AlignedBuffer<float> memory;
+  if (memory.size() < info.shape.elements()) memory = AlignedBuffer<float>(info.shape.elements());
+  return {memory.data(), ElementType::f32, info.shape, TokenStrides::contiguous(info.shape)};
+}
+
 /// Adds the views of what is read, then of what is written.
-Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::callable& empty) {
+Call prepare(const Problem& problem, Pass pass, Arguments& arguments, bool wants_lse, const nb::callable& empty) {
   Call call;
   const std::vector<TensorInfo> tensors = tensors_of(problem, pass);
   call.views.reserve(tensors.size());
@@ -143,6 +152,10 @@ Call prepare(const Problem& problem, Pass pass, Arguments& arguments, const nb::
   }
   for (const TensorInfo& info : tensors) {
     if (!is_written(info, pass)) continue;
+    if (info.name == "lse" && !wants_lse) {
+      add(info, unwanted_lse(info));
+      continue;
+    }
     const nb::str name(info.name.data(), info.name.size());
     nb::object object = nb::borrow<nb::object>(arguments.object(info.name));
     if (!object.is_valid()) {
@@ -188,6 +201,12 @@ geometry::TokenPermutation permutation_of(const std::vector<int64_t>& layout, nb
   std::array<Axis, geometry::kAxes> axes{};
   geometry::TokenPermutation::Token extents{1, 1, 1};
   for (std::size_t i = 0; i < layout.size(); ++i) {
+    const auto require = [i](const char* name, int64_t value) {
+      if (value >= 1) return;
+      throw Error("axis " + std::to_string(i + 1) + ": " + name + " " + std::to_string(value) + " must be at least 1");
+    };
+    require("tile", tiles[i]);
+    require("dilation", dilations[i]);
     const std::size_t to = geometry::kAxes - layout.size() + i;
     axes[to].extent = layout[i];
     axes[to].dilation = dilations[i];
@@ -199,17 +218,17 @@ geometry::TokenPermutation permutation_of(const std::vector<int64_t>& layout, nb
 }  // namespace
 
 nb::dict compute(std::string_view pass_name, const nb::dict& tensors, const Neighborhood& neighborhood,
-                 nb::handle scale, std::string_view variant, int threads, const nb::callable& empty) {
+                 nb::handle scale, std::string_view variant, int threads, bool wants_lse, const nb::callable& empty) {
   const Pass pass = parse_pass(pass_name);
   Arguments arguments(tensors);
   const Problem problem = problem_of(pass, arguments, neighborhood, scale);
-  Call call = prepare(problem, pass, arguments, empty);
+  Call call = prepare(problem, pass, arguments, wants_lse, empty);
   // These read environment variables, which other threads of Python may set meanwhile unless this one has the GIL.
   const auto plan = plan_for(problem, pass, variant, call.tokens_in_a_row);
-  Context& own = context(threads);
+  const auto own = context(threads);
   {
     const nb::gil_scoped_release released;
-    run(*plan, call, own);
+    run(*plan, call, *own);
   }
   return std::move(call.results);
 }
@@ -246,10 +265,10 @@ nb::tuple merge(const nb::sequence& outs, const nb::sequence& lses, int threads,
   const nb::object lse = make_result("lse", lse_info.extents(problem), true, empty);
   const Array out_array("out", out, Access::write), lse_array("lse", lse, Access::write);
   const Outputs merged{out_array.view(out_info, problem), lse_array.view(lse_info, problem)};
-  Context& own = context(threads);
+  const auto own = context(threads);
   {
     const nb::gil_scoped_release released;
-    merge_attention(parts, merged, own);
+    merge_attention(parts, merged, *own);
   }
   return nb::make_tuple(out, lse);
 }
@@ -263,10 +282,10 @@ nb::object permute(nb::handle tokens, nb::handle tile, nb::handle dilation, int 
       make_result("permuted", {view.shape.batch, view.shape.tokens(), view.shape.heads, view.shape.dim},
                   view.type == ElementType::f32, empty);
   const Array to("permuted", result, Access::write);
-  Context& own = context(threads);
+  const auto own = context(threads);
   {
     const nb::gil_scoped_release released;
-    permute_tokens(permutation, view, to.tokens(1), own);
+    permute_tokens(permutation, view, to.tokens(1), *own);
   }
   return result;
 }
@@ -292,10 +311,10 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
   }
   const nb::object result = make_result("tokens", shape, view.type == ElementType::f32, empty);
   const Array to("tokens", result, Access::write);
-  Context& own = context(threads);
+  const auto own = context(threads);
   {
     const nb::gil_scoped_release released;
-    unpermute_tokens(permutation, view, to.tokens(rank), own);
+    unpermute_tokens(permutation, view, to.tokens(rank), *own);
   }
   return result;
 }

@@ -14,11 +14,11 @@ namespace nalab::python {
 ///
 /// tensors: arrays by the library's names (core/tensors.h), None for those that are absent. A result that is among them
 /// is written in place; others are made by empty(name, shape, is_f32), an array of the caller's kind in float32 or in
-/// the problem's element type. scale: None for the pass' default. variant: empty for the library's choice. threads: 0
-/// for the default. The GIL is released while the library computes. Throws Error as the library does, and if an array
-/// does not fit.
+/// the problem's element type. wants_lse: whether lse is among the results of the forward pass. scale: None for the
+/// pass' default. variant: empty for the library's choice. threads: 0 for the default. The GIL is released while the
+/// library computes. Throws Error as the library does, and if an array does not fit.
 nb::dict compute(std::string_view pass_name, const nb::dict& tensors, const Neighborhood& neighborhood,
-                 nb::handle scale, std::string_view variant, int threads, const nb::callable& empty);
+                 nb::handle scale, std::string_view variant, int threads, bool wants_lse, const nb::callable& empty);
 
 /// (out, lse) of partial attentions over disjoint sets of keys, merged. outs [batch, X..., heads, head_dim_v],
 /// lses [batch, X..., heads].

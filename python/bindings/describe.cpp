@@ -16,18 +16,17 @@ nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); 
 
 }  // namespace
 
-Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, int64_t batch, int64_t heads,
-                         int64_t heads_kv, int64_t head_dim, int64_t head_dim_v, int64_t extra_tokens,
+Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, const Extents& extents,
                          bool relative_bias, std::string_view dtype) {
   const int rank = PySequence_Check(layout.ptr()) ? static_cast<int>(nb::len(layout)) : 1;
   Problem problem;
   problem.axes = neighborhood.axes(per_axis("layout", layout, rank));
-  problem.batch = batch;
-  problem.heads = heads;
-  problem.heads_kv = heads_kv;
-  problem.head_dim = head_dim;
-  problem.head_dim_v = head_dim_v;
-  problem.extra_tokens = extra_tokens;
+  problem.batch = extents.batch;
+  problem.heads = extents.heads;
+  problem.heads_kv = extents.heads_kv;
+  problem.head_dim = extents.head_dim;
+  problem.head_dim_v = extents.head_dim_v;
+  problem.extra_tokens = extents.extra_tokens;
   problem.relative_bias = relative_bias;
   problem.type = parse_dtype(dtype);
   problem.validate();
@@ -53,8 +52,9 @@ nb::dict describe_plan(const Problem& problem, std::string_view pass_name, std::
   description["isa"] = text(name(plan->isa()));
   const std::string tiling = plan->tiling_text();
   description["tiling"] = tiling.empty() ? nb::object(nb::none()) : nb::object(text(tiling));
-  description["threads"] = context(threads).threads();
-  description["workspace_bytes"] = plan->workspace_bytes(context(threads).threads());
+  const int used = choose_threads(threads);
+  description["threads"] = used;
+  description["workspace_bytes"] = plan->workspace_bytes(used);
   description["tensor_bytes"] = problem.tensor_bytes(pass);
   description["useful_flops"] = problem.useful_flops(pass);
   description["executed_flops"] = plan->executed_flops();
@@ -108,7 +108,7 @@ nb::dict describe_machine(int threads) {
     if (cpu_supports(isa)) isas.append(text(name(isa)));
   }
   description["isas"] = nb::tuple(isas);
-  description["threads"] = context(threads).threads();
+  description["threads"] = choose_threads(threads);
   description["l1d_bytes"] = machine.l1d_bytes;
   description["l2_bytes"] = machine.l2_bytes;
   description["l3_bytes"] = machine.l3_bytes;

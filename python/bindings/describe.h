@@ -11,9 +11,13 @@
 
 namespace nalab::python {
 
+/// Those of a problem besides its layout.
+struct Extents {
+  int64_t batch = 1, heads = 1, heads_kv = 1, head_dim = 1, head_dim_v = 1, extra_tokens = 0;
+};
+
 /// A problem for descriptions; layout and neighborhood as in calls.
-Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, int64_t batch, int64_t heads,
-                         int64_t heads_kv, int64_t head_dim, int64_t head_dim_v, int64_t extra_tokens,
+Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, const Extents& extents,
                          bool relative_bias, std::string_view dtype);
 
 /// What would run, its cost, and for every other variant why it does not. Throws Error as make_plan does.

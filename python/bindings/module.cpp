@@ -14,6 +14,8 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 using nalab::python::describe_problem;
+using nalab::python::Extents;
+using nalab::python::integer;
 using nalab::python::Neighborhood;
 using nalab::python::variant_name;
 
@@ -23,17 +25,19 @@ NB_MODULE(_core, m) {
   m.doc() = "The compiled part of nalab. Use the functions of the package instead.";
   m.attr("__version__") = NALAB_VERSION;
   nalab::python::watch_forks();
-  nb::exception<nalab::Error>(m, "Error", PyExc_ValueError);
+  nb::exception<nalab::Error>(m, "Error", PyExc_ValueError).attr("__doc__") =
+      "A request that the library refuses: one sentence that says what is wrong.";
 
   m.def(
       "compute",
       [](std::string_view pass, const nb::dict& tensors, nb::handle window, nb::handle stride, nb::handle dilation,
-         nb::handle causal, nb::handle scale, nb::handle variant, int threads, const nb::callable& empty) {
+         nb::handle causal, nb::handle scale, nb::handle variant, int threads, bool wants_lse,
+         const nb::callable& empty) {
         return nalab::python::compute(pass, tensors, {window, stride, dilation, causal}, scale, variant_name(variant),
-                                      threads, empty);
+                                      threads, wants_lse, empty);
       },
       "pass_"_a, "tensors"_a, any("window"), any("stride"), any("dilation"), any("causal"), any("scale"),
-      any("variant"), "threads"_a, "empty"_a, "Computes a pass; results by name.");
+      any("variant"), "threads"_a, "wants_lse"_a, "empty"_a, "Computes a pass; results by name.");
   m.def("merge", &nalab::python::merge, "outs"_a, "lses"_a, "threads"_a, "empty"_a, "Merges partial attentions.");
   m.def("permute", &nalab::python::permute, "tokens"_a, any("tile"), any("dilation"), "threads"_a, "empty"_a,
         "Tokens in the order of tiles.");
@@ -43,27 +47,31 @@ NB_MODULE(_core, m) {
         "An uninitialised array that speaks DLPack; type: f32, bf16 or f16.");
   m.def(
       "plan",
-      [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal, int64_t batch,
-         int64_t heads, int64_t heads_kv, int64_t head_dim, int64_t head_dim_v, int64_t extra_tokens,
-         bool relative_bias, std::string_view dtype, std::string_view pass, nb::handle variant, int threads) {
+      [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal,
+         nb::handle batch, nb::handle heads, nb::handle heads_kv, nb::handle head_dim, nb::handle head_dim_v,
+         nb::handle extra_tokens, bool relative_bias, std::string_view dtype, std::string_view pass, nb::handle variant,
+         int threads) {
+        const Extents extents{integer("batch", batch),           integer("heads", heads),
+                              integer("heads_kv", heads_kv),     integer("head_dim", head_dim),
+                              integer("head_dim_v", head_dim_v), integer("extra_tokens", extra_tokens)};
         return nalab::python::describe_plan(
-            describe_problem(layout, {window, stride, dilation, causal}, batch, heads, heads_kv, head_dim, head_dim_v,
-                             extra_tokens, relative_bias, dtype),
-            pass, variant_name(variant), threads);
+            describe_problem(layout, {window, stride, dilation, causal}, extents, relative_bias, dtype), pass,
+            variant_name(variant), threads);
       },
-      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), "batch"_a, "heads"_a, "heads_kv"_a,
-      "head_dim"_a, "head_dim_v"_a, "extra_tokens"_a, "relative_bias"_a, "dtype"_a, "pass_"_a, any("variant"),
-      "threads"_a, "What would run.");
+      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), any("batch"), any("heads"),
+      any("heads_kv"), any("head_dim"), any("head_dim_v"), any("extra_tokens"), "relative_bias"_a, "dtype"_a, "pass_"_a,
+      any("variant"), "threads"_a, "What would run.");
   m.def("variants", &nalab::python::describe_variants, "(name, term of the papers, summary) of every variant.");
   m.def(
       "sim",
       [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal,
-         int64_t extra_tokens, nb::handle q_tile, nb::handle kv_tile, bool dynamic_kv, bool single_dimensional) {
+         nb::handle extra_tokens, nb::handle q_tile, nb::handle kv_tile, bool dynamic_kv, bool single_dimensional) {
         return nalab::python::describe_simulation(
-            describe_problem(layout, {window, stride, dilation, causal}, 1, 1, 1, 1, 1, extra_tokens, false, "f32"),
+            describe_problem(layout, {window, stride, dilation, causal},
+                             {.extra_tokens = integer("extra_tokens", extra_tokens)}, false, "f32"),
             q_tile, kv_tile, dynamic_kv, single_dimensional);
       },
-      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), "extra_tokens"_a, any("q_tile"),
+      any("layout"), any("window"), any("stride"), any("dilation"), any("causal"), any("extra_tokens"), any("q_tile"),
       any("kv_tile"), "dynamic_kv"_a, "single_dimensional"_a, "The analytic model of tiles.");
   m.def("machine", &nalab::python::describe_machine, "threads"_a, "The CPU as the library sees it.");
   m.def("use_openmp", &nalab::python::use_openmp, "gomp_parallel"_a,

@@ -2,11 +2,14 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <list>
-#include <map>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -31,16 +34,31 @@ std::string variable(const char* name) {
   return text == nullptr ? "" : text;
 }
 
+using Crew = std::pair<int, uintptr_t>;  ///< threads, and the OpenMP runtime that they are of
+
+/// Both lists: the latest used first.
 struct Session {
   std::mutex guard;
-  std::map<std::pair<int, uintptr_t>, std::unique_ptr<Context>> contexts;  ///< by threads and OpenMP runtime
-  std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;        ///< the latest used first
+  std::list<std::pair<Crew, std::shared_ptr<Context>>> contexts;
+  std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;
 };
 
-constexpr std::size_t kMostPlans = 256;  ///< more than a model has layers of different shapes
+constexpr std::size_t kMostContexts = 4;  ///< each holds the workspace of its largest call
+constexpr std::size_t kMostPlans = 256;   ///< more than a model has layers of different shapes
+
+/// What the list has for a key, moved to its front; null if it has none.
+template <class Key, class Value>
+std::shared_ptr<Value> find(std::list<std::pair<Key, std::shared_ptr<Value>>>& list, const Key& key) {
+  for (auto found = list.begin(); found != list.end(); ++found) {
+    if (found->first != key) continue;
+    list.splice(list.begin(), list, found);
+    return found->second;
+  }
+  return nullptr;
+}
 
 std::atomic<uintptr_t> openmp = 0;  ///< the address of its GOMP_parallel
-bool is_forked = false;             ///< and without the threads of OpenMP that its parent had
+bool is_forked = false;             ///< so that OpenMP may lack threads that it had in the parent
 
 /// Never destroyed: calls of other threads may outlive the interpreter.
 std::atomic<Session*> session = nullptr;
@@ -53,9 +71,22 @@ void begin_anew() {
   session = new Session;
 }
 
+/// Whether the process is a copy of its parent, in which no other program was started since: Linux's PF_FORKNOEXEC.
+bool is_copy_of_parent() {
+  std::ifstream file("/proc/self/stat");  // pid (command) state ppid pgrp session tty tpgid flags
+  const std::string line{std::istreambuf_iterator<char>(file), {}};
+  std::istringstream fields(line.substr(std::min(line.size(), line.rfind(')') + 1)));
+  std::string other;
+  for (int i = 0; i < 6; ++i) fields >> other;
+  constexpr unsigned kForkedWithoutExec = 0x40;
+  unsigned flags = 0;
+  return fields >> flags && (flags & kForkedWithoutExec) != 0;
+}
+
 Session& current() {
   static const bool started = [] {
     session = new Session;
+    is_forked = is_copy_of_parent();
     pthread_atfork(nullptr, nullptr, begin_anew);
     return true;
   }();
@@ -82,14 +113,19 @@ void use_openmp(uintptr_t gomp_parallel) {
   if (!is_forked) openmp = gomp_parallel;
 }
 
-Context& context(int requested) {
-  const int threads = choose_threads(requested);
-  const uintptr_t team = openmp;
+std::shared_ptr<Context> context(int requested) {
+  const Crew crew{choose_threads(requested), openmp};
   Session& s = current();
+  std::shared_ptr<Context> last;  // ends after the lock does: its threads are waited for
   const std::lock_guard lock(s.guard);
-  std::unique_ptr<Context>& context = s.contexts[{threads, team}];
-  if (context == nullptr) context = std::make_unique<Context>(threads, team_of(team));
-  return *context;
+  if (auto kept = find(s.contexts, crew)) return kept;
+  auto made = std::make_shared<Context>(crew.first, team_of(crew.second));
+  s.contexts.emplace_front(crew, made);
+  if (s.contexts.size() > kMostContexts) {
+    last = std::move(s.contexts.back().second);
+    s.contexts.pop_back();
+  }
+  return made;
 }
 
 int threads_of_environment() { return variable("NALAB_THREADS").empty() ? 0 : choose_threads(0); }
@@ -101,11 +137,7 @@ std::shared_ptr<const Plan> plan_for(const Problem& problem, Pass pass, std::str
                   tokens_in_a_row};
   {
     const std::lock_guard lock(s.guard);
-    for (auto found = s.plans.begin(); found != s.plans.end(); ++found) {
-      if (found->first != request) continue;
-      s.plans.splice(s.plans.begin(), s.plans, found);
-      return s.plans.front().second;
-    }
+    if (auto kept = find(s.plans, request)) return kept;
   }
   const auto plan = std::make_shared<const Plan>(
       make_plan(problem, pass, {.variant = request.variant, .tokens_in_a_row = tokens_in_a_row}));

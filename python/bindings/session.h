@@ -8,9 +8,9 @@
 
 namespace nalab::python {
 
-/// The context of a number of threads; 0: NALAB_THREADS as it is now, else the hardware's. It lives as long as the
-/// process; a forked process makes its own.
-Context& context(int requested);
+/// The context of a number of threads; 0: NALAB_THREADS as it is now, else the hardware's. The latest ones are kept,
+/// with their threads and workspaces; others end when their last call does. A forked process makes its own.
+std::shared_ptr<Context> context(int requested);
 
 /// The number of threads that NALAB_THREADS says; 0 if it says none. Throws Error as choose_threads does.
 int threads_of_environment();

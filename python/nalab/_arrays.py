@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from typing import Any, Callable, Iterable, NamedTuple
 
@@ -52,11 +53,22 @@ def _family(kind):
     return kind.__module__.partition(".")[0]
 
 
+_LARGE = 1 << 14  # elements
+
+
 @functools.lru_cache(maxsize=16)
 def _numpy_maker(dtype):
     numpy = sys.modules["numpy"]
-    empty, single = numpy.empty, numpy.dtype("float32")
-    return Maker(lambda name, shape, is_single: empty(shape, single if is_single else dtype))
+    single, own_name = numpy.dtype("float32"), "f32" if dtype.itemsize == 4 else "f16"
+
+    def empty(name, shape, is_single):
+        kind, own = (single, "f32") if is_single else (dtype, own_name)
+        if math.prod(shape) < _LARGE:
+            return numpy.empty(shape, kind)
+        # NumPy's large arrays begin 16 bytes after a multiple of 64: the kernels' vectors would lie across cache lines.
+        return numpy.ndarray(shape, kind, _core.make_array(shape, own))
+
+    return Maker(empty)
 
 
 def _torch_maker(like):

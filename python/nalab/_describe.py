@@ -79,20 +79,12 @@ def plan(
 
     pass_: forward, backward, weights, weights_backward, values or values_backward. The others are as those of attention.
     """
-    extents = {
-        "batch": batch,
-        "heads": heads,
-        "heads_kv": heads if heads_kv is None else heads_kv,
-        "head_dim": head_dim,
-        "head_dim_v": head_dim if head_dim_v is None else head_dim_v,
-        "extra_tokens": extra_tokens,
-    }
-    for name, extent in extents.items():
-        if not hasattr(extent, "__index__"):
-            raise _core.Error(f"{name} {extent!r} must be an integer")
+    heads_kv = heads if heads_kv is None else heads_kv
+    head_dim_v = head_dim if head_dim_v is None else head_dim_v
+    extents = (batch, heads, heads_kv, head_dim, head_dim_v, extra_tokens)
     dtype = getattr(dtype, "__name__", str(dtype).replace("torch.", ""))  # NumPy's scalar types have such names
     fields = _core.plan(
-        layout, window, stride, dilation, causal, *extents.values(), bool(rpb), dtype, str(pass_), variant, requested()
+        layout, window, stride, dilation, causal, *extents, bool(rpb), dtype, str(pass_), variant, requested()
     )
     return Plan(**fields)
 

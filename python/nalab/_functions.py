@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import Any, NamedTuple, Optional, Sequence, Union
 
 from . import _core
 from ._arrays import Array, maker
@@ -24,10 +24,10 @@ class Gradients(NamedTuple):
     dattn: Optional[Array] = None
 
 
-def _compute(pass_, like, tensors, window, stride, dilation, causal, scale, variant):
+def _compute(pass_, like, tensors, window, stride, dilation, causal, scale, variant, wants_lse=False):
     make = maker(like, tensors.values())
     results = _core.compute(
-        pass_, tensors, window, stride, dilation, causal, scale, variant, requested(), make.empty
+        pass_, tensors, window, stride, dilation, causal, scale, variant, requested(), wants_lse, make.empty
     )
     if make.convert is None:
         return results
@@ -49,7 +49,7 @@ def attention(
     variant: Optional[str] = None,
     return_lse: bool = False,
     out: Optional[Array] = None,
-):
+) -> Any:
     """Neighborhood attention: softmax(scale * q k^T + bias over the window of each query) v.
 
     Args:
@@ -73,7 +73,7 @@ def attention(
         log of the sum of exp(score), float32.
     """
     tensors = {"q": q, "k": k, "v": v, "extra_k": extra_k, "extra_v": extra_v, "rpb": rpb, "out": out}
-    results = _compute("forward", q, tensors, window, stride, dilation, causal, scale, variant)
+    results = _compute("forward", q, tensors, window, stride, dilation, causal, scale, variant, bool(return_lse))
     return (results["out"], results["lse"]) if return_lse else results["out"]
 
 

@@ -59,6 +59,19 @@ def test_results_are_of_the_callers_kind():
     assert type(m) is memoryview and np.array_equal(np.asarray(m), OUT)
 
 
+def test_large_results_of_numpy_are_aligned():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    q = np.zeros((1, 80, 80, 2, 64), np.float32)
+    for dtype in (np.float32, np.float16, ml_dtypes.bfloat16):
+        out, lse = nalab.attention(*[q.astype(dtype)] * 3, 3, return_lse=True)
+        assert out.dtype == dtype and lse.dtype == np.float32
+        assert out.ctypes.data % 64 == 0 and out.flags.writeable and out.flags.c_contiguous
+        kept = out + 1
+        del out  # its memory lives no longer than it does
+        nalab.attention(*[q.astype(dtype)] * 3, 3)
+        assert (kept == 1).all() and (lse == lse[0, 0, 0, 0]).all()
+
+
 def test_numpy_bfloat16():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     narrow = [x.astype(ml_dtypes.bfloat16) for x in (Q, K, V)]
@@ -126,6 +139,7 @@ def read_only(x):
         (lambda: nalab.attention(Q, K, V, (3, 6)), "axis 2: window 6 must be at most 5"),
         (lambda: nalab.attention(Q, K, V, (3, 3, 3)), r"window \(3, 3, 3\) must be an integer, or 2 of them"),
         (lambda: nalab.attention(Q, K, V, 3.0), "window 3.0 must be an integer"),
+        (lambda: nalab.attention(Q, K, V, np.array(3.0)), r"window array\(3.\) must be an integer"),
         (lambda: nalab.attention(Q, K, V, np.ones((2, 2))), r"window array\(\[\[1., 1.\], \[1., 1.\]\]\) must be an"),
         (lambda: nalab.attention(Q, K, V, 3, scale=np.ones((2, 2))), r"\[1., 1.\]\]\) must be a number, or None"),
         (lambda: nalab.attention(Q, K, V, "33"), "window '33' must be an integer"),
@@ -157,9 +171,18 @@ def read_only(x):
         (lambda: nalab.attention(torch.empty(Q.shape, device="meta"), K, V, 3), "tensor q"),
         (lambda: nalab.permute(Q[:0], 2), r"tensor tokens has shape \[0, 6, 5, 4, 8\], must have elements"),
         (lambda: nalab.permute(Q, None), "tile None must be an integer"),
+        (lambda: nalab.permute(Q, (2, 0)), "^axis 2: tile 0 must be at least 1"),
+        (lambda: nalab.permute(Q[:, 0], 2, dilation=-1), "^axis 1: dilation -1 must be at least 1"),
+        (lambda: nalab.unpermute(nalab.permute(Q, 2), (6, 5), (2, -3)), "^axis 2: tile -3 must be at least 1"),
         (lambda: nalab.unpermute(nalab.permute(Q, 2), None, 2), "layout None must be an integer"),
         (lambda: nalab.plan(None, 3), "layout None must be an integer"),
         (lambda: nalab.plan(56, 7, heads=1.5), "heads 1.5 must be an integer"),
+        (lambda: nalab.plan(56, 7, batch=2**63), "batch is an integer of more than 64 bits"),
+        (lambda: nalab.plan(56, 7, extra_tokens=-(2**70)), "extra_tokens is an integer of more than 64 bits"),
+        (lambda: nalab.plan((56, 10**400), 7), "layout is an integer of more than 64 bits"),
+        (lambda: nalab.sim(56, 7, extra_tokens="3"), "extra_tokens '3' must be an integer"),
+        (lambda: nalab.attention(Q, K, V, (3, 10**5000)), "window is an integer of more than 64 bits"),
+        (lambda: nalab.set_num_threads(10**30), "must be an integer from 1 to 1024"),
         (lambda: nalab.set_num_threads(True), "threads True must be an integer"),
         (lambda: nalab.set_num_threads(-1), "threads -1 must be an integer from 1 to 1024"),
         (lambda: nalab.values(np.zeros((2, 6, 5, 4, 8), np.float32), V, 3), r"attn has shape .* must be \[2, 6, 5, 4, 9\]"),
@@ -189,6 +212,18 @@ def test_what_is_no_array_is_refused():
     k = torch.from_numpy(K).requires_grad_()
     with pytest.raises(ValueError, match="needs a gradient"):
         nalab.attention(torch.from_numpy(Q), k, torch.from_numpy(V), 3)
+
+
+def test_masked_arrays_are_refused():
+    masked = np.ma.masked_where(Q > 1, Q)
+    refused = "tensor q is a MaskedArray, whose mask would be ignored"
+    with pytest.raises(ValueError, match=refused):
+        nalab.attention(masked, K, V, 3)
+    with pytest.raises(ValueError, match=refused):
+        nalab.attention(masked, np.ma.asarray(K), np.ma.asarray(V), 3)
+    with pytest.raises(ValueError, match="tensor out is a MaskedArray"):
+        nalab.attention(Q, K, V, 3, out=np.ma.asarray(np.empty_like(OUT)))
+    assert np.array_equal(nalab.attention(masked.data, K, V, 3), OUT)
 
 
 def test_additional_tokens_that_disagree_are_refused():

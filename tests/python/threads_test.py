@@ -85,6 +85,44 @@ def test_fork_while_another_thread_computes():
         thread.join()
 
 
+# The threads of PyTorch's OpenMP do not exist in a forked process; it waits for them for ever.
+IMPORTED_AFTER_A_FORK = '''
+import os
+import signal
+import torch
+torch.set_num_threads(2)
+torch.randn(300, 300) @ torch.randn(300, 300)
+torch.randn(1 << 20).sum()
+child = os.fork()
+if child == 0:
+    signal.alarm(40)
+    torch.set_num_threads(1)  # or PyTorch itself would wait
+    import nalab.torch
+    nalab.set_num_threads(2)
+    q = torch.ones(1, 64, 64, 2, 16)
+    os._exit(0 if nalab.torch.na2d(q, q, q, 7).sum() == q.sum() else 3)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+'''
+
+
+def test_the_first_import_after_a_fork():
+    result = run_python(IMPORTED_AFTER_A_FORK)
+    assert result.returncode == 0, result.stderr
+
+
+def test_few_contexts_are_kept():
+    code = '''
+import os, numpy, nalab
+q = numpy.ones((1, 64, 2, 8), numpy.float32)
+for threads in range(1, 60):
+    nalab.set_num_threads(threads)
+    assert nalab.attention(q, q, q, 5).sum() == q.sum()
+print(len(os.listdir("/proc/self/task")))
+'''
+    result = run_python(code)
+    assert result.returncode == 0 and int(result.stdout) < 4 * 60, result.stderr
+
+
 def run_python(code, **variables):
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60

@@ -247,6 +247,16 @@ def test_training_step_after_fork():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_numbers_of_other_libraries_are_numbers(recorded):
+    q = torch.randn(1, 9, 8, 2, 8, requires_grad=recorded)
+    same = nt.na2d(q, q, q, 3, dilation=2, is_causal=True)
+    assert torch.equal(nt.na2d(q, q, q, np.array(3), dilation=torch.tensor(2), is_causal=np.True_), same)
+    assert torch.equal(nt.na2d(q, q, q, np.int64(3), dilation=(np.array(2), 2), is_causal=True), same)
+    with pytest.raises(ValueError, match="3..* must be an integer"):
+        nt.na2d(q, q, q, np.array(3.0))
+
+
 def test_refusals():
     q = torch.randn(1, 9, 2, 8)
     for call, error, sentence in [

@@ -36,7 +36,7 @@ def _for(tensor, gradient):
 
 def _forward(ctx, tensors, parameters):
     *neighborhood, scale, variant = parameters
-    out, lse = _operators.forward(can_skip_dispatcher(tensors), tensors, neighborhood, scale, variant)
+    out, lse = _operators.forward(can_skip_dispatcher(tensors), tensors, neighborhood, scale, variant, True)
     ctx.save_for_backward(*tensors, out, lse)
     ctx.parameters = parameters
     return out, lse

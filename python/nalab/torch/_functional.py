@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ def _attend(name, rank, query, key, value, kernel_size, stride, dilation, is_cau
     if _is_recorded(tensors):
         function = _autograd.AttentionWithLse if return_lse else _autograd.Attention
         return function.apply(*tensors, *(spread(p, rank) for p in neighborhood), scale, "")
-    out, lse = forward(direct, tensors, neighborhood, scale, "")
+    out, lse = forward(direct, tensors, neighborhood, scale, "", return_lse)
     return (out, lse) if return_lse else out
 
 
@@ -154,7 +154,7 @@ def _make(rank):
         additional_keys: Optional[Tensor] = None,
         additional_values: Optional[Tensor] = None,
         return_lse: bool = False,
-    ):
+    ) -> Any:
         extra = (additional_keys, additional_values)
         return _attend(
             f"na{rank}d", rank, query, key, value, kernel_size, stride, dilation, is_causal, scale, rpb, extra, return_lse
@@ -185,7 +185,7 @@ def _make(rank):
         return values_of(rank, attn, value, kernel_size, stride, dilation, is_causal, additional_values, True)
 
     words = {
-        "axes": "one axis" if rank == 1 else f"{rank} axes",
+        "axes": ("one axis", "two axes", "three axes")[rank - 1],
         "layout": ", ".join(f"X{i + 1}" for i in range(rank)),
         "rank": rank,
     }

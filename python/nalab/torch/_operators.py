@@ -96,16 +96,15 @@ class _Maker:
         return self._like.new_empty(shape, dtype=torch.float32) if is_single else self._like.new_empty(shape)
 
 
-def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=False):
+def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=False, wants_lse=False):
     rows = {name: _rows(tensor) for name, tensor in tensors.items() if tensor is not None}
     if heads_first:
         rows = {name: _heads_last(name, tensor) for name, tensor in rows.items()}
     # rows keep what is described
     described = rows if _describe is _itself else {name: _describe(name, tensor) for name, tensor in rows.items()}
     make = _Maker(like, heads_first)
-    _core.compute(
-        pass_, described, *neighborhood, scale, variant, requested_beside_torch(torch.get_num_threads), make
-    )
+    threads = requested_beside_torch(torch.get_num_threads)
+    _core.compute(pass_, described, *neighborhood, scale, variant, threads, wants_lse, make)
     return make.made
 
 
@@ -121,10 +120,11 @@ def _like(tensor, like):
 
 
 @_operator(f"forward(Tensor q, Tensor k, Tensor v, {_ATTENTION}) -> (Tensor out, Tensor lse)")
-def _forward(q, k, v, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant):
+def _forward(q, k, v, rpb, extra_k, extra_v, window, stride, dilation, causal, scale, variant, wants_lse=True):
     tensors = {"q": q, "k": k, "v": v, "rpb": rpb, "extra_k": extra_k, "extra_v": extra_v}
-    results = _compute("forward", q, tensors, (window, stride, dilation, causal), scale, variant)
-    return results["out"], results["lse"]
+    neighborhood = (window, stride, dilation, causal)
+    results = _compute("forward", q, tensors, neighborhood, scale, variant, wants_lse=wants_lse)
+    return results["out"], results.get("lse")
 
 
 @_fake("forward")
@@ -257,6 +257,8 @@ def can_skip_dispatcher(tensors):
 
 def spread(value, rank):
     """A list of one value for each axis; the operators refuse other lengths."""
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy's or PyTorch's
+        value = value.item()
     values = list(value) if hasattr(value, "__iter__") else [value] * rank
     for one in values:
         if one is None or isinstance(one, (float, str)):
@@ -264,11 +266,12 @@ def spread(value, rank):
     return values
 
 
-def forward(direct, tensors, neighborhood, scale, variant):
-    """operators.forward; `direct`, if can_skip_dispatcher, without the microseconds that PyTorch's dispatcher takes.
+def forward(direct, tensors, neighborhood, scale, variant, wants_lse):
+    """operators.forward; `direct`, if can_skip_dispatcher, without the microseconds that PyTorch's dispatcher takes, and
+    without an lse that nobody wants.
 
     Of the neighborhood, one value may stand for all axes.
     """
     if direct:
-        return _forward(*tensors, *neighborhood, scale, variant)
+        return _forward(*tensors, *neighborhood, scale, variant, wants_lse)
     return operators.forward(*tensors, *(spread(p, tensors[0].dim() - 3) for p in neighborhood), scale, variant)
