@@ -10,6 +10,7 @@ PyTorch's own threads, so that they are awake.
 import argparse
 import dataclasses
 import json
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -74,15 +75,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=30, help="of each round")
     parser.add_argument("--batch", type=int, default=1, help="times the batch of each problem, for calls that take longer")
-    parser.add_argument("--filter", default="", help="only problems whose name has this text")
+    parser.add_argument("--evict", action="store_true", help="64 MiB are written before each call from Python")
+    parser.add_argument("--filter", default="", help="only problems whose name matches this regular expression")
     options = parser.parse_args()
+    evicted = numpy.zeros(64 << 18, numpy.float32)
+    before = (lambda: evicted.fill(0)) if options.evict else (lambda: None)
     torch.set_num_threads(options.threads)
     nalab.set_num_threads(options.threads)
     names = ["C++", "NumPy", "NumPy, out=", "torch", "torch, recorded", "torch, after a product"]
     print(f"PyTorch {torch.__version__}, NumPy {numpy.__version__}, {options.threads} threads; us\n")
     print("| problem | " + " | ".join(names) + " |\n| --- |" + " ---: |" * len(names))
     for problem in [TINY, *NAT, *ALLIN1, *VIDEO]:
-        if options.filter not in problem.name:
+        if not re.search(options.filter, problem.name):
             continue
         problem = dataclasses.replace(problem, batch=problem.batch * options.batch)
         own = []
@@ -90,7 +94,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(options.rounds):
                 own += cpp_samples(problem, options, folder)
-                for name, samples in in_turns(calls, 1, options.samples).items():
+                for name, samples in in_turns(calls, 1, options.samples, before=before).items():
                     times.setdefault(name, []).extend(samples)
         result = medians({"C++": own, **times})
         result["torch, after a product"] -= result["product"]

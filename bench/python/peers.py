@@ -1,6 +1,6 @@
 """nalab beside what else computes neighborhood attention on CPUs from Python, in one run: forward, and forward + backward.
 
-    python bench/python/peers.py [--threads 2] [--rounds 5] [--filter TEXT]
+    python bench/python/peers.py [--threads 2] [--rounds 5] [--filter REGEX]
 
 Columns: nalab.torch; natten, if a natten with CPU kernels (0.17.5 or earlier) is installed; a gather of keys and values in
 plain PyTorch; FlexAttention, compiled (PyTorch 2.5 or later; its backward pass has no CPU kernels); PyTorch's dense attention
@@ -12,6 +12,7 @@ import argparse
 import functools
 import itertools
 import os
+import re
 import sys
 
 import torch
@@ -162,7 +163,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=10, help="of each round")
     parser.add_argument("--memory", type=float, default=4, help="GiB that a mask or a gather may take")
-    parser.add_argument("--filter", default="", help="only problems whose name has this text")
+    parser.add_argument("--filter", default="", help="only problems whose name matches this regular expression")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     nalab.set_num_threads(options.threads)
@@ -171,7 +172,7 @@ def main():
     print("| problem | pass | " + " | ".join(PEERS) + " |")
     print("| --- | --- |" + " ---: |" * len(PEERS))
     for problem, backward in itertools.product(NAT + ALLIN1 + VIDEO, (False, True)):
-        if options.filter not in problem.name:
+        if not re.search(options.filter, problem.name):
             continue
         with torch.set_grad_enabled(backward):
             times = medians(in_turns(prepare(problem, options, backward), options.rounds, options.samples))
