@@ -3,10 +3,12 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
+#include <numeric>
 
 #include "core/error.h"
-#include "core/tensor/buffer.h"
+#include "python/bindings/session.h"
 
 namespace nalab::python {
 
@@ -287,20 +289,69 @@ void check_disjoint(const Array& written, const TensorView& view, std::span<cons
   }
 }
 
-nb::object make_array(const std::vector<int64_t>& shape, std::string_view type) {
-  int64_t bytes = size_of(parse_element_type(type));
-  std::vector<std::size_t> extents;
-  for (const int64_t extent : shape) {
-    bytes *= extent;
-    extents.push_back(static_cast<std::size_t>(extent));
-  }
-  auto memory = std::make_unique<AlignedBuffer<std::byte>>(bytes);
-  void* const data = memory->data();
-  const nb::capsule owner(memory.release(), [](void* p) noexcept { delete static_cast<AlignedBuffer<std::byte>*>(p); });
+namespace {
+
+nb::dlpack::dtype dlpack_type(ElementType type) {
   using Code = nb::dlpack::dtype_code;
-  const nb::dlpack::dtype dtype{static_cast<uint8_t>(type == "bf16" ? Code::Bfloat : Code::Float),
-                                static_cast<uint8_t>(8 * size_of(parse_element_type(type))), 1};
-  return nb::cast(nb::ndarray<nb::array_api>(data, extents.size(), extents.data(), owner, nullptr, dtype));
+  return {static_cast<uint8_t>(type == ElementType::bf16 ? Code::Bfloat : Code::Float),
+          static_cast<uint8_t>(8 * size_of(type)), 1};
+}
+
+std::unique_ptr<Memory> memory_for(const std::vector<int64_t>& shape, ElementType type) {
+  const int64_t bytes = std::accumulate(shape.begin(), shape.end(), size_of(type), std::multiplies<>());
+  return take_memory(std::max<int64_t>(bytes, 1));
+}
+
+/// DLPack's DLManagedTensor, which the first three members are, and what it points to.
+struct OwnTensor {
+  nb::dlpack::dltensor tensor{};
+  void* unused = nullptr;
+  void (*free)(OwnTensor*) = [](OwnTensor* self) {
+    give_back(std::move(self->memory));
+    delete self;
+  };
+  std::vector<int64_t> shape, strides;
+  std::unique_ptr<Memory> memory;
+};
+
+/// Of a capsule that nobody has taken its tensor from.
+void free_capsule(PyObject* capsule) {
+  if (PyCapsule_IsValid(capsule, "dltensor") == 0) return;
+  auto* const own = static_cast<OwnTensor*>(PyCapsule_GetPointer(capsule, "dltensor"));
+  own->free(own);
+}
+
+}  // namespace
+
+nb::object make_array(const std::vector<int64_t>& shape, std::string_view type) {
+  const ElementType element = parse_element_type(type);
+  const std::vector<std::size_t> extents(shape.begin(), shape.end());
+  auto memory = memory_for(shape, element);
+  void* const data = memory->data();
+  const nb::capsule owner(memory.release(),
+                          [](void* p) noexcept { give_back(std::unique_ptr<Memory>(static_cast<Memory*>(p))); });
+  return nb::cast(
+      nb::ndarray<nb::array_api>(data, extents.size(), extents.data(), owner, nullptr, dlpack_type(element)));
+}
+
+nb::object make_capsule(const std::vector<int64_t>& shape, std::string_view type) {
+  const ElementType element = parse_element_type(type);
+  auto own = std::make_unique<OwnTensor>();
+  own->shape = shape;
+  own->strides.resize(shape.size());
+  int64_t stride = 1;
+  for (std::size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) own->strides[axis] = stride;
+  own->memory = memory_for(shape, element);
+  own->tensor.data = own->memory->data();
+  own->tensor.device = {nb::device::cpu::value, 0};
+  own->tensor.ndim = static_cast<int32_t>(shape.size());
+  own->tensor.dtype = dlpack_type(element);
+  own->tensor.shape = own->shape.data();
+  own->tensor.strides = own->strides.data();
+  nb::object capsule = nb::steal(PyCapsule_New(own.get(), "dltensor", free_capsule));
+  if (!capsule.is_valid()) throw nb::python_error();
+  own.release();
+  return capsule;
 }
 
 }  // namespace nalab::python

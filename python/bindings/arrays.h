@@ -63,8 +63,9 @@ std::string shape_text(std::span<const int64_t> shape);
 /// Throws Error if an array that is written overlaps itself, or shares memory with another one of the call.
 void check_disjoint(const Array& written, const TensorView& view, std::span<const ConstTensorView> others);
 
-/// An array of the library's own memory, 64-byte aligned and uninitialised, for callers whose arrays cannot be written
-/// into: it speaks DLPack and the buffer protocol.
+/// An array of the library's own memory (take_memory), uninitialised: it speaks DLPack and the buffer protocol.
 nb::object make_array(const std::vector<int64_t>& shape, std::string_view type);
+/// The same as a capsule of DLPack's, for one tensor of another library.
+nb::object make_capsule(const std::vector<int64_t>& shape, std::string_view type);
 
 }  // namespace nalab::python

@@ -45,6 +45,7 @@ NB_MODULE(_core, m) {
         "empty"_a, "The inverse of permute.");
   m.def("make_array", &nalab::python::make_array, "shape"_a, "type"_a,
         "An uninitialised array that speaks DLPack; type: f32, bf16 or f16.");
+  m.def("make_capsule", &nalab::python::make_capsule, "shape"_a, "type"_a, "The same as a capsule of DLPack's.");
   m.def(
       "plan",
       [](nb::handle layout, nb::handle window, nb::handle stride, nb::handle dilation, nb::handle causal,

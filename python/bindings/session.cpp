@@ -36,15 +36,18 @@ std::string variable(const char* name) {
 
 using Crew = std::pair<int, uintptr_t>;  ///< threads, and the OpenMP runtime that they are of
 
-/// Both lists: the latest used first.
+/// All lists: the latest used first.
 struct Session {
   std::mutex guard;
   std::list<std::pair<Crew, std::shared_ptr<Context>>> contexts;
   std::list<std::pair<Request, std::shared_ptr<const Plan>>> plans;
+  std::list<std::unique_ptr<Memory>> idle;
+  int64_t idle_bytes = 0;
 };
 
 constexpr std::size_t kMostContexts = 4;  ///< each holds the workspace of its largest call
 constexpr std::size_t kMostPlans = 256;   ///< more than a model has layers of different shapes
+constexpr int64_t kMostIdleBytes = 64 << 20;
 
 /// What the list has for a key, moved to its front; null if it has none.
 template <class Key, class Value>
@@ -126,6 +129,36 @@ std::shared_ptr<Context> context(int requested) {
     s.contexts.pop_back();
   }
   return made;
+}
+
+std::unique_ptr<Memory> take_memory(int64_t bytes) {
+  Session& s = current();
+  {
+    const std::lock_guard lock(s.guard);
+    const int64_t most = bytes + bytes / 4;
+    const auto fits = [&](const auto& memory) { return bytes <= memory->bytes() && memory->bytes() <= most; };
+    if (const auto found = std::ranges::find_if(s.idle, fits); found != s.idle.end()) {
+      auto memory = std::move(*found);
+      s.idle.erase(found);
+      s.idle_bytes -= memory->bytes();
+      return memory;
+    }
+  }
+  return std::make_unique<Memory>(bytes);
+}
+
+void give_back(std::unique_ptr<Memory> memory) noexcept {
+  if (memory->bytes() > kMostIdleBytes) return;
+  Session& s = current();
+  std::list<std::unique_ptr<Memory>> own, last;  // freed after the lock is
+  own.push_back(std::move(memory));
+  const std::lock_guard lock(s.guard);
+  s.idle_bytes += own.front()->bytes();
+  s.idle.splice(s.idle.begin(), own);
+  while (s.idle_bytes > kMostIdleBytes) {
+    s.idle_bytes -= s.idle.back()->bytes();
+    last.splice(last.begin(), s.idle, std::prev(s.idle.end()));
+  }
 }
 
 int threads_of_environment() { return variable("NALAB_THREADS").empty() ? 0 : choose_threads(0); }

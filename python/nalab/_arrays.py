@@ -65,21 +65,30 @@ def _numpy_maker(dtype):
         kind, own = (single, "f32") if is_single else (dtype, own_name)
         if math.prod(shape) < _LARGE:
             return numpy.empty(shape, kind)
-        # NumPy's large arrays begin 16 bytes after a multiple of 64: the kernels' vectors would lie across cache lines.
+        # NumPy's own large arrays begin 16 bytes after a multiple of 64: vectors would lie across cache lines.
         return numpy.ndarray(shape, kind, _core.make_array(shape, own))
 
     return Maker(empty)
 
 
+def torch_empty(torch, shape, dtype):
+    """An uninitialised tensor on the CPU; a large one in memory that earlier results have left, since the system would
+    have to clear the pages of new memory."""
+    if math.prod(shape) < _LARGE:
+        return torch.empty(shape, dtype=dtype, device="cpu")
+    return torch.from_dlpack(_core.make_capsule(shape, _own_name(str(dtype)[6:])))
+
+
 def _torch_maker(like):
     torch = sys.modules["torch"]
-    empty, single, dtype = torch.empty, torch.float32, like.dtype
-    return Maker(lambda name, shape, is_single: empty(shape, dtype=single if is_single else dtype, device="cpu"))
+    single, dtype = torch.float32, like.dtype
+    return Maker(lambda name, shape, is_single: torch_empty(torch, shape, single if is_single else dtype))
 
 
-_OWN_NAMES = {"float16": "f16", "e": "f16", "bfloat16": "bf16"}
+def _own_name(type_name):
+    return {"float16": "f16", "e": "f16", "bfloat16": "bf16"}.get(type_name, "f32")
 
 
 def _own_empty(type_name):
-    other = _OWN_NAMES.get(type_name, "f32")
+    other = _own_name(type_name)
     return lambda name, shape, is_single: _core.make_array(list(shape), "f32" if is_single else other)

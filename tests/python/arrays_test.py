@@ -72,6 +72,31 @@ def test_large_results_of_numpy_are_aligned():
         assert (kept == 1).all() and (lse == lse[0, 0, 0, 0]).all()
 
 
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def test_memory_of_results_is_used_again_and_bounded():
+    q = np.ones((1, 80, 80, 2, 64), np.float32)  # 3.3 MB
+    t = torch.from_numpy(q)
+    for call, address in (
+        (lambda: nalab.attention(q, q, q, 3), lambda out: out.ctypes.data),
+        (lambda: nalab.attention(t, t, t, 3), lambda out: out.data_ptr()),
+    ):
+        first = call()
+        kept, first = address(first), None
+        first, second = call(), call()
+        assert address(first) == kept != address(second)
+        assert (first == 1).all() and (second == 1).all()
+        del first, second
+        before = resident_bytes()
+        many = [call() for _ in range(60)]  # 200 MB
+        assert resident_bytes() - before > 100e6
+        del many
+        assert resident_bytes() - before < 80e6  # 64 MiB
+
+
 def test_numpy_bfloat16():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     narrow = [x.astype(ml_dtypes.bfloat16) for x in (Q, K, V)]

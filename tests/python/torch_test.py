@@ -1,5 +1,8 @@
 """nalab.torch against the oracle with autograd: functions, operators on the weights, merging, modules."""
 
+import copy
+import pickle
+
 import nalab
 import nalab.torch as nt
 import numpy as np
@@ -245,6 +248,24 @@ def test_training_step_after_fork():
     finally:
         nalab.set_num_threads(0)
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_large_results_are_tensors_like_others(dtype):
+    q, k, v = (torch.randn(1, 80, 40, 2, 32).to(dtype) for _ in range(3))
+    out = nt.na2d(q, k, v, 3)
+    halves = [nt.na2d(*(t[..., i : i + 1, :] for t in (q, k, v)), 3) for i in range(2)]
+    assert out.dtype == dtype and out.is_contiguous() and torch.equal(out, torch.cat(halves, -2))
+    assert torch.equal(copy.deepcopy(out), out) and torch.equal(pickle.loads(pickle.dumps(out)), out)
+    with torch.inference_mode():
+        assert torch.equal(nt.na2d(q, k, v, 3).share_memory_(), out)
+    inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+    nt.na2d(*inputs, 3).float().square().sum().backward()
+    parts = [t.detach()[..., :1, :].requires_grad_() for t in inputs]
+    nt.na2d(*parts, 3).float().square().sum().backward()
+    for whole, part in zip(inputs, parts):
+        assert torch.equal(whole.grad[..., :1, :], part.grad)
+        whole.grad.zero_()
 
 
 @pytest.mark.parametrize("recorded", [False, True])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from .. import _core
-from .._arrays import Description
+from .._arrays import Description, torch_empty
 from .._threads import requested_beside_torch
 from ._openmp import gomp_parallel
 
@@ -93,7 +93,7 @@ class _Maker:
         return _describe(name, made)
 
     def _empty(self, shape, is_single):
-        return self._like.new_empty(shape, dtype=torch.float32) if is_single else self._like.new_empty(shape)
+        return torch_empty(torch, shape, torch.float32 if is_single else self._like.dtype)
 
 
 def _compute(pass_, like, tensors, neighborhood, scale, variant, heads_first=False, wants_lse=False):
