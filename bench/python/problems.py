@@ -37,9 +37,9 @@ ALLIN1 = [
 VIDEO = [Problem("HunyuanVideo", (30, 48, 80), (18, 24, 24), (1, 1, 1), 1, 128)]
 
 
-def in_turns(calls, rounds, samples, seconds=2.0, before=lambda: None):
+def in_turns(calls, rounds, samples, seconds=2.0):
     """Seconds of each call: {name: samples}, in rounds that take turns, so that a change on the machine affects all
-    alike. A slow call gives fewer samples, at least one a round. before: what is done ahead of each, not timed."""
+    alike. A slow call gives fewer samples, at least one a round."""
     times = {name: [] for name in calls}
     for name in calls:
         calls[name]()
@@ -47,7 +47,6 @@ def in_turns(calls, rounds, samples, seconds=2.0, before=lambda: None):
         for name, call in calls.items():
             begin = time.perf_counter()
             for _ in range(samples):
-                before()
                 start = time.perf_counter()
                 call()
                 times[name].append(time.perf_counter() - start)
