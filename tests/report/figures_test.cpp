@@ -1,4 +1,4 @@
-// Which row counts where several configurations asked for the same.
+// Where a row ran, and which counts where several configurations asked for the same.
 #include "report/figures.h"
 
 #include <gtest/gtest.h>
@@ -26,6 +26,19 @@ TEST(RowIndex, FindsTheRowOfThePreferredConfigurationAndElseTheFirst) {
   EXPECT_EQ(found("b"), &rows[1]);
   EXPECT_EQ(found("c"), &rows[2]);
   EXPECT_EQ(found("none of them"), &rows[0]);
+}
+
+TEST(RanOnGpu, IsOfRowsForAGpuThatWasThere) {
+  store::Row row = row_of("a");
+  store::Environment environment;
+  const auto ran_on_gpu_with = [&](const std::string& device, const std::string& gpu) {
+    row.device = device;
+    environment.gpu = gpu;
+    return ran_on_gpu(environment, row);
+  };
+  EXPECT_TRUE(ran_on_gpu_with("cuda", "a GPU"));
+  EXPECT_FALSE(ran_on_gpu_with("cuda", ""));
+  EXPECT_FALSE(ran_on_gpu_with("cpu", "a GPU"));
 }
 
 }  // namespace
