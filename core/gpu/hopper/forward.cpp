@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/gpu/alignment.h"
 #include "core/gpu/hopper/cuda_error.h"
 #include "core/gpu/hopper/device_memory.h"
 #include "core/gpu/hopper/exact.h"
@@ -71,18 +72,6 @@ void check_biases(const TilePlan& plan) {
   }
 }
 
-/// Throws Error if 16 bytes of a row cannot be stored at once. What is loaded is checked with its tensor map.
-void check_alignment(const TensorView& out) {
-  constexpr int64_t kBytes = 16;
-  const TokenStrides& s = out.strides;
-  const int64_t elements = kBytes / size_of(out.type);
-  const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % kBytes == 0;
-  if (!aligned || s.heads % elements != 0 || (out.shape.batch > 1 && s.batch % elements != 0) ||
-      std::ranges::any_of(s.layout, [&](int64_t stride) { return stride % elements != 0; })) {
-    throw Error("out: its address and the strides of heads, tokens and batch must be multiples of 16 bytes");
-  }
-}
-
 /// Of the current device.
 int multiprocessors() {
   int device = 0, count = 0;
@@ -111,7 +100,6 @@ std::optional<std::string> unsupported(const Problem& problem) {
   if (problem.head_dim % 8 != 0 || problem.head_dim_v % 8 != 0) {
     return "takes multiples of 8 as head_dim and head_dim_v: the GPU moves 16 bytes at a time";
   }
-  if (problem.heads > 65535 || problem.batch > 65535) return "takes at most 65535 heads, and as many batch entries";
   return std::nullopt;
 }
 
@@ -139,7 +127,7 @@ Forward::Forward(const Problem& problem, const TilePlan& plan, const Inputs& inp
   impl_->kernel = kernel_for(problem, shape);
   if (impl_->kernel.function == nullptr) throw Error("hopper has no kernel for the tiles " + to_string(shape));
   check_biases(plan);
-  check_alignment(outputs.out);
+  check_alignment(outputs.out);  // what is loaded is checked with its tensor map
   const int64_t items = plan.header.query_tiles * problem.heads * problem.batch;
   if (items > kMostItems) throw Error("hopper takes at most " + std::to_string(kMostItems) + " query tiles in all");
   impl_->blocks = static_cast<unsigned>(std::min(int64_t{multiprocessors()}, items));

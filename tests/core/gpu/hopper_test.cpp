@@ -95,6 +95,16 @@ TEST_F(Hopper, AwkwardProblems) {
   }
 }
 
+// More than 65535, which is as far as the axes of a grid of thread blocks go.
+TEST_F(Hopper, ManyHeadsAndBatchEntries) {
+  Problem problem{.axes = {{.extent = 3, .window = 2}}, .head_dim = 8, .head_dim_v = 8, .type = ElementType::bf16};
+  for (const auto& [heads, batch] : {std::pair<int64_t, int64_t>{70000, 1}, {1, 70000}}) {
+    problem.heads = problem.heads_kv = heads;
+    problem.batch = batch;
+    expect_right(Case(problem, {problem, 5}), 0);
+  }
+}
+
 // What a query attends to decides; the other keys of its tiles do not matter.
 TEST_F(Hopper, NanAndInfinities) {
   std::mt19937_64 random(3);
