@@ -38,7 +38,7 @@ inline constexpr int kInnerMaskRows = 8;
 /// Outer biases in shared memory: that of the row of tiles at hand and that of the next. Extra tokens take zeros.
 inline constexpr int kOuterBiases = 2;
 /// Kept for barriers, items, alignment and what else is small.
-inline constexpr int kBarrierBytes = 3072;
+inline constexpr int kBarrierBytes = 2048;
 /// The bias of a masked pair, added to the unscaled score before anything else.
 inline constexpr float kMasked = -1e30f;
 

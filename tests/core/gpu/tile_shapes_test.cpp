@@ -70,7 +70,7 @@ TEST(TileShapes, SumsOfSharedMemory) {
   shape.mask = MaskMode::none;
   shape.bias_slots = 5;
   Problem problem{.axes = {{}}, .head_dim = 128, .head_dim_v = 40};
-  const int64_t queries = 128 * 128 * 2, ring = 3 * 112 * (128 + 128) * 2, barriers = 3072;
+  const int64_t queries = 128 * 128 * 2, ring = 3 * 112 * (128 + 128) * 2, barriers = 2048;
   EXPECT_EQ(shared_bytes(shape, problem), queries + ring + barriers);
   shape.mask = MaskMode::one_hot;
   EXPECT_EQ(shared_bytes(shape, problem), queries + ring + barriers + (2 * 5 + 2) * 112 * 16);
