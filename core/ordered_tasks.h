@@ -140,4 +140,36 @@ class OrderedTasks {
   std::atomic<uint32_t> news_ = 0;  ///< counts calls of pass()
 };
 
+/// How far a task is, for those that follow it: where a task knows which earlier ones it has to wait for, this costs
+/// less than to look at all workers. The tasks must be claimed in the order of their numbers, and wait for earlier ones
+/// alone.
+class TaskProgress {
+ public:
+  static constexpr int32_t kEnd = std::numeric_limits<int32_t>::max();  ///< of a task that has ended
+
+  /// Steps only grow. What the task did before is visible to those whose wait it ends.
+  void reach(int32_t step) {
+    step_ = step;
+    step_.notify_all();
+    if (const auto pause = OrderedTasks::after_pass.load(std::memory_order_relaxed); pause != nullptr) pause();
+  }
+
+  /// Returns once the task has reached a step.
+  void wait_for(int32_t step) const {
+    constexpr int kTries = 64;
+    for (int tries = 0;; ++tries) {
+      const int32_t now = step_;
+      if (now >= step) return;
+      if (tries < kTries) {
+        std::this_thread::yield();
+      } else {
+        step_.wait(now);
+      }
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<int32_t> step_ = 0;
+};
+
 }  // namespace nalab

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <random>
 #include <string>
@@ -124,6 +125,29 @@ TEST_P(OrderedTasksOf, AnExceptionReachesTheCallerAndLeavesNobodyWaiting) {
     sum += task.number();
   });
   EXPECT_EQ(sum, 4950);
+}
+
+TEST_P(OrderedTasksOf, ATaskMayFollowAnotherStepByStep) {
+  constexpr int32_t kTasks = 40, kSteps = 30;
+  Workers workers(GetParam());
+  OrderedTasks tasks(workers);
+  std::vector<TaskProgress> progress(kTasks);
+  std::vector<std::vector<int64_t>> written(kSteps);
+  tasks.for_each(kTasks, [&](const Task& task) {
+    std::minstd_rand random(static_cast<unsigned>(task.number() + 1));
+    const auto number = static_cast<std::size_t>(task.number());
+    for (int32_t step = 0; step < kSteps; ++step) {
+      dawdle(random);
+      if (number > 0) progress[number - 1].wait_for(step + 1);
+      written[static_cast<std::size_t>(step)].push_back(task.number());
+      progress[number].reach(step + 1);
+    }
+    progress[number].reach(TaskProgress::kEnd);
+  });
+  for (const auto& numbers : written) {
+    ASSERT_EQ(numbers.size(), static_cast<std::size_t>(kTasks));
+    EXPECT_TRUE(std::ranges::is_sorted(numbers));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, OrderedTasksOf, ::testing::Values(1, 2, 3, 7),

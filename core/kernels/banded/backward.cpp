@@ -5,12 +5,12 @@
 // summed over all rows of queries of the block that attend to it (gradients-inl.h) and added to memory once. dq is
 // summed as the forward pass sums values.
 //
-// Tasks that share keys must not add to them at a time: they are in chunks of which only neighbours share keys, and
-// come in up to eight phases, the even and the odd chunks along the strips, the middle and the first axis (chunks.h).
-// No task waits for another, nothing is copied for each thread, and a key's sum is taken in an order that depends on
-// the problem alone. What all queries add to, drpb and the gradients of extra tokens, is summed in parts, one for each
-// item of a phase, which are added up at the end.
+// Tasks that share keys add to them in an order that depends on the problem alone (backward_tasks.h): nothing is copied
+// for each thread. What all queries add to, drpb and the gradients of extra tokens, is summed in parts, which are added
+// up at the end.
 #include "core/kernels/banded/backward.h"
+
+#include <vector>
 
 #include "core/kernels/banded/strips.h"
 #include "core/tensor/workspace.h"
@@ -40,9 +40,8 @@ struct SharedMemory {
         block(problem, kLanes, Pass::backward),
         sums(tile::cut_sums(problem, gradients, cutter)),
         biases(problem, order, cutter),
-        tasks(problem, order, block.positions,
-              carved_bytes([&](WorkspaceCutter& part) { PartSums(problem, 1, part); })),
-        part_sums(problem, tasks.parts(), cutter) {}
+        tasks(problem, order, block, carved_bytes([&](WorkspaceCutter& part) { PartSums(problem, 1, part); })),
+        part_sums(problem, problem.batch * tasks.parts_of_entry(), cutter) {}
 
   /// Floats of a task's sums of drpb.
   int64_t bias_floats(const Problem& problem) const { return problem.relative_bias ? biases.of_strip() : 0; }
@@ -79,32 +78,32 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
                               common.sums,
                               common.part_sums};
   const int64_t bias_floats = common.bias_floats(problem);
-  const auto run = [&](int phase, int64_t item, int worker) {
+  const auto run = [&](int64_t number, int worker, TaskProgress* progress) {
+    const BackwardTask task = tasks.at(number);
+    Turn turn(tasks, task, progress);
+    if (task.x1.empty() || task.x2.empty()) return;
+    if (problem.relative_bias || problem.extra_tokens > 0) turn.wait_for_part();
     WorkspaceCutter own = memory.of(worker);
     const GradientPrivate mine(problem, common.block, bias_floats, own);
-    tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
-      with_element_type(problem.type, [&](auto element) {
-        for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
-          RunStrip<decltype(element)>(shared, task, strip, part, mine);
-        }
-      });
+    with_element_type(problem.type, [&](auto element) {
+      for (int64_t strip = task.strips.begin; strip < task.strips.end; ++strip) {
+        RunStrip<decltype(element)>(shared, strip, turn, mine);
+      }
     });
   };
-  // A batch entry that one thread takes alone stays in its caches from phase to phase. As many as make the same number
-  // for each thread are taken so; all threads share the phases of the others. A key's sum is taken in the same order.
-  const int64_t whole = problem.batch / workers.threads() * workers.threads();
-  workers.for_each(whole, [&](int64_t entry, int worker) {
+  // A batch entry that one thread takes alone stays in its caches. As many as make the same number for each thread are
+  // taken so; all threads share the tasks of the first ones. A key's sum is taken in the same order.
+  const int64_t shared_entries = problem.batch % workers.threads(), of_entry = tasks.tasks_of_entry();
+  workers.for_each(problem.batch - shared_entries, [&](int64_t i, int worker) {
+    const int64_t entry = shared_entries + i;
     common.sums.of_entries({entry, entry + 1}).set_to_zero();
-    for (int phase = 0; phase < tasks.phases(); ++phase) {
-      const int64_t items = tasks.items_of_entry(phase);
-      for (int64_t item = entry * items; item < (entry + 1) * items; ++item) run(phase, item, worker);
-    }
+    for (int64_t task = entry * of_entry; task < (entry + 1) * of_entry; ++task) run(task, worker, nullptr);
   });
-  common.sums.of_entries({whole, problem.batch}).set_to_zero(workers);
-  for (int phase = 0; phase < tasks.phases(); ++phase) {
-    const int64_t first = whole * tasks.items_of_entry(phase);
-    workers.for_each(tasks.items(phase) - first, [&](int64_t i, int worker) { run(phase, first + i, worker); });
-  }
+  common.sums.of_entries({0, shared_entries}).set_to_zero(workers);
+  std::vector<TaskProgress> progress(static_cast<std::size_t>(shared_entries * of_entry));
+  OrderedTasks ordered(workers);
+  ordered.for_each(shared_entries * of_entry,
+                   [&](const OrderedTasks::Task& task) { run(task.number(), task.worker(), progress.data()); });
   common.part_sums.add_up(common.sums, gradients.drpb, workers);
   common.sums.store(gradients, workers, tile::HWY_NAMESPACE::RoundRow());
 }

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numbers>
 
+#include "core/kernels/banded/backward_tasks.h"
 #include "core/kernels/banded/block-inl.h"
-#include "core/kernels/banded/chunks.h"
 #include "core/kernels/banded/gradients-inl.h"
 #include "core/kernels/banded/part_sums.h"
 #include "core/kernels/tile/gradient_sums.h"
@@ -106,11 +106,11 @@ class GradientTask : private StripBlocks<T> {
 
  public:
   HWY_ATTR GradientTask(const GradientShared& shared, int64_t strip_number, const Strip& strip, const BlockPlace& place,
-                        int64_t part, const GradientPrivate& mine)
+                        Turn& turn, const GradientPrivate& mine)
       : Base(shared.geometry, strip_number, strip, place),
         shared_(shared),
         mine_(mine),
-        part_(part),
+        turn_(turn),
         scale_(factor_as_float(problem_.effective_scale())),
         scale2_(factor_as_float(problem_.effective_scale() * std::numbers::log2e)),
         q_(shared.in.q.template as<T>()),
@@ -151,8 +151,10 @@ class GradientTask : private StripBlocks<T> {
         Base::template FetchKeys<tile::CacheLevel::first>(shared_.sums.dv, dv_offsets_, k1, k2);
         mine_.key_rows[key_row] = Base::KeysAsFloats(k_, key_offsets_, k1, k2, mine_.key_floats);
         VisitKeys(k1, k2);
+        turn_.pass(key_row);
       }
     }
+    turn_.end_block();
     VisitExtraTokens();
     for (int64_t row = 0; row < rows_; ++row) StoreQueries(row);
   }
@@ -231,6 +233,7 @@ class GradientTask : private StripBlocks<T> {
       Weigh(row, bias, window_, mine_.weights_of[row - rows.begin], gradients);
       if (bias != nullptr) AddToBias(gradients, geometry_.biases.in_strip(row % Base::heads(), o1, o2));
     }
+    turn_.wait(k1, k2);
     const int64_t c1 = Base::c1(k1), c2 = Base::c2(k2);
     AddRow(rows, mine_.dout_rows, dout_, mine_.weights_of, shared_.sums.dv, dv_offsets_, 1.0f, c1, c2);
     AddRow(rows, mine_.query_rows, q_, mine_.gradients_of, shared_.sums.dk, dk_offsets_, scale_, c1, c2);
@@ -313,7 +316,7 @@ class GradientTask : private StripBlocks<T> {
     const int64_t dim = view.shape.dim;
     for (int i = 0; i < strip_.runs(); ++i) {
       const banded::Run& run = strip_.run(i);
-      float* const first = (shared_.part_sums.*sums)(part_, strip_.query(run.lane).head_kv);
+      float* const first = (shared_.part_sums.*sums)(turn_.part(), strip_.query(run.lane).head_kv);
       AddQueries({queries.rows + i * geometry_.block.rows(), weights, rows_, Base::StepOf(view)},
                  {run.lane, run.count, false, 0, columns}, {first + token * dim, dim, dim, factor});
     }
@@ -334,7 +337,7 @@ class GradientTask : private StripBlocks<T> {
 
   const GradientShared& shared_;
   const GradientPrivate& mine_;
-  const int64_t part_;
+  Turn& turn_;
   const float scale_;
   const float scale2_;  ///< weights are powers of 2
   const TokenView<const T> q_, k_, v_, dout_;
@@ -346,19 +349,21 @@ class GradientTask : private StripBlocks<T> {
 
 /// The tasks of a strip: all blocks of some rows. Adds its sums of drpb to those of a part.
 template <class T>
-void HWY_ATTR RunStrip(const GradientShared& shared, const BackwardTasks::Task& task, int64_t number, int64_t part,
-                       const GradientPrivate& mine) {
+void HWY_ATTR RunStrip(const GradientShared& shared, int64_t number, Turn& turn, const GradientPrivate& mine) {
   const Geometry& geometry = shared.geometry;
+  const BackwardTask& task = turn.task();
   const Problem& problem = geometry.problem;
   const Strip strip(geometry.order, number);
   if (problem.relative_bias) std::fill_n(mine.bias, geometry.biases.of_strip(), 0.0f);
-  GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, task.g2}, part, mine);
+  GradientTask<T> blocks(shared, number, strip, {task.batch, task.g1, task.g2}, turn, mine);
+  turn.begin_strip(number);
   // Along the first axis a block shares most rows of keys with the one before.
   geometry.block.for_each_block(task.x2, [&](geometry::Range x2) {
     for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) blocks.Run(x1, x2);
   });
   if (problem.relative_bias) {
-    geometry.biases.add_to_tables(strip, mine.bias, [&](int64_t head) { return shared.part_sums.bias(part, head); });
+    geometry.biases.add_to_tables(strip, mine.bias,
+                                  [&](int64_t head) { return shared.part_sums.bias(turn.part(), head); });
   }
 }
 

@@ -77,6 +77,10 @@ class LaneOrder {
     const int64_t begin = group.begin_of(query.position);
     return begin + group.size_from(begin) - query.position;
   }
+  /// Lanes from the beginning of its segment to a query.
+  int64_t place_in_segment(const Query& query) const {
+    return query.position - group_of(query).begin_of(query.position);
+  }
   /// Keys of a strip in one row of keys, at most. What arrays of fixed size have room for is more: banded::most_keys().
   int64_t most_keys() const {
     const int64_t segments = most_segments();

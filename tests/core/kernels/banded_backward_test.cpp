@@ -1,161 +1,27 @@
-// The backward pass of banded: its tasks, and what is made of many of them, which small problems of the common tests do
-// not reach.
+// The backward pass of banded: strips, and what is made of many tasks, which small problems of the common tests do not
+// reach.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
-#include <map>
-#include <set>
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/compare.h"
-#include "core/kernels/banded/chunks.h"
+#include "core/kernels/banded/strips.h"
+#include "core/ordered_tasks.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/backward.h"
+#include "tests/core/kernels/banded_problems.h"
 
 namespace nalab {
 namespace {
 
-using banded::BackwardTasks;
 using banded::LaneOrder;
 using banded::Strip;
 using test::Setting;
-
-/// Several chunks along strips and axes, the last ones cut short: heads that straddle strips, rows in several pieces,
-/// dilation groups of unlike length, windows that jump.
-std::vector<Problem> large_problems() {
-  return {
-      {.axes = {{.extent = 331, .window = 9}}, .heads = 6, .heads_kv = 3, .head_dim = 24, .head_dim_v = 40},
-      {.axes = {{.extent = 517, .window = 8, .stride = 3, .dilation = 4}},
-       .heads = 3,
-       .heads_kv = 3,
-       .head_dim = 12,
-       .head_dim_v = 16,
-       .extra_tokens = 9},
-      {.axes = {{.extent = 43, .window = 7}, {.extent = 37, .window = 7}},
-       .heads = 2,
-       .heads_kv = 2,
-       .head_dim = 32,
-       .head_dim_v = 32},
-      {.axes = {{.extent = 38, .window = 5, .stride = 2, .causal = true}, {.extent = 29, .window = 6, .causal = true}},
-       .batch = 3,
-       .heads = 4,
-       .heads_kv = 2,
-       .head_dim = 16,
-       .head_dim_v = 9,
-       .extra_tokens = 2,
-       .relative_bias = true},
-      {.axes = {{.extent = 41, .window = 4, .dilation = 3}, {.extent = 47, .window = 11, .stride = 5, .dilation = 2}},
-       .heads = 3,
-       .heads_kv = 3,
-       .head_dim = 20,
-       .head_dim_v = 33,
-       .relative_bias = true},
-      {.axes = {{.extent = 14, .window = 3}, {.extent = 15, .window = 3, .stride = 2}, {.extent = 13, .window = 5}},
-       .heads = 2,
-       .head_dim = 8,
-       .head_dim_v = 16,
-       .relative_bias = true},
-      // Strips of whole segments: two groups of seven tokens.
-      {.axes = {{.extent = 16, .window = 5}, {.extent = 21, .window = 5, .dilation = 3}},
-       .heads = 3,
-       .heads_kv = 3,
-       .head_dim = 16,
-       .head_dim_v = 20,
-       .relative_bias = true},
-      // Windows that share no keys with others: all chunks are of one colour.
-      {.axes = {{.extent = 32, .window = 4, .stride = 4}, {.extent = 48, .window = 8, .stride = 8}},
-       .heads = 2,
-       .heads_kv = 2,
-       .head_dim = 16,
-       .head_dim_v = 16},
-  };
-}
-
-struct Key {
-  int64_t batch, x1, x2, head, x3;
-  auto operator<=>(const Key&) const = default;
-};
-
-/// The coordinates of the keys of some positions of a dilation group, by the definition.
-std::set<int64_t> keys_of(const Axis& axis, int64_t group, geometry::Range positions) {
-  std::set<int64_t> keys;
-  for (int64_t p = positions.begin; p < positions.end; ++p) {
-    for (const int64_t key : test::attended(axis, axis.coordinate(group, p))) keys.insert(key);
-  }
-  return keys;
-}
-
-/// Every query is in one task, and the items of a phase share no keys and no parts.
-void check_tasks(const Problem& problem, int width, int64_t positions, int64_t part_bytes) {
-  SCOPED_TRACE(problem.id() + " width " + std::to_string(width) + " positions " + std::to_string(positions));
-  const auto axes = problem.axes3();
-  const LaneOrder order(problem, width);
-  const BackwardTasks tasks(problem, order, positions, part_bytes);
-  std::map<Key, int> queries;
-  for (int phase = 0; phase < tasks.phases(); ++phase) {
-    std::map<Key, int64_t> keys;
-    std::map<int64_t, int64_t> parts;
-    for (int64_t item = 0; item < tasks.items(phase); ++item) {
-      tasks.for_each(phase, item, [&](const BackwardTasks::Task& task, int64_t part) {
-        ASSERT_EQ(parts.try_emplace(part, item).first->second, item);
-        ASSERT_LT(part, tasks.parts());
-        ASSERT_EQ(part / (tasks.parts() / problem.batch), task.batch);
-        const auto keys1 = keys_of(axes[0], task.g1, task.x1), keys2 = keys_of(axes[1], task.g2, task.x2);
-        for (int64_t number = task.strips.begin; number < task.strips.end; ++number) {
-          const Strip strip(order, number);
-          for (int lane = 0; lane < strip.lanes(); ++lane) {
-            const auto& [head, x3] = strip.query(lane);
-            for (int64_t p1 = task.x1.begin; p1 < task.x1.end; ++p1) {
-              for (int64_t p2 = task.x2.begin; p2 < task.x2.end; ++p2) {
-                const Key query{task.batch, axes[0].coordinate(task.g1, p1), axes[1].coordinate(task.g2, p2), head, x3};
-                ++queries[query];
-              }
-            }
-            for (const int64_t key3 : test::attended(axes[2], x3)) {
-              for (const int64_t key1 : keys1) {
-                for (const int64_t key2 : keys2) {
-                  const Key key{task.batch, key1, key2, head, key3};
-                  ASSERT_EQ(keys.try_emplace(key, item).first->second, item) << "phase " << phase;
-                }
-              }
-            }
-          }
-        }
-      });
-    }
-  }
-  ASSERT_EQ(static_cast<int64_t>(queries.size()), problem.batch * problem.tokens() * problem.heads_kv);
-  for (const auto& [query, count] : queries) ASSERT_EQ(count, 1);
-}
-
-TEST(BackwardTasks, HaveEachQueryOnceAndShareNoKeysInAPhase) {
-  std::vector<Problem> problems = large_problems();
-  for (const test::Awkward& awkward : test::awkward_problems()) problems.push_back(awkward.problem);
-  test::RandomProblems random(11);
-  for (int i = 0; i < 100; ++i) problems.push_back(random.next());
-  int i = 0;
-  for (const Problem& problem : problems) {
-    const std::array widths{4, 8, 16, 1};
-    check_tasks(problem, widths[static_cast<std::size_t>(i % 4)], 1 + i % 8, i % 3 == 0 ? 1 << 24 : 1);
-    ++i;
-    if (::testing::Test::HasFatalFailure()) return;
-  }
-}
-
-TEST(BackwardTasks, AreManyWhereProblemsAreLarge) {
-  for (const Problem& problem : large_problems()) {
-    const BackwardTasks tasks(problem, LaneOrder(problem, 16), 4, 1);
-    EXPECT_GT(tasks.items(0), 4 * problem.batch) << problem.id();
-  }
-  // Windows that share nothing need one phase.
-  EXPECT_EQ(BackwardTasks(large_problems().back(), LaneOrder(large_problems().back(), 16), 4, 1).phases(), 1);
-  // A batch is enough by itself.
-  const Problem batch{.axes = {{.extent = 14, .window = 7}, {.extent = 14, .window = 7}}, .batch = 64};
-  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch, 16), 4, 1).phases(), 1);
-  EXPECT_EQ(BackwardTasks(batch, LaneOrder(batch, 16), 4, 1).parts(), 64);
-}
 
 // What is behind the arrays and the memory of rows of keys; short last pieces of many heads had more.
 TEST(Strip, HasNoMoreKeysThanThereIsRoomFor) {
@@ -230,7 +96,7 @@ TEST(LaneOrder, StripsHaveWholeSegmentsWhereFewLanesAreLeftIdle) {
 }
 
 TEST(LaneOrder, LanesOfQueriesAreTheReverse) {
-  for (const Problem& problem : large_problems()) {
+  for (const Problem& problem : test::large_banded_problems()) {
     const LaneOrder order(problem, 16);
     for (int64_t lane = 0; lane < order.lanes(); ++lane) {
       const LaneOrder::Query query = order.at(lane);
@@ -262,7 +128,7 @@ void expect_as_reference(const Problem& problem, const test::Data& data, const S
 }
 
 TEST(BandedBackward, AgreesWithTheReferenceOverManyTasks) {
-  for (const Problem& problem : large_problems()) {
+  for (const Problem& problem : test::large_banded_problems()) {
     SCOPED_TRACE(problem.id());
     const test::Data data(problem, 17);
     for (const Setting& setting : test::settings(banded_variant(), problem, Pass::backward)) {
@@ -304,7 +170,7 @@ TEST(BandedBackward, AgreesWithTheReferenceOnThreeHundredRandomProblems) {
 }
 
 TEST(BandedBackward, SameBitsForEveryThreadCount) {
-  for (Problem problem : large_problems()) {
+  for (Problem problem : test::large_banded_problems()) {
     for (const ElementType type : {ElementType::f32, ElementType::bf16}) {
       problem.type = type;
       SCOPED_TRACE(problem.id());
@@ -328,9 +194,38 @@ TEST(BandedBackward, SameBitsForEveryThreadCount) {
   }
 }
 
+// A task that said too early that it is past a row of keys would be overtaken while it pauses, and so would one that
+// asks too little of those before it.
+TEST(BandedBackward, NoTaskIsOvertakenWhileItPauses) {
+  struct Pauses {
+    Pauses() {
+      static std::atomic<uint32_t> count;
+      count = 0;
+      OrderedTasks::after_pass = [] {
+        if (++count % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(count % 7 * 50));
+      };
+    }
+    ~Pauses() { OrderedTasks::after_pass = nullptr; }
+  };
+  for (const Problem& problem : test::large_banded_problems()) {
+    SCOPED_TRACE(problem.id());
+    const test::Data data(problem, 22);
+    const auto forward = reference::forward(problem, data.inputs());
+    const Setting setting{.isa = best_isa(), .arithmetic = kF32Fma};
+    auto one = test::run_backward(banded_variant(), problem, data, forward, setting.with_threads(1));
+    const Pauses pauses;
+    for (const int threads : {4, 7}) {
+      auto several = test::run_backward(banded_variant(), problem, data, forward, setting.with_threads(threads));
+      for (std::size_t t = 0; t < one.size(); ++t) {
+        EXPECT_EQ(one[t].bits(), several[t].bits()) << threads << " threads: " << name_of(problem, t);
+      }
+    }
+  }
+}
+
 // Sums are float: rounded once, at the end.
 TEST(BandedBackward, GradientsInBf16AreThoseInFloatRounded) {
-  for (Problem problem : large_problems()) {
+  for (Problem problem : test::large_banded_problems()) {
     problem.type = ElementType::bf16;
     const test::Data data(problem, 21);
     const test::Saved saved(problem, reference::forward(problem, data.inputs()), ElementType::f32);
