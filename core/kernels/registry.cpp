@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/kernels/banded/strips.h"
 #include "core/kernels/variants.h"
 #include "core/tuning/cost_model.h"
 
@@ -43,9 +44,8 @@ int64_t most_keys_beside_matrix_unit(const Problem& problem, Pass pass) {
 
 /// The same for tiles of dot products: "Dot products of bf16" there. Backward they are not far ahead of floats.
 int64_t most_keys_beside_dot_products(const Problem& problem, Pass pass) {
-  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
   const int64_t dim = std::max(problem.head_dim, problem.head_dim_v);
-  if (pass == Pass::backward) return kAny;
+  if (pass == Pass::backward) return 216;
   if (problem.rank() == 1) return 24;
   return dim > 64 ? 100 : dim > 32 ? 144 : 289;
 }
@@ -54,6 +54,17 @@ int64_t most_keys_beside(std::string_view tiles, const Problem& problem, Pass pa
   if (tiles == kBf16Amx) return most_keys_beside_matrix_unit(problem, pass);
   if (tiles == kBf16Dot) return most_keys_beside_dot_products(problem, pass);
   return std::numeric_limits<int64_t>::max();
+}
+
+/// Pairs that tiles compute for one that attends, times the share of the lanes of strips that have a query: where axes
+/// are short, tiles waste little, and strips of few heads are not full.
+double gain_in_pairs(const Problem& problem, Pass pass) {
+  const banded::LaneOrder order(problem, banded::kMaxLanes);
+  const double share = static_cast<double>(order.lanes()) / static_cast<double>(order.strips() * banded::kMaxLanes);
+  const Tiling tiling =
+      find_variant("fused").candidates(problem, pass, find_arithmetic(kF32Fma), host_machine(), 1).front();
+  return share * static_cast<double>(tuning::visited_pairs(problem, tiling)) /
+         static_cast<double>(problem.attended_pairs());
 }
 
 /// Whether banded is faster than fused, as far as it was measured: docs/small_windows.md, "Where bands end". Its rate
@@ -68,8 +79,9 @@ bool bands_pay(const Problem& problem, Pass pass, std::string_view tiles) {
   const auto shares = [](const Axis& axis) { return axis.stride > 1 && 4 * axis.stride > axis.window; };
   if (std::ranges::any_of(problem.axes, shares)) return keys <= 64;
   if (problem.rank() == 1) return keys <= (backward ? 33 : 64);
-  if (backward) return keys <= (wide ? 125 : 216);
-  return keys <= (wide ? 216 : 343);
+  const bool space = problem.rank() == 3;
+  const int64_t most = backward && !space ? (wide ? 169 : 289) : wide ? (backward ? 125 : 216) : 343;
+  return keys <= most && gain_in_pairs(problem, pass) > (backward && space ? 1.05 : 0.8);
 }
 
 /// Whether naive is faster than banded, backward: wide rows of few keys, of which bands make little.

@@ -102,8 +102,11 @@ void Backward(const Plan& plan, const Inputs& in, const SavedForBackward& saved,
   common.sums.of_entries({0, shared_entries}).set_to_zero(workers);
   std::vector<TaskProgress> progress(static_cast<std::size_t>(shared_entries * of_entry));
   OrderedTasks ordered(workers);
-  ordered.for_each(shared_entries * of_entry,
-                   [&](const OrderedTasks::Task& task) { run(task.number(), task.worker(), progress.data()); });
+  ordered.for_each(shared_entries * of_entry, [&](const OrderedTasks::Task& task) {
+    // Entries take turns: they never wait for each other.
+    const int64_t entry = task.number() % shared_entries;
+    run(entry * of_entry + task.number() / shared_entries, task.worker(), progress.data());
+  });
   common.part_sums.add_up(common.sums, gradients.drpb, workers);
   common.sums.store(gradients, workers, tile::HWY_NAMESPACE::RoundRow());
 }

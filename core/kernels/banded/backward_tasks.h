@@ -37,35 +37,40 @@ class BackwardTasks {
       : axes_(p.axes3()), order_(order), block_(block) {
     // Enough for many threads; the more, the less of a row of keys is used again. Strips come first: they share least.
     constexpr int64_t kTasks = 64;
-    int64_t tasks = p.batch * axes_[0].dilation * axes_[1].dilation;
-    const auto cut = [&](int64_t length, int64_t most) -> Pieces {
-      const int64_t wanted = std::clamp<int64_t>(geometry::ceil_div(kTasks, tasks), 1, most);
-      const Pieces pieces(length, geometry::ceil_div(length, wanted));
+    int64_t tasks = p.batch * groups();
+    const auto cut = [&](int64_t length, int64_t least) {
+      const int64_t most = geometry::ceil_div(length, least), wanted = geometry::ceil_div(kTasks, tasks);
+      const int64_t count = geometry::ceil_div(most, std::max<int64_t>(most / wanted, 1));
+      const Pieces pieces(length, geometry::ceil_div(length, count));
       tasks *= pieces.count;
       return pieces;
     };
     const int64_t length1 = axes_[0].group_length(0), length2 = axes_[1].group_length(0);
-    strips_ = cut(order.strips(), order.strips());
-    pieces2_ = cut(length2, block_.blocks({0, length2}));
-    // What is not kept is no reason to go on with the next position.
-    pieces1_ = block_.kept_rows > 1 ? cut(length1, length1) : Pieces(length1, 1);
+    // Along one row of keys, only the first strips of a task may share keys with the one before.
+    const int64_t reach = geometry::ceil_div(axes_[2].window + axes_[2].stride, order.strip_lanes());
+    strips_ = cut(order.strips(), length1 * length2 == 1 ? 2 * reach : 1);
+    pieces2_ = cut(length2, block_.positions);
+    // A task that goes on with the next position finds rows of keys that it has kept; but those that share keys with it
+    // wait for as many positions as the window has.
+    const bool goes_on = block_.kept_rows > 1 && (tasks >= kTasks || (pieces2_.count == 1 && strips_are_apart()));
+    pieces1_ = goes_on ? cut(length1, axes_[0].window) : Pieces(length1, 1);
     constexpr int64_t kBytes = 32 << 20;
     const int64_t most = std::min(kTasks / p.batch, kBytes / std::max<int64_t>(part_bytes * p.batch, 1));
     parts_ = std::clamp<int64_t>(most, 1, tasks_of_entry());
   }
 
-  /// They are numbered batch entry by batch entry.
-  int64_t tasks_of_entry() const { return axes_[0].dilation * axes_[1].dilation * tasks_of_group(); }
+  /// They are numbered batch entry by batch entry; dilation groups take turns, since they share no keys.
+  int64_t tasks_of_entry() const { return pieces1_.count * pieces2_.count * strips_.count * groups(); }
 
   BackwardTask at(int64_t number) const {
     BackwardTask task;
     task.number = number;
     const auto take = [&](int64_t count) { return std::exchange(number, number / count) % count; };
+    task.g2 = take(axes_[1].dilation);
+    task.g1 = take(axes_[0].dilation);
     task.strips = strips_.at(piece_of_strips(take(strips_.count)), order_.strips());
     task.piece2 = pieces2_.count - 1 - take(pieces2_.count);
     task.piece1 = pieces1_.count - 1 - take(pieces1_.count);
-    task.g2 = take(axes_[1].dilation);
-    task.g1 = take(axes_[0].dilation);
     task.batch = number;
     task.x1 = pieces1_.at(task.piece1, axes_[0].group_length(task.g1));
     task.x2 = pieces2_.at(task.piece2, axes_[1].group_length(task.g2));
@@ -129,7 +134,15 @@ class BackwardTasks {
     }
   };
 
-  int64_t tasks_of_group() const { return pieces1_.count * pieces2_.count * strips_.count; }
+  bool strips_are_apart() const {
+    BackwardTask task{};
+    for (int64_t strip = 0; strip < order_.strips(); ++strip) {
+      task.strips = {strip, strip + 1};
+      if (!neighbours(task, strip).empty()) return false;
+    }
+    return true;
+  }
+  int64_t groups() const { return axes_[0].dilation * axes_[1].dilation; }
   int64_t number_in_entry(const BackwardTask& task) const { return task.number - task.batch * tasks_of_entry(); }
 
   /// Single strips: the even ones, then the odd ones. Pieces of several are like those of the axes.
@@ -189,11 +202,12 @@ class EarlierTasks {
   };
 
   Row row(int64_t piece1, int64_t piece2) const {
-    const int64_t group = tasks_.tasks_of_group(), count1 = tasks_.pieces1_.count, count2 = tasks_.pieces2_.count;
+    const int64_t above1 = tasks_.pieces1_.count - 1 - piece1, above2 = tasks_.pieces2_.count - 1 - piece2;
+    const int64_t group = task_.g1 * tasks_.axes_[1].dilation + task_.g2;
     const geometry::Range x2 = tasks_.pieces2_.at(piece2, mask2_.length);
-    return {
-        task_.number / group * group + ((count1 - 1 - piece1) * count2 + count2 - 1 - piece2) * tasks_.strips_.count,
-        tasks_.pieces1_.at(piece1, mask1_.length), x2, tasks_.block_.blocks(x2)};
+    return {task_.batch * tasks_.tasks_of_entry() +
+                (above1 * tasks_.pieces2_.count + above2) * tasks_.strips_.count * tasks_.groups() + group,
+            tasks_.pieces1_.at(piece1, mask1_.length), x2, tasks_.block_.blocks(x2)};
   }
 
   template <class F>
@@ -211,7 +225,7 @@ class EarlierTasks {
     const int64_t steps = (block * row.x1.size() + last1 - row.x1.begin) * tasks_.steps_of_block() + key_row + 1;
     const auto ask_strip = [&](int64_t strip) {
       const int64_t strips = tasks_.strips_.size, piece = strips == 1 ? strip : strip / strips;
-      const int64_t number = row.first + tasks_.place_of_strips(piece);
+      const int64_t number = row.first + tasks_.place_of_strips(piece) * tasks_.groups();
       const int64_t before = (strip - piece * strips) * row.blocks * row.x1.size() * tasks_.steps_of_block();
       if (number < task_.number) f(number, before + steps);
     };

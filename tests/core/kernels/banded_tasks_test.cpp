@@ -226,6 +226,8 @@ TEST(BackwardTasks, HardlyWaitWhereAllRunAtATime) {
             1.2);
   const Axis five{.extent = 12, .window = 5};
   EXPECT_LT(rounds_over_longest(problem({five, five, {.extent = 32, .window = 5}}, 2), 6, false), 1.2);
+  EXPECT_LT(rounds_over_longest(problem({five, five, {.extent = 32, .window = 5}}, 2), 6, true), 1.2);
+  EXPECT_LT(rounds_over_longest(problem({{.extent = 1024, .window = 31}}, 1), 1, true), 1.6);
   EXPECT_LT(rounds_over_longest(problem({{.extent = 2048, .window = 5}}, 3), 1, true), 1.6);
 }
 

@@ -96,10 +96,16 @@ TEST(Registry, TheBestVariantIsBandedForSmallWindowsAndElseFused) {
     EXPECT_EQ(best(row(128), pass), "fused") << "many keys along one axis";
   }
   EXPECT_EQ(best(plane(17, 64)), "banded");
-  EXPECT_EQ(best(plane(17, 64), Pass::backward), "fused") << "fewer keys pay backward";
+  EXPECT_EQ(best(plane(17, 64), Pass::backward), "banded");
+  EXPECT_EQ(best(plane(18, 64)), "banded");
+  EXPECT_EQ(best(plane(18, 64), Pass::backward), "fused") << "fewer keys pay backward";
   EXPECT_EQ(best(plane(17, 128)), "fused") << "and in wide rows";
   EXPECT_EQ(best(plane(3, 256)), "banded");
   EXPECT_EQ(best(plane(3, 256), Pass::backward), "naive") << "wide rows of few keys";
+  const Axis eight{.extent = 8, .window = 5};
+  const Problem short_axes{.axes = {eight, eight, eight}};
+  EXPECT_EQ(best(short_axes), "fused") << "half of the lanes are idle, and tiles waste little";
+  EXPECT_EQ(best({.axes = short_axes.axes, .heads = 2, .heads_kv = 2}), "banded");
   Problem extra = plane(7, 32);
   extra.extra_tokens = 500;
   EXPECT_EQ(best(extra), "fused") << "mostly extra tokens";
