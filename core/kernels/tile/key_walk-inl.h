@@ -218,7 +218,11 @@ class KeyWalk {
   /// Calls list_rows(rows of the block, set_lanes(target), set_biases(target)) for every run of keys in the box of a
   /// query tile: the setters write a number for each row of the run.
   template <class ListRows>
-  void ForEachRun(const LaneTile& lanes, const ListRows& list_rows) const {
+  void HWY_ATTR ForEachRun(const LaneTile& lanes, const ListRows& list_rows) const {
+    // Runs of a box are mostly alike: the lanes that attend along the last axis are worked out once.
+    uint32_t along_run[kMaxBlockKeys];
+    uint32_t along_all = kAll;
+    geometry::Range run;
     for (const Segment& segment : segments()) {
       if (segment.is_extra()) {
         const int64_t count = segment.x3.size();
@@ -233,11 +237,16 @@ class KeyWalk {
       }
       const geometry::Range x3 = geometry::intersect(segment.x3, lanes.keys(2));
       if (!lanes.keys(0).contains(segment.x1) || !lanes.keys(1).contains(segment.x2) || x3.empty()) continue;
+      if (x3 != run) along_all = lanes.attending_run(2, x3, kAll, along_run);
+      run = x3;
       const uint32_t row = lanes.attending(0, segment.x1) & lanes.attending(1, segment.x2);
       const int64_t offset = segment.first - segment.x3.begin;
       list_rows(
           {x3.begin + offset, x3.end + offset},
-          [&](uint32_t* target) { return lanes.attending_run(2, x3, row, target); },
+          [&](uint32_t* target) HWY_ATTR {
+            for (int64_t i = 0; i < x3.size(); ++i) target[i] = row & along_run[i];
+            return row & along_all;
+          },
           [&](int32_t* target) {
             const int64_t u1 = places_.along(0, lanes.first(0), segment.x1);
             const int64_t u2 = places_.along(1, lanes.first(1), segment.x2);

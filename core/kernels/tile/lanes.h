@@ -43,6 +43,7 @@ class LaneAxis {
   void assign(const geometry::AxisMask& mask, geometry::Range queries, int64_t count, int64_t kv_tile) {
     count_ = count;
     keys_ = geometry::TileAxis{mask.length, kv_tile}.covering(mask.keys_of_any(queries));
+    common_ = mask.keys_of_all(queries);
     for (int64_t j = 0; j < count; ++j) {
       const geometry::Range keys = mask.keys(std::min(queries.begin + j, queries.end - 1));
       begin_[j] = keys.begin;
@@ -53,6 +54,7 @@ class LaneAxis {
   geometry::Range keys() const { return keys_; }
 
   uint32_t attending(int64_t position, const std::array<uint32_t, kMaxLanes + 1>& before) const {
+    if (common_.contains(position)) return before[count_];
     int64_t ended = 0, begun = 0;
     while (ended < count_ && end_[ended] <= position) ++ended;
     while (begun < count_ && begin_[begun] <= position) ++begun;
@@ -65,6 +67,10 @@ class LaneAxis {
     int64_t ended = 0, begun = 0;
     uint32_t common = row;
     int64_t position = positions.begin;
+    if (common_.contains(positions)) {
+      std::fill_n(lanes, positions.size(), row & before[count_]);
+      return row & before[count_];
+    }
     while (position < positions.end) {
       while (ended < count_ && end_[ended] <= position) ++ended;
       while (begun < count_ && begin_[begun] <= position) ++begun;
@@ -82,6 +88,7 @@ class LaneAxis {
  private:
   int64_t count_ = 0;
   geometry::Range keys_;
+  geometry::Range common_;  ///< positions that all steps attend to; may be empty
   std::array<int64_t, kMaxLanes> begin_, end_;
 };
 

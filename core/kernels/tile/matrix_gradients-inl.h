@@ -123,13 +123,13 @@ struct MatrixGradients : MatrixArithmetic<MatrixUnit, Parts> {
     bool all_fit = true;
     for (int64_t n = used; n < end;) {
       const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup);
-      RangeCheck<Parts> check;
-      for (; n < end_of_group; ++n) {
-        PackRow(key + (n - used) * key_step, dim, Base::RowOf(block.keys, n, dim), check);
-        PackRow(value + (n - used) * value_step, dim_v, Base::RowOf(block.values, n, dim_v), check);
-        misfits[n] = 0;
-      }
-      if (!check.Holds()) {
+      const bool keys_fit = Base::PackGroupRows(key + (first - used) * key_step, key_step, end_of_group - first, dim,
+                                                Base::RowOf(block.keys, first, dim));
+      const bool values_fit = Base::PackGroupRows(value + (first - used) * value_step, value_step, end_of_group - first,
+                                                  dim_v, Base::RowOf(block.values, first, dim_v));
+      std::fill(misfits + first, misfits + end_of_group, uint8_t{0});
+      n = end_of_group;
+      if (!keys_fit || !values_fit) {
         for (int64_t row = first; row < end_of_group; ++row) {
           if (Base::fits(key + (row - used) * key_step, dim) && Base::fits(value + (row - used) * value_step, dim_v)) {
             continue;

@@ -107,21 +107,20 @@ struct MatrixArithmetic {
   template <class T>
   static HWY_INLINE bool PackKeys(const T* key, int64_t key_step, int64_t dim, const T* value, int64_t value_step,
                                   int64_t dim_v, int64_t count, int64_t used, const Block& block, float* memory) {
-    const int64_t cells = row_cells(dim), cells_v = row_cells(dim_v), end = used + count;
+    const int64_t cells_v = row_cells(dim_v), end = used + count;
     const auto key_target = [&](int64_t n) { return RowOf(block.keys, n, dim); };
     const auto value_target = [&](int64_t n) {
       return reinterpret_cast<uint16_t*>(memory + n % kGroup * key_floats(dim_v));
     };
     bool all_fit = true;
     for (int64_t n = used; n < end;) {
-      const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup);
-      RangeCheck<Parts> check;
-      for (; n < end_of_group; ++n) {
-        PackParts<Parts>(key + (n - used) * key_step, dim, reinterpret_cast<uint16_t*>(key_target(n)),
-                         kGroup * kUnitStep, cells * 2 * kGroup, check);
-        PackParts<Parts>(value + (n - used) * value_step, dim_v, value_target(n), kUnitStep, 2 * cells_v, check);
-      }
-      if (!check.Holds()) {
+      const int64_t first = n, end_of_group = std::min(end, (n / kGroup + 1) * kGroup), rows = end_of_group - first;
+      const bool keys_fit = PackGroupRows(key + (first - used) * key_step, key_step, rows, dim, key_target(first));
+      const bool values_fit =
+          PackPartsOfRows<Parts>(value + (first - used) * value_step, value_step, rows, dim_v, value_target(first),
+                                 2 * key_floats(dim_v), kUnitStep, 2 * cells_v);
+      n = end_of_group;
+      if (!keys_fit || !values_fit) {
         all_fit = false;
         for (int64_t row = first; row < end_of_group; ++row) {
           if (!fits(key + (row - used) * key_step, dim)) FillKey(key_target(row), dim, 1);
@@ -178,6 +177,13 @@ struct MatrixArithmetic {
   /// Row n of keys that are packed in groups.
   static float* RowOf(float* rows, int64_t n, int64_t dim) {
     return rows + n / kGroup * kGroup * key_floats(dim) + n % kGroup * kUnitCells;
+  }
+
+  /// Rows of one group, from the place of the first on. Returns whether their numbers are in range.
+  template <class T>
+  static bool PackGroupRows(const T* rows, int64_t row_step, int64_t count, int64_t dim, float* first) {
+    return PackPartsOfRows<Parts>(rows, row_step, count, dim, reinterpret_cast<uint16_t*>(first), kUnitStep,
+                                  kGroup * kUnitStep, row_cells(dim) * 2 * kGroup);
   }
 
   /// Zeros for `count` keys of a group from `key` on.

@@ -122,41 +122,59 @@ HWY_INLINE const T* Padded(D, const T* p, int64_t n, T* memory) {
   return memory;
 }
 
-/// A row of numbers in parts, part_step elements apart, cut into steps of 32 numbers, `step` elements apart and filled
-/// up with zeros.
+/// The first n of 32 numbers of a row in parts, part_step elements apart, filled up with zeros.
 template <int Parts, class T>
-HWY_INLINE void PackParts(const T* row, int64_t dim, uint16_t* target, int64_t step, int64_t part_step,
-                          RangeCheck<Parts>& check) {
-  for (; dim > 0; dim -= kUnitStep, row += kUnitStep, target += step) {
-    if constexpr (Parts == 1 && std::is_same_v<T, bf16>) {
-      const Halves d16;
-      constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Halves()));
-      const auto* const bits = reinterpret_cast<const uint16_t*>(row);
-      HWY_ALIGN uint16_t rest[kStep];
-      for (int64_t c = 0; c < kUnitStep; c += kStep) {
-        const auto x = hn::LoadU(d16, Padded(d16, bits + c, dim - c, rest));
-        check.Add(x);
-        hn::StoreU(x, d16, target + c);
-      }
-    } else {
-      const hn::Rebind<uint16_t, Floats> d16;
-      const hn::RebindToSigned<Floats> di;
-      constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
-      HWY_ALIGN T rest[kStep];
-      for (int64_t c = 0; c < kUnitStep; c += kStep) {
-        const VF x = simd::HWY_NAMESPACE::LoadFloats(Floats(), Padded(Floats(), row + c, dim - c, rest));
-        check.Add(x);
-        hn::Vec<UnitCells> part[Parts];
-        CutIntoParts<Parts>(x, part);
+HWY_INLINE void PackStep(const T* row, int64_t n, uint16_t* target, int64_t part_step, RangeCheck<Parts>& check) {
+  if constexpr (Parts == 1 && std::is_same_v<T, bf16>) {
+    const Halves d16;
+    constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Halves()));
+    const auto* const bits = reinterpret_cast<const uint16_t*>(row);
+    HWY_ALIGN uint16_t rest[kStep];
+    for (int64_t c = 0; c < kUnitStep; c += kStep) {
+      const auto x = hn::LoadU(d16, Padded(d16, bits + c, n - c, rest));
+      check.Add(x);
+      hn::StoreU(x, d16, target + c);
+    }
+  } else {
+    const hn::Rebind<uint16_t, Floats> d16;
+    const hn::RebindToSigned<Floats> di;
+    constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(Floats()));
+    HWY_ALIGN T rest[kStep];
+    for (int64_t c = 0; c < kUnitStep; c += kStep) {
+      const VF x = simd::HWY_NAMESPACE::LoadFloats(Floats(), Padded(Floats(), row + c, n - c, rest));
+      check.Add(x);
+      hn::Vec<UnitCells> part[Parts];
+      CutIntoParts<Parts>(x, part);
 #pragma GCC unroll 3
-        for (int i = 0; i < Parts; ++i) {
-          HWY_ALIGN uint16_t halves[kStep];
-          hn::Store(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(part[i]))), d16, halves);
-          std::memcpy(target + i * part_step + c, halves, sizeof halves);  // read as cells too
-        }
+      for (int i = 0; i < Parts; ++i) {
+        HWY_ALIGN uint16_t halves[kStep];
+        hn::Store(hn::DemoteTo(d16, hn::BitCast(di, hn::ShiftRight<16>(part[i]))), d16, halves);
+        std::memcpy(target + i * part_step + c, halves, sizeof halves);  // read as cells too
       }
     }
   }
+}
+
+/// A row of numbers in parts, cut into steps of 32 numbers, `step` elements apart and filled up with zeros.
+template <int Parts, class T>
+HWY_INLINE void PackParts(const T* row, int64_t dim, uint16_t* target, int64_t step, int64_t part_step,
+                          RangeCheck<Parts>& check) {
+  for (; dim >= kUnitStep; dim -= kUnitStep, row += kUnitStep, target += step) {
+    PackStep(row, kUnitStep, target, part_step, check);
+  }
+  if (dim > 0) PackStep(row, dim, target, part_step, check);
+}
+
+/// `count` rows of numbers, row_step apart, each as PackParts does it, target_step elements apart. Returns whether all
+/// numbers are in range. A function of its own, whose loops have registers enough.
+template <int Parts, class T>
+HWY_NOINLINE bool PackPartsOfRows(const T* rows, int64_t row_step, int64_t count, int64_t dim, uint16_t* target,
+                                  int64_t target_step, int64_t step, int64_t part_step) {
+  RangeCheck<Parts> check;
+  for (; count > 0; --count, rows += row_step, target += target_step) {
+    PackParts(rows, dim, target, step, part_step, check);
+  }
+  return check.Holds();
 }
 
 /// Blocks of 8 elements of rows 0, 8, 16, ... at `row`, as far as a vector holds them.
