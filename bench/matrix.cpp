@@ -1,6 +1,7 @@
 // The arithmetic of a query tile on the matrix unit (AMX) apart from the walk over keys: visits and packing, forward
-// and backward. One thread, blocks of 256 keys, random numbers, since a unit that multiplies zeros runs faster. A
-// visit's rate is to be held against the first line: the unit's own with operands from the first-level cache.
+// and backward, and backward on the unit of dot products. One thread, blocks of 256 keys, random numbers, since a unit
+// that multiplies zeros runs faster. A visit's rate is to be held against the unit's peak, with operands from the
+// first-level cache, or from registers.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "bench/matrix.cpp"
 #include "core/simd/targets.h"
@@ -217,36 +218,49 @@ void HWY_ATTR PackQueries(benchmark::State& state) {
   state.counters["queries"] = benchmark::Counter(32.0, benchmark::Counter::kIsIterationInvariantRate);
 }
 
+template <PeakRate (*measure)(Workers&)>
 void Peak(benchmark::State& state) {
   Workers workers(1);
   double best = 0;
-  for (auto _ : state) best = std::max(best, measure_amx_bf16(workers).one_thread);
+  for (auto _ : state) best = std::max(best, measure(workers).one_thread);
   state.counters["FLOP"] = best;
 }
 
-void RegisterBenchmarks() {
-  benchmark::RegisterBenchmark("peak", Peak)->Iterations(1);
-  const auto with_dims = [](const std::string& what, void (*f)(benchmark::State&)) {
-    benchmark::RegisterBenchmark(what.c_str(), f)->ArgName("head_dim")->Arg(32)->Arg(64)->Arg(128);
-  };
+void with_dims(const std::string& what, void (*f)(benchmark::State&)) {
+  benchmark::RegisterBenchmark(what.c_str(), f)->ArgName("head_dim")->Arg(32)->Arg(64)->Arg(128);
+}
+
+template <class Unit, int Parts>
+void RegisterBackward(const std::string& arithmetic) {
+  using Gradients = MatrixGradients<Unit, Parts>;
+  with_dims("gradient_visits/" + arithmetic, GradientVisits<Gradients, false>);
+  with_dims("gradient_visits/" + arithmetic + "/masked", GradientVisits<Gradients, true>);
+  with_dims("add_to_keys/" + arithmetic, AddToKeys<Gradients>);
+  with_dims("pack_gradient_rows/" + arithmetic, PackKeys<GradientOperands<Gradients>>);
+  with_dims("pack_query_pairs/" + arithmetic, PackQueries<GradientOperands<Gradients>>);
+}
+
+void RegisterDotProducts() {
+  benchmark::RegisterBenchmark("peak/bf16_dot", Peak<measure_dot_bf16>)->Iterations(1);
+  RegisterBackward<DotUnit, 1>("bf16_dot");
+}
+
+void RegisterAmx() {
+  benchmark::RegisterBenchmark("peak/bf16_amx", Peak<measure_amx_bf16>)->Iterations(1);
   with_dims("visit/bf16_amx", Visit<MatrixArithmetic<AmxUnit, 1>, false>);
   with_dims("visit/bf16_amx/masked", Visit<MatrixArithmetic<AmxUnit, 1>, true>);
   with_dims("visit/f32_amx3", Visit<MatrixArithmetic<AmxUnit, 3>, false>);
   with_dims("pack_keys/bf16_amx", PackKeys<Operands<MatrixArithmetic<AmxUnit, 1>>>);
   with_dims("pack_keys/f32_amx3", PackKeys<Operands<MatrixArithmetic<AmxUnit, 3>>>);
   with_dims("pack_queries/bf16_amx", PackQueries<Operands<MatrixArithmetic<AmxUnit, 1>>>);
-  with_dims("gradient_visits/bf16_amx", GradientVisits<MatrixGradients<AmxUnit, 1>, false>);
-  with_dims("gradient_visits/bf16_amx/masked", GradientVisits<MatrixGradients<AmxUnit, 1>, true>);
-  with_dims("gradient_visits/f32_amx3", GradientVisits<MatrixGradients<AmxUnit, 3>, false>);
-  with_dims("add_to_keys/bf16_amx", AddToKeys<MatrixGradients<AmxUnit, 1>>);
-  with_dims("add_to_keys/f32_amx3", AddToKeys<MatrixGradients<AmxUnit, 3>>);
-  with_dims("pack_gradient_rows/bf16_amx", PackKeys<GradientOperands<MatrixGradients<AmxUnit, 1>>>);
-  with_dims("pack_query_pairs/bf16_amx", PackQueries<GradientOperands<MatrixGradients<AmxUnit, 1>>>);
+  RegisterBackward<AmxUnit, 1>("bf16_amx");
+  RegisterBackward<AmxUnit, 3>("f32_amx3");
 }
 
 #else
 
-void RegisterBenchmarks() {}
+void RegisterDotProducts() {}
+void RegisterAmx() {}
 
 #endif
 
@@ -257,7 +271,8 @@ HWY_AFTER_NAMESPACE();
 namespace nalab::tile {
 
 const bool registered = [] {
-  if (cpu_supports(Isa::amx)) NALAB_SELECT(Isa::amx, RegisterBenchmarks)();
+  if (cpu_supports(Isa::avx512bf16)) NALAB_SELECT(Isa::avx512bf16, RegisterDotProducts)();
+  if (cpu_supports(Isa::amx)) NALAB_SELECT(Isa::amx, RegisterAmx)();
   return true;
 }();
 

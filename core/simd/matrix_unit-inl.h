@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/simd/convert-inl.h"
+#include "core/simd/emulated_products.h"
 #include "core/simd/targets.h"
 #include "hwy/highway.h"
 
@@ -172,6 +173,7 @@ class DotUnit {
 class EmulatedUnit {
  public:
   EmulatedUnit() = default;
+  ~EmulatedUnit() { emulated_products += products_; }
   EmulatedUnit(const EmulatedUnit&) = delete;
   EmulatedUnit& operator=(const EmulatedUnit&) = delete;
 
@@ -194,6 +196,7 @@ class EmulatedUnit {
   template <int kSum, int kA, int kB>
   void MultiplyAdd() {
     MultiplyAdd(tile_[kA], tile_[kB], tile_[kSum]);
+    ++products_;
   }
 
  private:
@@ -236,6 +239,7 @@ class EmulatedUnit {
   }
 
   alignas(64) Tile tile_[8];
+  int64_t products_ = 0;
 };
 
 }  // namespace nalab::simd::HWY_NAMESPACE

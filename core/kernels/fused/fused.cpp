@@ -5,6 +5,7 @@
 #include "core/kernels/fused/fused.h"
 
 #include "core/kernels/tile/super_tiles.h"
+#include "core/kernels/tile/visited_groups.h"
 #include "core/kernels/variants.h"
 #include "core/tensor/row.h"
 #include "core/tensor/workspace.h"
@@ -470,8 +471,11 @@ PlanCost cost(const PlanChoice& choice) {
         carved_bytes([&](WorkspaceCutter& cutter) { tile::TileBiases(problem, *choice.tiling, cutter); });
     cost.bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.arithmetic->name, problem, *choice.tiling);
   }
-  cost.executed_flops = problem.batch * problem.heads * tuning::visited_pairs(problem, *choice.tiling) *
-                        problem.flops_per_pair(choice.pass);
+  // On a unit, or what stands for one, keys come in groups.
+  const int64_t pairs = choice.arithmetic->parts(choice.pass) > 0
+                            ? choice.tiling->lanes * tile::visited_group_rows(problem, *choice.tiling, tile::kUnitStep)
+                            : tuning::visited_pairs(problem, *choice.tiling);
+  cost.executed_flops = problem.batch * problem.heads * pairs * problem.flops_per_pair(choice.pass);
   return cost;
 }
 

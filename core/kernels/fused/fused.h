@@ -29,7 +29,7 @@ bool pays(const Arithmetic& arithmetic, const Problem& problem, Pass pass);
 /// What a choice costs on its own problem. Workspace: for each worker the working set of a super tile; backward in f16
 /// and bf16 also the gradients of k and v in float; with a bias its vectors (tile/bias.h), which all share, and
 /// backward sums of drpb for each worker and for each head of each batch entry. FLOPs: of all visited (query lane, key)
-/// pairs.
+/// pairs, which on a matrix unit come in whole groups of keys.
 PlanCost cost(const PlanChoice& choice);
 PlanCost backward_workspace(const PlanChoice& choice);
 

@@ -130,21 +130,14 @@ class KeyWalk {
 
   /// Moves to the next block; false after the last.
   bool HWY_ATTR next_block() {
-    first_block_ = segments_ == 0;
-    used_ = 0;
-    segments_ = 0;
-    while (used_ < tiling_.block_keys && segments_ < kMaxSegments && !cursor_.done()) {
-      Segment& segment = segment_[segments_++];
-      segment = cursor_.take(tiling_.block_keys - used_);
-      segment.first = used_;
-      used_ = geometry::ceil_div(used_ + segment.x3.size(), Arithmetic::kKeyAlignment) * Arithmetic::kKeyAlignment;
-    }
-    return segments_ > 0;
+    first_block_ = segments().empty();
+    block_.take(cursor_, tiling_.block_keys, Arithmetic::kKeyAlignment);
+    return !segments().empty();
   }
 
   /// Rows of the block, unused ones between segments included.
-  int64_t used() const { return used_; }
-  std::span<const Segment> segments() const { return {segment_, static_cast<std::size_t>(segments_)}; }
+  int64_t used() const { return block_.used(); }
+  std::span<const Segment> segments() const { return block_.segments(); }
 
   /// Calls f(KeyRows<T>) with the rows of a segment of the block in their tensors, whose element type is T. During the
   /// first block the rows that follow are prefetched; later blocks are prefetched while the block before is visited.
@@ -178,7 +171,6 @@ class KeyWalk {
 
  private:
   static constexpr int64_t kExtraOrder = int64_t{1} << 62;
-  static constexpr int64_t kMaxSegments = 256;
 
   /// Calls f with the rows of a segment in their tensors.
   template <class F>
@@ -300,22 +292,20 @@ class KeyWalk {
   /// All groups that hold a key of the tile, with the lanes (and biases) of all rows of the block.
   KeyList ListGroups(const LaneTile& lanes) const {
     constexpr int64_t kGroup = Arithmetic::kGroup;
-    const int64_t rows_of_groups = geometry::ceil_div(used_, kGroup) * kGroup;
+    const int64_t rows_of_groups = geometry::ceil_div(used(), kGroup) * kGroup;
     std::fill_n(memory_.lanes, rows_of_groups, 0u);
     if (memory_.bias != nullptr) {
       std::fill_n(memory_.bias, rows_of_groups, static_cast<int32_t>(places_.none()));
     }
-    int64_t count = 0, listed = 0;
+    int64_t count = 0, listed = 0, next = 0;
     uint32_t common = kAll;
     ForEachRun(lanes, [&](geometry::Range rows, const auto& set_lanes, const auto& set_biases) {
       common &= set_lanes(memory_.lanes + rows.begin);
       if (memory_.bias != nullptr) set_biases(memory_.bias + rows.begin);
       listed += rows.size();
       // Runs come in the order of their rows.
-      const int64_t last = count == 0 ? -1 : memory_.index[count - 1];
-      for (int64_t g = std::max(last + 1, rows.begin / kGroup); g * kGroup < rows.end; ++g) {
-        memory_.index[count++] = static_cast<int32_t>(g);
-      }
+      next = for_each_group(rows, kGroup, next,
+                            [&](int64_t group) { memory_.index[count++] = static_cast<int32_t>(group); });
     });
     return {memory_.index, memory_.lanes, count, common == kAll && listed == count * kGroup, memory_.bias};
   }
@@ -334,9 +324,7 @@ class KeyWalk {
 
   KeyCursor cursor_, ahead_;
   bool first_block_ = true;
-  Segment segment_[kMaxSegments];
-  int64_t segments_ = 0;
-  int64_t used_ = 0;
+  KeyBlock block_;
 };
 
 }  // namespace nalab::tile::HWY_NAMESPACE

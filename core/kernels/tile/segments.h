@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "core/geometry/tiles.h"
 #include "core/geometry/token.h"
@@ -66,5 +68,41 @@ class KeyCursor {
   int64_t extra_ = 0;
   geometry::Token at_{};
 };
+
+/// Keys that are packed at a time.
+class KeyBlock {
+ public:
+  /// Takes the next keys of a walk in place of those before, none after the last: at most `keys` rows. Segments begin
+  /// with multiples of `alignment`.
+  void take(KeyCursor& cursor, int64_t keys, int64_t alignment) {
+    used_ = 0;
+    segments_ = 0;
+    while (used_ < keys && segments_ < kMaxSegments && !cursor.done()) {
+      Segment& segment = segment_[segments_++];
+      segment = cursor.take(keys - used_);
+      segment.first = used_;
+      used_ = geometry::ceil_div(used_ + segment.x3.size(), alignment) * alignment;
+    }
+  }
+
+  /// Rows, unused ones between segments included.
+  int64_t used() const { return used_; }
+  std::span<const Segment> segments() const { return {segment_, static_cast<std::size_t>(segments_)}; }
+
+ private:
+  static constexpr int64_t kMaxSegments = 256;
+
+  Segment segment_[kMaxSegments];
+  int64_t segments_ = 0;
+  int64_t used_ = 0;
+};
+
+/// Calls visit(group) for the groups of `size` rows that hold one of a range of rows, from group `next` on. Returns the
+/// group after the last one that is through.
+template <class Visit>
+int64_t for_each_group(geometry::Range rows, int64_t size, int64_t next, const Visit& visit) {
+  for (next = std::max(next, rows.begin / size); next * size < rows.end; ++next) visit(next);
+  return next;
+}
 
 }  // namespace nalab::tile

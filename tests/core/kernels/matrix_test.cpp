@@ -15,6 +15,7 @@
 #include "core/kernels/reference/reference.h"
 #include "core/kernels/tile/super_tiles.h"
 #include "core/simd/arithmetic.h"
+#include "core/simd/emulated_products.h"
 #include "tests/core/definition.h"
 #include "tests/core/kernels/backward.h"
 #include "tests/core/kernels/bounds.h"
@@ -528,6 +529,35 @@ TEST_F(Matrix, AKeyAndItsValueMayBothNotFit) {
       test::run_forward(find_variant("banded"), problem, data.inputs(), setting_of(kBf16AmxEmulated)).out.values();
   const auto errors = compare(std::span(out), std::span(expected), tolerance(problem.type, TensorKind::output), 1);
   EXPECT_TRUE(errors.ok) << errors.to_string();
+}
+
+/// What a forward call of fused multiplies on the emulated unit, and what its plan says.
+void expect_executed_flops(const Problem& problem, std::string_view tiling = {}) {
+  const Plan plan = make_plan(problem, Pass::forward,
+                              {.variant = "fused", .arithmetic = kBf16AmxEmulated, .tiling = tiling, .isa = Isa::avx2});
+  test::Data data(problem, 71);
+  Setting setting = setting_of(kBf16AmxEmulated);
+  setting.isa = Isa::avx2;
+  setting.tiling = tiling;
+  const int64_t before = simd::emulated_products;
+  test::run_forward(find_variant("fused"), problem, data.inputs(), setting);
+  constexpr int64_t kFlopsOfTiles = 2 * 16 * 16 * 32;
+  EXPECT_EQ((simd::emulated_products - before) * kFlopsOfTiles, plan.executed_flops()) << plan.to_string();
+}
+
+TEST_F(Matrix, PlansOfTilesKnowTheirFlopsExactly) {
+  Problem problem = problem_of_type(ElementType::bf16);
+  problem.head_dim = 32;
+  problem.head_dim_v = 64;
+  problem.batch = 2;
+  expect_executed_flops(problem);
+  expect_executed_flops(problem, "q4x2x4_s2x1x3_kv1x1x1_l32_h2_b64");
+  expect_executed_flops(problem, "q2x4x4_s1x2x1_kv2x4x4_l32_h1_b72");
+  problem = {.axes = {{.extent = 17, .window = 9, .stride = 4}, {.extent = 37, .window = 20, .stride = 8}},
+             .head_dim = 32,
+             .type = ElementType::bf16};
+  expect_executed_flops(problem);
+  expect_executed_flops(problem, "q2x16x1_s3x1x2_kv1x1x1_l32_h1_b504");
 }
 
 TEST_F(Matrix, BandedMeetsAllKeysThatAStripOfQueriesHas) {
