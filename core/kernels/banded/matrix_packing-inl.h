@@ -98,9 +98,7 @@ using simd::HWY_NAMESPACE::Floats;
 using simd::HWY_NAMESPACE::VF;
 
 /// Whether the unit takes n numbers.
-HWY_INLINE bool Fits(const bf16* numbers, int64_t n) {
-  return tile::HWY_NAMESPACE::MatrixArithmetic<tile::HWY_NAMESPACE::EmulatedUnit, 1>::fits(numbers, n);
-}
+HWY_INLINE bool Fits(const bf16* numbers, int64_t n) { return tile::HWY_NAMESPACE::MatrixLayout<1>::fits(numbers, n); }
 
 /// Copies rows of `dim` elements, filled up to whole steps with zeros: [count][row_elements]. Returns whether the unit
 /// takes all of their numbers.
