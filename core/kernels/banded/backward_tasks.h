@@ -34,7 +34,7 @@ class BackwardTasks {
  public:
   /// part_bytes: what each part of a batch entry takes in memory, for sums to which all queries add.
   BackwardTasks(const Problem& p, const LaneOrder& order, const BlockShape& block, int64_t part_bytes)
-      : axes_(p.axes3()), order_(order), block_(block) {
+      : axes_(p.axes3()), order_(order), block_(block), apart_(are_apart(order)) {
     // Enough for many threads; the more, the less of a row of keys is used again. Strips come first: they share least.
     constexpr int64_t kTasks = 64;
     int64_t tasks = p.batch * groups();
@@ -52,7 +52,7 @@ class BackwardTasks {
     pieces2_ = cut(length2, block_.positions);
     // A task that goes on with the next position finds rows of keys that it has kept; but those that share keys with it
     // wait for as many positions as the window has.
-    const bool goes_on = block_.kept_rows > 1 && (tasks >= kTasks || (pieces2_.count == 1 && strips_are_apart()));
+    const bool goes_on = block_.kept_rows > 1 && (tasks >= kTasks || (pieces2_.count == 1 && apart_));
     pieces1_ = goes_on ? cut(length1, axes_[0].window) : Pieces(length1, 1);
     constexpr int64_t kBytes = 32 << 20;
     const int64_t most = std::min(kTasks / p.batch, kBytes / std::max<int64_t>(part_bytes * p.batch, 1));
@@ -134,31 +134,29 @@ class BackwardTasks {
     }
   };
 
-  bool strips_are_apart() const {
-    BackwardTask task{};
-    for (int64_t strip = 0; strip < order_.strips(); ++strip) {
-      task.strips = {strip, strip + 1};
-      if (!neighbours(task, strip).empty()) return false;
-    }
-    return true;
+  /// Whether strips share no keys: each has whole dilation groups of its heads.
+  static bool are_apart(const LaneOrder& order) {
+    const int64_t segment = order.rest_of_segment({}), length = order.axis().group_length(0);
+    return order.axis().extent % order.axis().dilation == 0 && segment == length && order.strip_lanes() % length == 0;
   }
   int64_t groups() const { return axes_[0].dilation * axes_[1].dilation; }
   int64_t number_in_entry(const BackwardTask& task) const { return task.number - task.batch * tasks_of_entry(); }
 
-  /// Single strips: the even ones, then the odd ones. Pieces of several are like those of the axes.
+  /// Single strips: the even ones, then the odd ones, if they share keys. Pieces of several are like those of the axes.
   int64_t piece_of_strips(int64_t place) const {
     if (strips_.size > 1) return strips_.count - 1 - place;
     const int64_t even = (strips_.count + 1) / 2;
-    return place < even ? 2 * place : 2 * (place - even) + 1;
+    return apart_ ? place : place < even ? 2 * place : 2 * (place - even) + 1;
   }
   int64_t place_of_strips(int64_t piece) const {
     if (strips_.size > 1) return strips_.count - 1 - piece;
-    return piece % 2 == 0 ? piece / 2 : (strips_.count + 1) / 2 + piece / 2;
+    return apart_ ? piece : piece % 2 == 0 ? piece / 2 : (strips_.count + 1) / 2 + piece / 2;
   }
 
   std::array<Axis, 3> axes_;
   const LaneOrder& order_;
   BlockShape block_;
+  bool apart_;  ///< whether strips share no keys
   Pieces strips_, pieces1_, pieces2_;
   int64_t parts_;
 };
