@@ -1,4 +1,4 @@
-"""The forward pass on a Hopper GPU beside cuDNN's self attention of tensors of the same size.
+"""The forward pass on a Hopper GPU beside cuDNN's self attention of tensors of the same size, and FlexAttention.
 
     python bench/gpu/peers.py build/release/bench/libhopper_calls.so [CASE,CASE,...]
 
@@ -6,7 +6,8 @@ Needs PyTorch with CUDA. For each case the tile shapes that the plan ranks first
 taking turns; the best one is compared. Both are timed in turns, with events; a ratio is that of one turn. All that a
 call needs is inside: heads are last, nothing is permuted, lse is written. cuDNN has heads first, which suits it.
 
-CANDIDATES and ROUNDS are read from the environment. With OUT, a folder, results go to OUT/peers.jsonl as well.
+With FLEX=1, compiled FlexAttention of the same windows takes its turns too (flex.py; needs a C compiler). CANDIDATES and
+ROUNDS are read from the environment as well. With OUT, a folder, results go to OUT/peers.jsonl as well.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from check import compare
+from flex import Flex
 from hopper_calls import Library, Problem, Tensors
 
 HUNYUAN = Problem((30, 48, 80), (18, 24, 24), (1, 1, 1), heads=24)
@@ -53,6 +55,7 @@ CASES = {
 }
 CANDIDATES = int(os.environ.get("CANDIDATES", "10"))
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
+FLEX = os.environ.get("FLEX") == "1"
 
 
 def milliseconds(run):
@@ -98,7 +101,11 @@ def measure(library, name):
     baseline = self_attention(problem)
     milliseconds(baseline)
     forward, first = library.forward(problem, tensors, best), library.forward(problem, tensors, choice)
-    rounds = [[milliseconds(run) for run in (baseline, forward.run, first.run)] for _ in range(ROUNDS)]
+    flex = Flex(problem, tensors) if FLEX and problem.window != problem.layout else None
+    runs = [baseline, forward.run, first.run] + ([flex] if flex else [])
+    if flex:
+        milliseconds(flex)
+    rounds = [[milliseconds(run) for run in runs] for _ in range(ROUNDS)]
     right = True
     for call in (first, forward):
         tensors.out.fill_(math.nan)
@@ -109,8 +116,8 @@ def measure(library, name):
         right = right and not (tensors.out.isnan().any() or tensors.lse.isnan().any())
         call.close()
 
-    def ratios(column):
-        values = sorted(row[0] / row[column] for row in rounds)
+    def ratios(column, over=0):
+        values = sorted(row[over] / row[column] for row in rounds)
         return statistics.median(values), values[0], values[-1]
 
     theirs, ours = (statistics.median(row[i] for row in rounds) for i in (0, 1))
@@ -131,6 +138,10 @@ def measure(library, name):
         "right": right,
         "rounds": rounds,
     }
+    if flex:
+        flex.store(tensors)
+        flex_right = compare(problem, tensors, random.Random(0))[2]
+        result |= {"flex_tile": flex.tile, "flex_ratio": ratios(3), "over_flex": ratios(1, over=3), "flex_right": flex_right}
     ratio, choice_ratio = result["ratio"], result["choice_ratio"]
     print(
         f"{name}: {ratio[0]:.2f}x [{ratio[1]:.2f} {ratio[2]:.2f}], the plan's choice {choice_ratio[0]:.2f}x"
@@ -139,6 +150,13 @@ def measure(library, name):
         f" {'right' if result['right'] else 'WRONG'}",
         flush=True,
     )
+    if flex:
+        over = "{:.2f}x [{:.2f} {:.2f}]"
+        print(
+            f"   FlexAttention, tiles of {'x'.join(map(str, flex.tile))}: {over.format(*result['flex_ratio'])} over cuDNN;"
+            f" nalab {over.format(*result['over_flex'])} over it; {'right' if flex_right else 'WRONG'}",
+            flush=True,
+        )
     if "OUT" in os.environ:
         with open(os.path.join(os.environ["OUT"], "peers.jsonl"), "a") as file:
             file.write(json.dumps(result) + "\n")
