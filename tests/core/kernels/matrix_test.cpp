@@ -161,7 +161,9 @@ TEST_F(Matrix, NumbersThatItWouldFlushOrSpreadDoNot) {
   for_each_online([](std::string_view variant, const Kind& kind) {
     const Problem problem = problem_of_type(kind.type);
     for (const char* name : {"q", "k", "v"}) {
-      for (const double bad : {0x1p-130, -0x1p-61, 0x1p58, -0x1p100}) {
+      for (const double bad : {0x1p-130, 0x1p-140, -0x1p-61, 0x1p58, -0x1p100}) {
+        if (kind.type == ElementType::bf16 && bad == 0x1p-140)
+          continue;  // zero in bf16; a float whose upper half is zero
         SCOPED_TRACE(std::string(name) + " " + std::to_string(bad));
         EXPECT_GT(careful_tasks_of(
                       problem, kind, [&](test::Data& data) { test::set(data[name], 501, bad); }, variant),
