@@ -133,7 +133,7 @@ void HWY_ATTR QueriesToLanes(benchmark::State& state, Block& block, Isa) {
       const float* const tokens = block.query_row(block.queries, row);
       const auto query = [&](int64_t lane)
                              HWY_ATTR { return tokens + block.offset(block.strip.query(static_cast<int>(lane))); };
-      ToLanes<float>(kLanes, block.dim, query, kRows * kLanes, block.query_lanes.data() + row * kLanes);
+      ToLanes<FloatCells, float>(kLanes, block.dim, query, kRows * kLanes, block.query_lanes.data() + row * kLanes);
     }
     benchmark::ClobberMemory();
   }
@@ -146,7 +146,7 @@ void HWY_ATTR KeysToLanes(benchmark::State& state, Block& block, Isa) {
     for (int64_t row = 0; row < kKeyRows; ++row) {
       const float* const tokens = block.key_row(block.keys, row);
       const auto key = [&](int64_t n) HWY_ATTR { return tokens + block.offset(block.strip.key(n)); };
-      ToLanes<float>(block.strip.keys(), block.dim, key, block.pitch, block.key_lanes_of(row));
+      ToLanes<FloatCells, float>(block.strip.keys(), block.dim, key, block.pitch, block.key_lanes_of(row));
     }
     benchmark::ClobberMemory();
   }
@@ -161,9 +161,9 @@ void HWY_ATTR ScoresOfBlock(benchmark::State& state, Block& block, Isa isa) {
     for (int64_t row = 0; row < kKeyRows; ++row) {
       float* targets[kRows];
       const geometry::Range rows = block.RowsOf(row, alone, targets);
-      Scores(rows.size(), block.query_lanes.data() + rows.begin * kLanes, kRows,
-             {block.key_lanes_of(row), block.pitch, block.strip.index()}, OrderOf(block.strip), block.dim, kWindow,
-             targets);
+      Scores<FloatCells>(rows.size(), block.query_lanes.data() + rows.begin * kLanes, kRows,
+                         {block.key_lanes_of(row), block.pitch, block.strip.index()}, OrderOf(block.strip), block.dim,
+                         kWindow, targets);
     }
     benchmark::ClobberMemory();
   }
@@ -175,7 +175,7 @@ void HWY_ATTR Softmax(benchmark::State& state, Block& block, Isa) {
     for (int64_t row = 0; row < kRows; ++row) {
       float* const scores = block.scores_of(row);
       HWY_ALIGN float sum[kLanes];
-      hn::Store(Weigh(scores, kColumns, MaxOf(scores, kColumns, -1e36f), 0.5f), Floats(), sum);
+      hn::Store(Weigh<FloatCells>(scores, kColumns, MaxOf(scores, kColumns, -1e36f), 0.5f), Floats(), sum);
       benchmark::DoNotOptimize(sum);
     }
     benchmark::ClobberMemory();
@@ -200,9 +200,9 @@ void HWY_ATTR SumsOfBlock(benchmark::State& state, Block& block, Isa isa) {
       for (int i = 0; i < strip.runs(); ++i) {
         const Run& run = strip.run(i);
         const ValueList list{
-            key_rows + row,      kWindow, block.offset(strip.key(run.key)), block.step(), block.dim, {}, 0,
-            block.scores_of(row)};
-        Sums(list, run, kWindow, {targets, factors});
+            key_rows + row,       kWindow, block.offset(strip.key(run.key)), block.step(), block.dim, {}, 0,
+            block.scores_of(row), nullptr};
+        Sums<FloatCells>(list, run, kWindow, {targets, factors});
       }
     }
     benchmark::ClobberMemory();

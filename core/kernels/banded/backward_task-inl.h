@@ -58,10 +58,6 @@ struct GradientPrivate {
     const bool in_place = p.type == ElementType::f32;
     const int64_t copied = in_place ? 0 : channels, dout_copied = in_place ? 0 : channels_v;
     const auto take = [&](int64_t count) { return cutter.take<float>(count); };
-    // Columns are loaded as whole vectors, also from the last channel.
-    const auto take_kept = [&](int64_t dim) -> KeptRows {
-      return {block.kept_rows, dim * lane_pitch(block.key_columns) + 2 * kLanes, cutter};
-    };
     const auto take_rows = [&](int64_t channels_copied) -> QueryFloats {
       return {take(rows * kLanes * channels_copied), cutter.take<const float*>(kLanes * rows)};
     };
@@ -69,11 +65,11 @@ struct GradientPrivate {
     dout = take(p.head_dim_v * rows * kLanes);
     lse2 = take(rows * kLanes);
     delta = take(rows * kLanes);
-    keys = take_kept(p.head_dim);
-    values = take_kept(p.head_dim_v);
+    keys = KeptOnLanes(block, p.head_dim, cutter);
+    values = KeptOnLanes(block, p.head_dim_v, cutter);
     weights = take(rows * columns_at_a_time(p) * kLanes);
     gradients = take(rows * p.keys_per_query() * kLanes);
-    key_floats = {block.key_rows(), block.key_columns * copied, cutter};
+    key_floats = {block.key_rows1, block.key_rows2, block.key_columns * copied, cutter};
     extra = take(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
     query_rows = take_rows(copied);
     dout_rows = take_rows(dout_copied);
@@ -101,8 +97,8 @@ struct GradientShared {
 
 /// A strip of one batch entry, over blocks of rows.
 template <class T>
-class GradientTask : private StripBlocks<T> {
-  using Base = StripBlocks<T>;
+class GradientTask : private StripBlocks<T, FloatCells> {
+  using Base = StripBlocks<T, FloatCells>;
 
  public:
   HWY_ATTR GradientTask(const GradientShared& shared, int64_t strip_number, const Strip& strip, const BlockPlace& place,
@@ -126,7 +122,7 @@ class GradientTask : private StripBlocks<T> {
         dq_offsets_(Base::OffsetsOfQueries(shared.gradients.dq.strides)),
         dk_offsets_(Base::OffsetsOfKeys(shared.sums.dk.strides)),
         dv_offsets_(Base::OffsetsOfKeys(shared.sums.dv.strides)),
-        extra_(Base::ExtraAsFloats(shared.in.extra_k.template as<T>(), mine.extra)) {
+        extra_(Base::ExtraAsRows(shared.in.extra_k.template as<T>(), mine.extra)) {
     mine.keys.forget();
     mine.values.forget();
     mine.key_floats.forget();
@@ -149,7 +145,7 @@ class GradientTask : private StripBlocks<T> {
         }
         Base::template FetchKeys<tile::CacheLevel::first>(shared_.sums.dk, dk_offsets_, k1, k2);
         Base::template FetchKeys<tile::CacheLevel::first>(shared_.sums.dv, dv_offsets_, k1, k2);
-        mine_.key_rows[key_row] = Base::KeysAsFloats(k_, key_offsets_, k1, k2, mine_.key_floats);
+        mine_.key_rows[key_row] = Base::KeysAsRows(k_, key_offsets_, k1, k2, mine_.key_floats);
         VisitKeys(k1, k2);
         turn_.pass(key_row);
       }
@@ -219,8 +215,8 @@ class GradientTask : private StripBlocks<T> {
     }
     const int64_t pitch = geometry_.block.rows();
     const auto score = [&](const float* queries, const float* keys, int64_t dim, float* const* scores) HWY_ATTR {
-      Scores(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()}, OrderOf(strip_),
-             dim, window_, scores);
+      Scores<FloatCells>(rows.size(), queries + rows.begin * kLanes, pitch, {keys, Base::pitch_, strip_.index()},
+                         OrderOf(strip_), dim, window_, scores);
     };
     score(mine_.queries, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys), problem_.head_dim, mine_.weights_of);
     score(mine_.dout, Base::KeysToLanes(v_, value_offsets_, k1, k2, mine_.values), problem_.head_dim_v,
@@ -283,12 +279,13 @@ class GradientTask : private StripBlocks<T> {
   /// Extra tokens are rows of keys with a window that all queries share.
   void HWY_ATTR VisitExtraTokens() {
     const int64_t pitch = geometry_.block.rows();
-    const auto score = [&](const ConstTensorView& tokens, int64_t token, const float* queries,
-                           float* const* scores) HWY_ATTR {
-      const auto view = tokens.template as<T>();
-      Base::ExtraToLanes(view, token, mine_.lanes);
-      Scores(rows_, queries, pitch, {mine_.lanes, kLanes, strip_.index()}, Order::in_order, view.shape.dim, 1, scores);
-    };
+    const auto score = [&](const ConstTensorView& tokens, int64_t token, const float* queries, float* const* scores)
+                           HWY_ATTR {
+                             const auto view = tokens.template as<T>();
+                             Base::ExtraToLanes(view, token, mine_.lanes);
+                             Scores<FloatCells>(rows_, queries, pitch, {mine_.lanes, kLanes, strip_.index()},
+                                                Order::in_order, view.shape.dim, 1, scores);
+                           };
     for (int64_t n = 0; n < problem_.extra_tokens; n += kExtraColumns) {
       const int64_t columns = std::min(kExtraColumns, problem_.extra_tokens - n);
       const auto point = [&](int64_t column) {
@@ -330,7 +327,7 @@ class GradientTask : private StripBlocks<T> {
     const auto list = [&](int run) HWY_ATTR -> ValueList {
       return {mine_.own_rows,        key_rows,          Base::FirstOf(k_, key_offsets_, strip_.run(run).key),
               Base::StepOf(k_),      problem_.head_dim, extra_[run],
-              problem_.extra_tokens, gradients_of(row)};
+              problem_.extra_tokens, gradients_of(row), nullptr};
     };
     Base::StoreSums(shared_.gradients.dq, dq_offsets_, row, factors, mine_.floats, list);
   }

@@ -24,9 +24,24 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
 
-int64_t PrivateBytes(const Problem& problem) {
-  return carved_bytes(
-      [&](WorkspaceCutter& cutter) { Private(problem, BlockShape(problem, kLanes, Pass::forward), cutter); });
+/// Calls body(cells) with the kind of cells that an arithmetic multiplies.
+template <class Body>
+auto WithCells([[maybe_unused]] std::string_view arithmetic, const Body& body) {
+#if HWY_TARGET == HWY_AVX3
+  if (arithmetic == kBf16Dot) return body(PairCells());
+#endif
+  return body(FloatCells());
+}
+
+template <class A>
+BlockShape ShapeOf(A /*cells*/, const Problem& problem) {
+  return BlockShape(problem, kLanes, Pass::forward, A::kElements);
+}
+
+int64_t PrivateBytes(const Problem& problem, std::string_view arithmetic) {
+  return WithCells(arithmetic, [&](auto cells) {
+    return carved_bytes([&](WorkspaceCutter& cutter) { Private(cells, problem, ShapeOf(cells, problem), cutter); });
+  });
 }
 
 int64_t SharedBytes(const Problem& problem) {
@@ -50,30 +65,40 @@ Tasks TasksOf(const Problem& p, const LaneOrder& order, const BlockShape& block,
   return {p, order.strips(), size(length1, length1), piece2};
 }
 
-template <class T>
+template <class T, class A>
 void HWY_ATTR RunTask(const Shared& shared, const Tasks::Task& task, const Private& mine) {
   const Strip strip(shared.geometry.order, task.strip);
-  banded::HWY_NAMESPACE::Task<T> blocks(shared, task.strip, strip, task.place, mine);
+  banded::HWY_NAMESPACE::Task<T, A> blocks(shared, task.strip, strip, task.place, mine);
   shared.geometry.block.for_each_block(task.x2, [&](geometry::Range x2) {
     for (int64_t x1 = task.x1.begin; x1 < task.x1.end; ++x1) blocks.Run(x1, x2);
   });
 }
 
-void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
+template <class A>
+void ForwardOf(A cells, const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
   const Problem& problem = plan.problem();
   const LaneOrder order(problem, kLanes);
-  const BlockShape shape(problem, kLanes, Pass::forward);
+  const BlockShape shape = ShapeOf(cells, problem);
   WorkspaceCutter cutter(execution.workspace.data());
   const StripBiases biases(problem, order, cutter);
   biases.make(in.rpb, order, execution.workers);
-  const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem)};
+  const WorkerMemory memory{execution.workspace.data() + cutter.size(), PrivateBytes(problem, plan.arithmetic().name)};
   const Shared shared{{problem, order, shape, problem.axes3(), biases}, in, out};
   const Tasks tasks = TasksOf(problem, order, shape, execution.workers.threads());
   execution.workers.for_each(tasks.count(), [&](int64_t number, int worker) {
     WorkspaceCutter own = memory.of(worker);
-    const Private mine(problem, shape, own);
-    with_element_type(problem.type, [&](auto element) { RunTask<decltype(element)>(shared, tasks.at(number), mine); });
+    const Private mine(cells, problem, shape, own);
+    if constexpr (A::kElements == 2) {
+      RunTask<bf16, A>(shared, tasks.at(number), mine);
+    } else {
+      with_element_type(problem.type,
+                        [&](auto element) { RunTask<decltype(element), A>(shared, tasks.at(number), mine); });
+    }
   });
+}
+
+void Forward(const Plan& plan, const Inputs& in, const Outputs& out, const Execution& execution) {
+  WithCells(plan.arithmetic().name, [&](auto cells) { ForwardOf(cells, plan, in, out, execution); });
 }
 
 }  // namespace nalab::banded::HWY_NAMESPACE
@@ -101,9 +126,15 @@ std::optional<std::string> supports(const Problem& problem, Pass pass) {
   return std::nullopt;
 }
 
-/// Whether products of bf16 tiles compute a pass. Backward all is float.
+/// Whether products of bf16 tiles compute a pass.
 bool on_matrix_unit(const Arithmetic& arithmetic, Pass pass) {
   return pass == Pass::forward && arithmetic.parts(pass) == 1;
+}
+
+/// Backward all is float.
+bool takes(const Arithmetic& arithmetic, Pass pass) {
+  if (arithmetic.name == kF32Fma) return true;
+  return pass == Pass::forward && (arithmetic.name == kBf16Dot || on_matrix_unit(arithmetic, pass));
 }
 
 /// Whether products of tiles, of 24 keys or more in each row for all queries of a strip, are faster than float: where
@@ -125,15 +156,14 @@ Variant variant() {
       .summary = "Bands of keys shifted past queries on lanes: no pair is computed that does not attend.",
       .expected_flops_per_second = 80e9,
       .supports = supports,
-      .takes = [](const Arithmetic& arithmetic,
-                  Pass pass) { return arithmetic.name == kF32Fma || on_matrix_unit(arithmetic, pass); },
+      .takes = takes,
       .pays = [](const Arithmetic& arithmetic, const Problem& problem,
                  Pass pass) { return !on_matrix_unit(arithmetic, pass) || tiles_pay(problem); },
       .cost = [](const PlanChoice& choice) -> PlanCost {
         if (choice.pass == Pass::backward) return backward_cost(choice);
         if (on_matrix_unit(*choice.arithmetic, choice.pass)) return matrix_cost(choice);
         return {.shared_bytes = NALAB_SELECT(choice.isa, SharedBytes)(choice.problem),
-                .bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.problem),
+                .bytes_per_worker = NALAB_SELECT(choice.isa, PrivateBytes)(choice.problem, choice.arithmetic->name),
                 .executed_flops = choice.problem.useful_flops(choice.pass)};
       },
       .forward =

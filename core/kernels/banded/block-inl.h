@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/kernels/banded/block_shape.h"
+#include "core/kernels/banded/cells-inl.h"
 #include "core/kernels/banded/scores-inl.h"
 #include "core/kernels/banded/strips.h"
 #include "core/kernels/banded/tasks.h"
@@ -48,28 +49,51 @@ namespace nalab::banded::HWY_NAMESPACE {
 /// From one row of floats to the next, where rows of another type are copied.
 inline int64_t PaddedChannels(int64_t dim) { return geometry::ceil_div(dim, kLanes) * kLanes; }
 
-/// Rows of keys, or of values, that are kept for the next block, on lanes or as rows of floats.
+/// Rows of keys, or of values, that are kept for the next block, on lanes or as rows of cells.
 struct KeptRows {
-  float* data;       ///< [slots][a row of keys]
-  int64_t* numbers;  ///< [slots]: which row of keys it is
-  int64_t slots;
+  float* data;       ///< [rows1][rows2][a row of keys]
+  int64_t* numbers;  ///< [rows1][rows2]: which row of keys it is
+  int64_t rows1, rows2;
 
   KeptRows() = default;
-  KeptRows(int64_t count, int64_t floats, WorkspaceCutter& cutter)
-      : data(cutter.take<float>(count * floats)), numbers(cutter.take<int64_t>(count)), slots(count) {}
+  KeptRows(int64_t count1, int64_t count2, int64_t cells, WorkspaceCutter& cutter)
+      : data(cutter.take<float>(count1 * count2 * cells)),
+        numbers(cutter.take<int64_t>(count1 * count2)),
+        rows1(count1),
+        rows2(count2) {}
 
-  void forget() const { std::fill_n(numbers, slots, -1); }
+  void forget() const { std::fill_n(numbers, rows1 * rows2, -1); }
 };
 
-/// A strip of one batch entry, over blocks of rows.
-template <class T>
+/// Those that are on lanes, with so many cells a key.
+inline KeptRows KeptOnLanes(const BlockShape& block, int64_t cells, WorkspaceCutter& cutter) {
+  // Columns are loaded as whole vectors, also from the last cell.
+  const int64_t size = cells * lane_pitch(block.key_columns) + 2 * kLanes;
+  return block.kept_rows > 1 ? KeptRows(block.key_rows1, block.key_rows2, size, cutter) : KeptRows(1, 1, size, cutter);
+}
+
+/// Rows of cells, each of which holds an element of A::kElements rows of keys, that have some rows of keys along the
+/// middle axis.
+template <class A>
+geometry::Range CellRowsOf(geometry::Range keys2) {
+  return {keys2.begin / A::kElements, CellsOf<A>(keys2.end)};
+}
+/// How many there are for a block, at most.
+template <class A>
+int64_t MostCellRows(const BlockShape& block) {
+  return CellsOf<A>(block.key_rows2 + A::kElements - 1);
+}
+
+/// A strip of one batch entry, over blocks of rows, whose elements are multiplied in cells of kind A.
+template <class T, class A>
 class StripBlocks {
  protected:
   /// Rows of floats are used where they lie, others are copied.
   static constexpr bool kInPlace = std::is_same_v<T, float>;
+  static_assert(A::kElements == 1 || std::is_same_v<T, bf16>);
   /// In a row of keys: of the strip's keys.
   using KeyOffsets = std::array<int64_t, 4 * kMaxLanes + 3 * kMaxWindow>;
-  using RunRows = std::array<FloatRows, kMaxLanes>;
+  using RunRows = std::array<CellRows, kMaxLanes>;
   /// In a row of queries: of the lanes' queries.
   using QueryOffsets = std::array<int64_t, kMaxLanes>;
 
@@ -141,10 +165,10 @@ class StripBlocks {
   void HWY_ATTR QueryToLanes(const TokenView<const U>& view, const QueryOffsets& offsets, int64_t row, int64_t pitch,
                              float* lanes) const {
     const U* const first = FirstQuery(view, row);
-    ToLanes<U>(
+    ToLanes<A, U>(
         kLanes, view.shape.dim, [&](int64_t lane) HWY_ATTR { return first + offsets[lane]; }, pitch, lanes);
   }
-  /// All rows of the block: [dim][rows][kLanes].
+  /// All rows of the block: [cells][rows][kLanes].
   void HWY_ATTR QueriesToLanes(const TokenView<const T>& view, const QueryOffsets& offsets, float* lanes) const {
     const int64_t pitch = geometry_.block.rows() * kLanes;
     for (int64_t row = 0; row < rows_; ++row) {
@@ -155,9 +179,8 @@ class StripBlocks {
 
   /// Where a row of keys is kept, and its number.
   int64_t SlotOf(const KeptRows& kept, int64_t k1, int64_t k2) const {
-    const BlockShape& block = geometry_.block;
     const auto rest = [](int64_t a, int64_t b) { return static_cast<uint32_t>(a) % static_cast<uint32_t>(b); };
-    return kept.slots == 1 ? 0 : rest(k1, block.key_rows1) * block.key_rows2 + rest(k2, block.key_rows2);
+    return kept.rows1 * kept.rows2 == 1 ? 0 : rest(k1, kept.rows1) * kept.rows2 + rest(k2, kept.rows2);
   }
   int64_t NumberOf(int64_t k1, int64_t k2) const { return k1 * mask2_.length + k2; }
   bool Has(const KeptRows& kept, int64_t k1, int64_t k2) const {
@@ -173,10 +196,10 @@ class StripBlocks {
   const float* HWY_ATTR KeysToLanes(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
                                     const KeptRows& kept) const {
     const auto [slot, found] = Take(kept, k1, k2);
-    float* const lanes = kept.data + slot * view.shape.dim * pitch_;
+    float* const lanes = kept.data + slot * CellsOf<A>(view.shape.dim) * pitch_;
     if (found) return lanes;
     const T* const first = view.row(batch_, c1(k1), c2(k2), 0, 0);
-    ToLanes<T>(
+    ToLanes<A, T>(
         strip_.keys(), view.shape.dim, [&](int64_t n) HWY_ATTR { return first + offsets[n]; }, pitch_, lanes);
     return lanes;
   }
@@ -197,19 +220,22 @@ class StripBlocks {
     for (int lane = 0; lane < strip_.lanes(); ++lane) tile::fetch_row<level>(first + offsets[lane], view.shape.dim);
   }
 
-  /// Where the strip's keys in a row of keys are as rows of floats: in their tensor, or copied and kept.
-  const float* HWY_ATTR KeysAsFloats(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t k2,
-                                     const KeptRows& kept) const {
-    const T* const source = view.row(batch_, c1(k1), c2(k2), 0, 0);
+  /// Where the strip's keys in a row of cells are, `n` along the middle axis: in their tensor, or copied and kept.
+  const float* HWY_ATTR KeysAsRows(const TokenView<const T>& view, const KeyOffsets& offsets, int64_t k1, int64_t n,
+                                   const KeptRows& kept) const {
+    const T* const source = view.row(batch_, c1(k1), c2(n * A::kElements), 0, 0);
     if constexpr (kInPlace) {
       return source;
     } else {
       const int64_t channels = PaddedChannels(view.shape.dim);
-      const auto [slot, found] = Take(kept, k1, k2);
+      const auto [slot, found] = Take(kept, k1, n);
       float* const rows = kept.data + slot * geometry_.block.key_columns * channels;
       if (found) return rows;
-      for (int64_t n = 0; n < strip_.keys(); ++n) {
-        simd::HWY_NAMESPACE::CopyToFloats(source + offsets[n], view.shape.dim, rows + n * channels);
+      const int64_t next = n * A::kElements + 1;
+      const T* const second = next < mask2_.length ? view.row(batch_, c1(k1), c2(next), 0, 0) : nullptr;
+      for (int64_t key = 0; key < strip_.keys(); ++key) {
+        A::CopyRows(source + offsets[key], second == nullptr ? nullptr : second + offsets[key], view.shape.dim,
+                    rows + key * channels);
       }
       return rows;
     }
@@ -223,8 +249,8 @@ class StripBlocks {
     return kInPlace ? view.strides.layout[2] * geometry_.axes[2].dilation : PaddedChannels(view.shape.dim);
   }
 
-  /// The extra tokens of each run as rows of floats: in their tensor, or copied to `memory`.
-  RunRows HWY_ATTR ExtraAsFloats(const TokenView<const T>& view, float* memory) const {
+  /// The extra tokens of each run as rows of cells: in their tensor, or copied to `memory`.
+  RunRows HWY_ATTR ExtraAsRows(const TokenView<const T>& view, float* memory) const {
     RunRows rows{};
     if (problem_.extra_tokens == 0) return rows;
     const int64_t channels = PaddedChannels(view.shape.dim);
@@ -242,8 +268,11 @@ class StripBlocks {
         continue;
       }
       rows[i] = {memory, channels, view.shape.dim};
-      for (int64_t n = 0; n < problem_.extra_tokens; ++n, memory += channels) {
-        simd::HWY_NAMESPACE::CopyToFloats(view.row(batch_, 0, 0, n, head_kv), view.shape.dim, memory);
+      const auto token = [&](int64_t n) {
+        return n < problem_.extra_tokens ? view.row(batch_, 0, 0, n, head_kv) : nullptr;
+      };
+      for (int64_t n = 0; n < problem_.extra_tokens; n += A::kElements, memory += channels) {
+        A::CopyRows(token(n), token(n + 1), view.shape.dim, memory);
       }
     }
     return rows;
@@ -257,7 +286,7 @@ class StripBlocks {
     const int64_t dim = target.shape.dim;
     float* rows[kLanes];
     const auto sum = [&]() HWY_ATTR {
-      for (int i = 0; i < strip_.runs(); ++i) Sums(list(i), strip_.run(i), window_, {rows, factors});
+      for (int i = 0; i < strip_.runs(); ++i) Sums<A>(list(i), strip_.run(i), window_, {rows, factors});
     };
     with_element_type(target.type, [&](auto element) HWY_ATTR {
       using U = decltype(element);
@@ -277,7 +306,7 @@ class StripBlocks {
 
   /// An extra token on lanes: each lane has that of its head.
   void HWY_ATTR ExtraToLanes(const TokenView<const T>& view, int64_t n, float* lanes) const {
-    ToLanes<T>(
+    ToLanes<A, T>(
         kLanes, view.shape.dim,
         [&](int64_t lane) HWY_ATTR { return view.row(batch_, 0, 0, n, strip_.query(static_cast<int>(lane)).head_kv); },
         kLanes, lanes);
@@ -299,14 +328,42 @@ class StripBlocks {
   /// Columns of a row of queries, extra tokens not counted.
   int64_t ColumnsOf(int64_t row) const { return keys1_.size() * keys2_of(row).size() * window_; }
 
-  /// Of all rows of keys of a block, those that a row of queries attends to.
+  /// Of all rows of cells of a block, those that a row of queries attends to.
   int64_t OwnRows(int64_t row, const float* const* all, const float** own) const {
-    const geometry::Range keys2 = keys2_of(row);
+    const geometry::Range of_block = CellRowsOf<A>(keys2_), rows = CellRowsOf<A>(keys2_of(row));
     for (int64_t k1 = 0; k1 < keys1_.size(); ++k1) {
-      const float* const* first = all + k1 * keys2_.size() + keys2.begin - keys2_.begin;
-      own = std::copy_n(first, keys2.size(), own);
+      own = std::copy_n(all + k1 * of_block.size() + rows.begin - of_block.begin, rows.size(), own);
     }
-    return keys1_.size() * keys2.size();
+    return keys1_.size() * rows.size();
+  }
+
+  /// The weights of a row of queries, [rows of keys][window][kLanes] and those of extra tokens, become pairs in place,
+  /// in rows of cells. halves: what the row attends to of each of them; zeros stand for the other halves.
+  void HWY_ATTR PackWeights(int64_t row, float* weights, uint32_t* halves) const {
+    const geometry::Range keys2 = keys2_of(row);
+    const int64_t row_floats = window_ * kLanes;
+    float* target = weights;
+    for (int64_t k1 = 0; k1 < keys1_.size(); ++k1) {
+      for (int64_t k2 = keys2.begin; k2 < keys2.end; target += row_floats) {
+        const bool low = k2 % 2 == 0, high = !low || k2 + 1 < keys2.end;
+        *halves++ = (low ? 0x0000FFFFu : 0) | (high ? 0xFFFF0000u : 0);
+        weights = PackRows(weights, low, high, row_floats, target);
+        k2 += low && high ? 2 : 1;
+      }
+    }
+    for (int64_t n = 0; n < problem_.extra_tokens; n += 2, target += kLanes) {
+      weights = PackRows(weights, true, n + 1 < problem_.extra_tokens, kLanes, target);
+    }
+  }
+  /// One or two rows of floats, one after the other, become one of pairs. Returns the row that follows them.
+  static float* HWY_ATTR PackRows(float* rows, bool low, bool high, int64_t floats, float* pairs) {
+    const Floats d;
+    const float* const second = low ? rows + floats : rows;
+    for (int64_t c = 0; c < floats; c += kLanes) {
+      const VF even = low ? hn::Load(d, rows + c) : hn::Zero(d), odd = high ? hn::Load(d, second + c) : hn::Zero(d);
+      A::StorePairs(even, odd, pairs + c);
+    }
+    return rows + (low && high ? 2 : 1) * floats;
   }
 
   /// The lanes that attend to a column of their windows: a causal axis hides some.

@@ -26,13 +26,14 @@ struct BlockShape {
   int64_t rows() const { return positions * heads; }
   int64_t key_rows() const { return key_rows1 * key_rows2; }
 
-  BlockShape(const Problem& p, int lanes, Pass pass) : heads(p.heads / p.heads_kv) {
+  /// `elements`: of a cell on lanes.
+  BlockShape(const Problem& p, int lanes, Pass pass, int elements = 1) : heads(p.heads / p.heads_kv) {
     const auto axes = p.axes3();
     // Queries and scores of a block stay near the first-level cache; but few rows of queries would make little use of
     // each row of keys; and backward, a row of keys takes part in five products.
     const bool backward = pass == Pass::backward;
     const int64_t kBytes = (backward ? 128 : 40) << 10, kLeast = 6;
-    const int64_t dims = p.head_dim + (backward ? p.head_dim_v : 0);
+    const int64_t dims = geometry::ceil_div(p.head_dim + (backward ? p.head_dim_v : 0), elements);
     const int64_t row_bytes = 4 * lanes * (dims + p.keys_per_query()) * heads;
     positions = std::min(std::clamp(kBytes / row_bytes, std::max<int64_t>(kLeast / heads, 1), kMostPositions),
                          axes[1].group_length(0));

@@ -4,9 +4,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/kernels/banded/cells-inl.h"
 #include "core/kernels/banded/strips.h"
-#include "core/kernels/tile/transpose-inl.h"
-#include "core/simd/convert-inl.h"
 #include "core/simd/targets.h"
 #include "hwy/highway.h"
 
@@ -19,13 +18,6 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using simd::HWY_NAMESPACE::Floats;
-using simd::HWY_NAMESPACE::VF;
-
-/// Queries of a strip.
-inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(Floats()));
 
 #if HWY_TARGET == HWY_AVX3
 /// Rows of a register tile, at most; and columns that go with a number of rows: accumulators, keys and a query fill the
@@ -86,9 +78,9 @@ inline Order OrderOf(const Strip& strip) {
   return strip.index()[kLanes - 1] + Columns(1) <= 2 * kLanes ? Order::in_two_vectors : Order::anywhere;
 }
 
-/// Keys of one row of keys, channel after channel.
+/// Keys of one row of keys, cell after cell.
 struct KeyLanes {
-  const float* data;  ///< [dim][pitch]
+  const float* data;  ///< [cells][pitch]
   int64_t pitch;
   const int32_t* index;  ///< the first key of each lane's window
 };
@@ -184,10 +176,10 @@ HWY_INLINE void KeepInRegister([[maybe_unused]] VF& vector) {
 #endif
 }
 
-/// scores[r][column] for `R` rows and `C` columns from `column` on. queries: [dim][row_pitch][kLanes].
-template <int R, int C, Order order>
+/// scores[r][column] for `R` rows and `C` columns from `column` on. queries: [cells][row_pitch][kLanes].
+template <class A, int R, int C, Order order>
 HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, const KeyLanes& keys,
-                          const ColumnIndex& index, int64_t dim, int64_t column, float* const* scores) {
+                          const ColumnIndex& index, int64_t cells, int64_t column, float* const* scores) {
   const Floats d;
   VF sum[R][C];
 #pragma GCC unroll 16
@@ -199,7 +191,7 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
   const int64_t step = row_pitch * kLanes;
   // Fewer turns, whose end is foreseen: the loop that follows begins while this one ends.
 #pragma GCC unroll 2
-  for (int64_t c = 0; c < dim; ++c, key += keys.pitch, queries += step) {
+  for (int64_t c = 0; c < cells; ++c, key += keys.pitch, queries += step) {
     VF k[C];
     LoadColumns<order>(key, keys.index, index, k);
 #pragma GCC unroll 16
@@ -207,7 +199,7 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
       VF q = hn::Load(d, queries + r * kLanes);
       KeepInRegister(q);
 #pragma GCC unroll 16
-      for (int j = 0; j < C; ++j) sum[r][j] = hn::MulAdd(q, k[j], sum[r][j]);
+      for (int j = 0; j < C; ++j) sum[r][j] = A::MultiplyAdd(q, k[j], sum[r][j]);
     }
   }
 #pragma GCC unroll 16
@@ -217,64 +209,65 @@ HWY_INLINE void ScoreTile(const float* HWY_RESTRICT queries, int64_t row_pitch, 
   }
 }
 
-template <int R, Order order, int C = 1>
+template <class A, int R, Order order, int C = 1>
 HWY_INLINE void ScoreSomeColumns(int64_t columns, const float* queries, int64_t row_pitch, const KeyLanes& keys,
-                                 const ColumnIndex& index, int64_t dim, int64_t column, float* const* scores) {
+                                 const ColumnIndex& index, int64_t cells, int64_t column, float* const* scores) {
   if constexpr (C <= Columns(R)) {
-    if (columns == C) return ScoreTile<R, C, order>(queries, row_pitch, keys, index, dim, column, scores);
-    ScoreSomeColumns<R, order, C + 1>(columns, queries, row_pitch, keys, index, dim, column, scores);
+    if (columns == C) return ScoreTile<A, R, C, order>(queries, row_pitch, keys, index, cells, column, scores);
+    ScoreSomeColumns<A, R, order, C + 1>(columns, queries, row_pitch, keys, index, cells, column, scores);
   }
 }
 
 /// All columns of R rows, in tiles of nearly equal width.
-template <int R, Order order>
-HWY_NOINLINE void ScoreRows(const float* queries, int64_t row_pitch, const KeyLanes& keys, int64_t dim, int64_t window,
-                            float* const* scores) {
+template <class A, int R, Order order>
+HWY_NOINLINE void ScoreRows(const float* queries, int64_t row_pitch, const KeyLanes& keys, int64_t cells,
+                            int64_t window, float* const* scores) {
   const ColumnIndex index(keys.index);
   const int64_t tiles = (window + Columns(R) - 1) / Columns(R);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t column = window * tile / tiles;
-    ScoreSomeColumns<R, order>(window * (tile + 1) / tiles - column, queries, row_pitch, keys, index, dim, column,
-                               scores);
+    ScoreSomeColumns<A, R, order>(window * (tile + 1) / tiles - column, queries, row_pitch, keys, index, cells, column,
+                                  scores);
   }
 }
 
-template <Order order, int R = 1>
-HWY_INLINE void ScoreSomeRows(int64_t rows, const float* queries, int64_t row_pitch, const KeyLanes& keys, int64_t dim,
-                              int64_t window, float* const* scores) {
+template <class A, Order order, int R = 1>
+HWY_INLINE void ScoreSomeRows(int64_t rows, const float* queries, int64_t row_pitch, const KeyLanes& keys,
+                              int64_t cells, int64_t window, float* const* scores) {
   if constexpr (R <= kMaxRows) {
-    if (rows == R) return ScoreRows<R, order>(queries, row_pitch, keys, dim, window, scores);
-    ScoreSomeRows<order, R + 1>(rows, queries, row_pitch, keys, dim, window, scores);
+    if (rows == R) return ScoreRows<A, R, order>(queries, row_pitch, keys, cells, window, scores);
+    ScoreSomeRows<A, order, R + 1>(rows, queries, row_pitch, keys, cells, window, scores);
   }
 }
 
 /// scores[r][column][lane] = query of row r and lane, times the key at a column of its window, for neighbouring rows of
-/// a block. queries: [dim][row_pitch][kLanes], from the first of the rows on.
-inline void HWY_ATTR Scores(int64_t rows, const float* queries, int64_t row_pitch, const KeyLanes& keys, Order order,
-                            int64_t dim, int64_t window, float* const* scores) {
+/// a block. queries: [cells][row_pitch][kLanes], from the first of the rows on.
+template <class A>
+void HWY_ATTR Scores(int64_t rows, const float* queries, int64_t row_pitch, const KeyLanes& keys, Order order,
+                     int64_t cells, int64_t window, float* const* scores) {
   const int64_t tiles = (rows + kMaxRows - 1) / kMaxRows;
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t row = rows * tile / tiles, count = rows * (tile + 1) / tiles - row;
     const float* const first = queries + row * kLanes;
     switch (order) {
       case Order::in_order:
-        ScoreSomeRows<Order::in_order>(count, first, row_pitch, keys, dim, window, scores + row);
+        ScoreSomeRows<A, Order::in_order>(count, first, row_pitch, keys, cells, window, scores + row);
         break;
       case Order::in_one_vector:
-        ScoreSomeRows<Order::in_one_vector>(count, first, row_pitch, keys, dim, window, scores + row);
+        ScoreSomeRows<A, Order::in_one_vector>(count, first, row_pitch, keys, cells, window, scores + row);
         break;
       case Order::in_two_vectors:
-        ScoreSomeRows<Order::in_two_vectors>(count, first, row_pitch, keys, dim, window, scores + row);
+        ScoreSomeRows<A, Order::in_two_vectors>(count, first, row_pitch, keys, cells, window, scores + row);
         break;
       case Order::anywhere:
-        ScoreSomeRows<Order::anywhere>(count, first, row_pitch, keys, dim, window, scores + row);
+        ScoreSomeRows<A, Order::anywhere>(count, first, row_pitch, keys, cells, window, scores + row);
         break;
     }
   }
 }
 
-/// lanes[c * pitch + i] = row i, for `count` rows; further ones up to half a vector repeat the last.
-template <class T, class Row>
+/// lanes[c * pitch + i] = cell c of row i, for `count` rows; further ones up to half a vector repeat the last.
+template <class A, class T, class Row>
 HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, int64_t pitch, float* lanes) {
   const T* rows[kLanes];
   for (int64_t first = 0; first < count; first += kLanes) {
@@ -284,9 +277,9 @@ HWY_INLINE void ToLanes(int64_t count, int64_t dim, const Row& row, int64_t pitc
       rows[i] = row(i < rest ? first + i : count - 1);
     }
     if (rest <= kLanes / 2) {
-      tile::HWY_NAMESPACE::RowsToLanes<kLanes / 2>(rows, dim, lanes + first, pitch);
+      A::template RowsToLanes<kLanes / 2>(rows, dim, lanes + first, pitch);
     } else {
-      tile::HWY_NAMESPACE::RowsToLanes<kLanes>(rows, dim, lanes + first, pitch);
+      A::template RowsToLanes<kLanes>(rows, dim, lanes + first, pitch);
     }
   }
 }

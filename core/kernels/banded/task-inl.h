@@ -46,12 +46,13 @@ inline VF HWY_ATTR SumOf(const float* vectors, int64_t count) {
   return sum;
 }
 
-/// Scores become weights, exp2(exponent * (score - max)); returns their sums.
-inline VF HWY_ATTR Weigh(float* scores, int64_t count, VF max, float exponent) {
+/// Scores become weights, exp2(exponent * (score - max)), as exact as cells of kind A need; returns their sums.
+template <class A>
+VF HWY_ATTR Weigh(float* scores, int64_t count, VF max, float exponent) {
   const Floats d;
   const VF factor = hn::Set(d, exponent);
   const auto weigh = [&](float* p) HWY_ATTR {
-    const VF weight = simd::HWY_NAMESPACE::Exp2NonPositive(d, hn::Mul(hn::Sub(hn::Load(d, p), max), factor));
+    const VF weight = A::Exp2NonPositive(hn::Mul(hn::Sub(hn::Load(d, p), max), factor));
     hn::Store(weight, d, p);
     return weight;
   };
@@ -67,29 +68,32 @@ inline VF HWY_ATTR Weigh(float* scores, int64_t count, VF max, float exponent) {
 
 /// One worker's memory.
 struct Private {
-  float* queries;          ///< [head_dim][rows][kLanes]
+  float* queries;          ///< [cells of head_dim][rows][kLanes]
   KeptRows keys;           ///< on lanes
-  float* scores;           ///< [rows][columns][kLanes]
+  float* scores;           ///< [rows][columns][kLanes]: then weights, in rows of cells
   KeptRows values;         ///< [keys][padded channels]; none if they are used where they lie, like `extra`
-  float* extra;            ///< [kv heads of a strip][extra tokens][padded channels]
+  float* extra;            ///< [kv heads of a strip][cells of extra tokens][padded channels]
   float* floats;           ///< [kLanes][padded channels]: sums on their way to out
-  float* extra_keys;       ///< [head_dim][kLanes]: an extra token of each lane's head
-  const float** key_rows;  ///< [key rows]: the values of all rows of keys of a block
-  const float** own_rows;  ///< [key rows]: those of one row of queries
+  float* extra_keys;       ///< [cells of head_dim][kLanes]: an extra token of each lane's head
+  const float** key_rows;  ///< [rows of cells]: the values of all rows of keys of a block
+  const float** own_rows;  ///< [rows of cells]: those of one row of queries
+  uint32_t* halves;        ///< [rows of cells]: what it attends to of each
   float** targets;         ///< [rows]: where their scores with a row of keys go
 
-  Private(const Problem& p, const BlockShape& block, WorkspaceCutter& cutter) {
+  template <class A>
+  Private(A /*cells*/, const Problem& p, const BlockShape& block, WorkspaceCutter& cutter) {
     const int64_t channels = PaddedChannels(p.head_dim_v), copied = p.type == ElementType::f32 ? 0 : channels;
-    queries = cutter.take<float>(p.head_dim * block.rows() * kLanes);
-    // Columns are loaded as whole vectors, also from the last channel.
-    keys = {block.kept_rows, p.head_dim * lane_pitch(block.key_columns) + 2 * kLanes, cutter};
+    const int64_t cells = CellsOf<A>(p.head_dim), cell_rows = block.key_rows1 * MostCellRows<A>(block);
+    queries = cutter.take<float>(cells * block.rows() * kLanes);
+    keys = KeptOnLanes(block, cells, cutter);
     scores = cutter.take<float>(block.rows() * p.keys_per_query() * kLanes);
-    values = {block.key_rows(), block.key_columns * copied, cutter};
-    extra = cutter.take<float>(std::min<int64_t>(p.heads_kv, kLanes) * p.extra_tokens * copied);
+    values = {block.key_rows1, MostCellRows<A>(block), block.key_columns * copied, cutter};
+    extra = cutter.take<float>(std::min<int64_t>(p.heads_kv, kLanes) * CellsOf<A>(p.extra_tokens) * copied);
     floats = cutter.take<float>(kLanes * copied);
-    extra_keys = cutter.take<float>(p.extra_tokens > 0 ? kLanes * p.head_dim : 0);
-    key_rows = cutter.take<const float*>(block.key_rows());
-    own_rows = cutter.take<const float*>(block.key_rows());
+    extra_keys = cutter.take<float>(p.extra_tokens > 0 ? kLanes * cells : 0);
+    key_rows = cutter.take<const float*>(cell_rows);
+    own_rows = cutter.take<const float*>(cell_rows);
+    halves = cutter.take<uint32_t>(cell_rows);
     targets = cutter.take<float*>(block.rows());
   }
 };
@@ -102,9 +106,9 @@ struct Shared {
 };
 
 /// A strip of one batch entry, over blocks of rows.
-template <class T>
-class Task : private StripBlocks<T> {
-  using Base = StripBlocks<T>;
+template <class T, class A>
+class Task : private StripBlocks<T, A> {
+  using Base = StripBlocks<T, A>;
 
  public:
   HWY_ATTR Task(const Shared& shared, int64_t strip_number, const Strip& strip, const BlockPlace& place,
@@ -122,7 +126,7 @@ class Task : private StripBlocks<T> {
         query_offsets_(Base::OffsetsOfQueries(q_.strides)),
         out_offsets_(Base::OffsetsOfQueries(shared.out.out.strides)),
         lse_offsets_(Base::OffsetsOfQueries(shared.out.lse.strides)),
-        extra_(Base::ExtraAsFloats(shared.in.extra_v.template as<T>(), mine.extra)) {
+        extra_(Base::ExtraAsRows(shared.in.extra_v.template as<T>(), mine.extra)) {
     mine.keys.forget();
     mine.values.forget();
   }
@@ -134,14 +138,17 @@ class Task : private StripBlocks<T> {
     Base::QueriesToLanes(q_, query_offsets_, mine_.queries);
     // A negative scale changes the sign of the queries, exactly, so that the greatest score has the greatest weight.
     if (problem_.effective_scale() < 0) Negate();
-    int64_t key_row = 0;
+    const float** values = mine_.key_rows;
     for (int64_t k1 = keys1_.begin; k1 < keys1_.end; ++k1) {
-      for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2, ++key_row) {
-        if (k2 + 1 < keys2_.end && !Base::Has(mine_.keys, k1, k2 + 1)) {
-          Base::template FetchKeys<tile::CacheLevel::first>(k_, key_offsets_, k1, k2 + 1);
-          Base::template FetchKeys<tile::CacheLevel::second>(v_, value_offsets_, k1, k2 + 1);
+      for (int64_t k2 = keys2_.begin; k2 < keys2_.end; ++k2) {
+        const auto is_next = [&](int64_t key) { return key < keys2_.end && !Base::Has(mine_.keys, k1, key); };
+        if (is_next(k2 + 1)) Base::template FetchKeys<tile::CacheLevel::first>(k_, key_offsets_, k1, k2 + 1);
+        if (is_next(k2 + A::kElements)) {
+          Base::template FetchKeys<tile::CacheLevel::second>(v_, value_offsets_, k1, k2 + A::kElements);
         }
-        mine_.key_rows[key_row] = Base::KeysAsFloats(v_, value_offsets_, k1, k2, mine_.values);
+        if (k2 == keys2_.begin || k2 % A::kElements == 0) {
+          *values++ = Base::KeysAsRows(v_, value_offsets_, k1, k2 / A::kElements, mine_.values);
+        }
         ScoreRow(k1, k2, Base::KeysToLanes(k_, key_offsets_, k1, k2, mine_.keys));
       }
     }
@@ -159,12 +166,16 @@ class Task : private StripBlocks<T> {
   /// Changes the sign of all packed queries.
   void HWY_ATTR Negate() {
     const Floats d;
-    const int64_t vectors = problem_.head_dim * geometry_.block.rows();
+    const VF signs = hn::BitCast(d, hn::Set(Cells(), A::kSigns));
+    const int64_t vectors = cells() * geometry_.block.rows();
     for (int64_t n = 0; n < vectors; ++n) {
       float* const p = mine_.queries + n * kLanes;
-      hn::Store(hn::Neg(hn::Load(d, p)), d, p);
+      hn::Store(hn::Xor(hn::Load(d, p), signs), d, p);
     }
   }
+
+  /// Of a query or a key on lanes.
+  int64_t cells() const { return CellsOf<A>(problem_.head_dim); }
 
   /// Fetches where the results of the block will go.
   void HWY_ATTR FetchOut() const {
@@ -184,8 +195,8 @@ class Task : private StripBlocks<T> {
       mine_.targets[row - rows.begin] = scores_of(row) + Base::KeyRow(row, k1, k2) * window_ * kLanes;
     }
     const KeyLanes keys{key_lanes, Base::pitch_, strip_.index()};
-    Scores(rows.size(), mine_.queries + rows.begin * kLanes, geometry_.block.rows(), keys, OrderOf(strip_),
-           problem_.head_dim, window_, mine_.targets);
+    Scores<A>(rows.size(), mine_.queries + rows.begin * kLanes, geometry_.block.rows(), keys, OrderOf(strip_), cells(),
+              window_, mine_.targets);
   }
 
   /// An extra token is a row of keys with one column, in which each lane has the key of its head.
@@ -196,7 +207,7 @@ class Task : private StripBlocks<T> {
         mine_.targets[row] = scores_of(row) + (Base::ColumnsOf(row) + n) * kLanes;
       }
       const KeyLanes keys{mine_.extra_keys, kLanes, strip_.index()};
-      Scores(rows_, mine_.queries, geometry_.block.rows(), keys, Order::in_order, problem_.head_dim, 1, mine_.targets);
+      Scores<A>(rows_, mine_.queries, geometry_.block.rows(), keys, Order::in_order, cells(), 1, mine_.targets);
     }
   }
 
@@ -204,16 +215,18 @@ class Task : private StripBlocks<T> {
   void HWY_ATTR Finish(int64_t row) {
     HWY_ALIGN float inverse[kLanes];
     Softmax(row, inverse);
-    const int64_t key_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
+    if constexpr (A::kElements == 2) Base::PackWeights(row, scores_of(row), mine_.halves);
+    const int64_t value_rows = Base::OwnRows(row, mine_.key_rows, mine_.own_rows);
     const auto list = [&](int run) HWY_ATTR -> ValueList {
       return {mine_.own_rows,
-              key_rows,
+              value_rows,
               Base::FirstOf(v_, value_offsets_, strip_.run(run).key),
               Base::StepOf(v_),
               problem_.head_dim_v,
               extra_[run],
-              problem_.extra_tokens,
-              scores_of(row)};
+              CellsOf<A>(problem_.extra_tokens),
+              scores_of(row),
+              mine_.halves};
     };
     Base::StoreSums(shared_.out.out, out_offsets_, row, inverse, mine_.floats, list);
   }
@@ -226,7 +239,7 @@ class Task : private StripBlocks<T> {
     if (problem_.relative_bias) AddBiases(row, factor_as_float(scale_));
     if (!strip_.full()) SetHidden(scores, columns, NoScore(problem_));
     const VF max = MaxOf(scores, all, NoScore(problem_));
-    VF sum = Weigh(scores, all, max, factor_as_float(later_ * std::numbers::log2e));
+    VF sum = Weigh<A>(scores, all, max, factor_as_float(later_ * std::numbers::log2e));
     if (!strip_.full()) {
       // Where all that a lane attends to is -infinity, what it does not attend to would weigh 1.
       SetHidden(scores, columns, 0.0f);

@@ -1,5 +1,5 @@
-// Sums of rows by weights for the queries of a strip: channels on lanes, rows where they lie, and each row that is
-// loaded serves all queries of a run that attend to it.
+// Sums of rows by weights for the queries of a strip: channels on lanes, rows where they lie or packed as pairs, and
+// each row that is loaded serves all queries of a run that attend to it.
 #include <algorithm>
 #include <cstdint>
 
@@ -17,29 +17,42 @@
 HWY_BEFORE_NAMESPACE();
 namespace nalab::banded::HWY_NAMESPACE {
 
-/// Rows of float, `step` floats apart, that end after `channels`.
-struct FloatRows {
+/// Rows of a cell for each channel, `step` cells apart, that end after `channels`.
+struct CellRows {
   const float* first;
   int64_t step;
   int64_t channels;
+  uint32_t halves = ~0u;  ///< the bits of a cell that count, if it is a pair; the others count as zero
 };
+
+/// V vectors of channels of a row of `rows`.
+template <class A, int V>
+HWY_INLINE void LoadCells(const float* row, const CellRows& rows, VF (&cells)[V]) {
+  LoadRow(row, rows.channels, cells);
+  if constexpr (A::kElements == 2) {
+    const Floats d;
+    const VF halves = hn::BitCast(d, hn::Set(Cells(), rows.halves));
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) cells[v] = hn::And(cells[v], halves);
+  }
+}
 
 /// One run's weights of one row of keys: weight of query i for the column j of its window at [j * kLanes + i].
 ///
 /// sum[i][v] += weights times rows, for N queries whose windows begin one row after the other. W: the window if it is
 /// known when compiled, so that all is unrolled; else 0, and then it is at least N.
-template <int N, int V, int W>
-HWY_INLINE void AddSliding(const float* HWY_RESTRICT weights, FloatRows rows, int64_t window, VF (&sum)[N][V]) {
+template <class A, int N, int V, int W>
+HWY_INLINE void AddSliding(const float* HWY_RESTRICT weights, CellRows rows, int64_t window, VF (&sum)[N][V]) {
   const Floats d;
   const float* HWY_RESTRICT row = rows.first;
   const auto load = [&](VF(&value)[V]) HWY_ATTR {
-    LoadRow(row, rows.channels, value);
+    LoadCells<A>(row, rows, value);
     row += rows.step;
   };
   const auto add = [&](int i, int64_t column, const VF(&value)[V]) HWY_ATTR {
     const VF weight = hn::Set(d, weights[column * kLanes + i]);
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) sum[i][v] = hn::MulAdd(weight, value[v], sum[i][v]);
+    for (int v = 0; v < V; ++v) sum[i][v] = A::MultiplyAdd(weight, value[v], sum[i][v]);
   };
   if constexpr (W > 0) {
 #pragma GCC unroll 32
@@ -78,32 +91,33 @@ HWY_INLINE void AddSliding(const float* HWY_RESTRICT weights, FloatRows rows, in
 }
 
 /// The same for N queries with one window.
-template <int N, int V>
-HWY_INLINE void AddShared(const float* HWY_RESTRICT weights, FloatRows rows, int64_t keys, VF (&sum)[N][V]) {
+template <class A, int N, int V>
+HWY_INLINE void AddShared(const float* HWY_RESTRICT weights, CellRows rows, int64_t keys, VF (&sum)[N][V]) {
   const Floats d;
   const float* HWY_RESTRICT row = rows.first;
   for (int64_t k = 0; k < keys; ++k, row += rows.step, weights += kLanes) {
     VF value[V];
-    LoadRow(row, rows.channels, value);
+    LoadCells<A>(row, rows, value);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) {
       const VF weight = hn::Set(d, weights[i]);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[i][v] = hn::MulAdd(weight, value[v], sum[i][v]);
+      for (int v = 0; v < V; ++v) sum[i][v] = A::MultiplyAdd(weight, value[v], sum[i][v]);
     }
   }
 }
 
 /// The values that a run attends to in the rows of keys of one row of queries, in order, and then the extra tokens'.
 struct ValueList {
-  const float* const* rows;  ///< [count]: each row of keys
+  const float* const* rows;  ///< [count]: each row of keys, or pair of them
   int64_t count;
   int64_t first;  ///< of the run's first key in each of them
   int64_t step;   ///< from one key to the next
   int64_t channels;
-  FloatRows extra;
-  int64_t extra_tokens;
-  const float* weights;  ///< [count][window][kLanes], then [extra tokens][kLanes]
+  CellRows extra;
+  int64_t extra_rows;      ///< extra tokens, or pairs of them
+  const float* weights;    ///< [count][window][kLanes], then [extra_rows][kLanes]
+  const uint32_t* halves;  ///< [count], of pairs of rows: as CellRows has them
 };
 
 /// Where the sums of the queries of a strip go, and what they are multiplied by.
@@ -113,7 +127,7 @@ struct SumTargets {
 };
 
 /// Sums of N queries of a run from `first` on, V vectors of channels from `channel` on.
-template <int N, int V, int W>
+template <class A, int N, int V, int W>
 HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int first, int64_t window, int64_t channel,
                          const SumTargets& targets) {
   const Floats d;
@@ -127,16 +141,17 @@ HWY_NOINLINE void SumRun(const ValueList& list, const Run& run, int first, int64
   const int64_t offset = list.first + (run.sliding ? first * list.step : 0) + channel;
   const float* weights = list.weights + lane;
   for (int64_t row = 0; row < list.count; ++row, weights += window * kLanes) {
-    const FloatRows rows{list.rows[row] + offset, list.step, list.channels - channel};
+    CellRows rows{list.rows[row] + offset, list.step, list.channels - channel};
+    if constexpr (A::kElements == 2) rows.halves = list.halves[row];
     if (run.sliding) {
-      AddSliding<N, V, W>(weights, rows, window, sum);
+      AddSliding<A, N, V, W>(weights, rows, window, sum);
     } else {
-      AddShared<N, V>(weights, rows, run.keys, sum);
+      AddShared<A, N, V>(weights, rows, run.keys, sum);
     }
   }
-  if (list.extra_tokens > 0) {
-    const FloatRows rows{list.extra.first + channel, list.extra.step, list.channels - channel};
-    AddShared<N, V>(weights, rows, list.extra_tokens, sum);
+  if (list.extra_rows > 0) {
+    const CellRows rows{list.extra.first + channel, list.extra.step, list.channels - channel};
+    AddShared<A, N, V>(weights, rows, list.extra_rows, sum);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < N; ++i) {
@@ -164,26 +179,26 @@ constexpr int MostQueries(int vectors) {
 }
 
 /// At most MostQueries(V) queries of a run.
-template <int V, int N = 1>
+template <class A, int V, int N = 1>
 HWY_INLINE void SumSomeQueries(const ValueList& list, const Run& run, int first, int count, int64_t window,
                                int64_t channel, const SumTargets& targets) {
   if constexpr (N <= MostQueries(V)) {
-    if (count != N) return SumSomeQueries<V, N + 1>(list, run, first, count, window, channel, targets);
+    if (count != N) return SumSomeQueries<A, V, N + 1>(list, run, first, count, window, channel, targets);
     switch (window) {
       case 3:
-        return SumRun<N, V, 3>(list, run, first, window, channel, targets);
+        return SumRun<A, N, V, 3>(list, run, first, window, channel, targets);
       case 5:
-        return SumRun<N, V, 5>(list, run, first, window, channel, targets);
+        return SumRun<A, N, V, 5>(list, run, first, window, channel, targets);
       case 7:
-        return SumRun<N, V, 7>(list, run, first, window, channel, targets);
+        return SumRun<A, N, V, 7>(list, run, first, window, channel, targets);
       default:
-        return SumRun<N, V, 0>(list, run, first, window, channel, targets);
+        return SumRun<A, N, V, 0>(list, run, first, window, channel, targets);
     }
   }
 }
 
 /// All channels of V vectors each from `channel` on, and all queries of a run. Returns the channel that comes next.
-template <int V>
+template <class A, int V>
 HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t window, int64_t channel,
                                const SumTargets& targets) {
   // One vector alone may be cut short.
@@ -196,17 +211,18 @@ HWY_INLINE int64_t SumChannels(const ValueList& list, const Run& run, int64_t wi
     const int parts = (run.count + most - 1) / most;
     for (int part = 0; part < parts; ++part) {
       const int first = run.count * part / parts, count = run.count * (part + 1) / parts - first;
-      SumSomeQueries<V>(list, run, first, count, window, channel, targets);
+      SumSomeQueries<A, V>(list, run, first, count, window, channel, targets);
     }
   }
   return channel;
 }
 
 /// All channels of the queries of a run.
-inline void HWY_ATTR Sums(const ValueList& list, const Run& run, int64_t window, const SumTargets& targets) {
-  int64_t channel = SumChannels<4>(list, run, window, 0, targets);
-  channel = SumChannels<2>(list, run, window, channel, targets);
-  SumChannels<1>(list, run, window, channel, targets);
+template <class A>
+void HWY_ATTR Sums(const ValueList& list, const Run& run, int64_t window, const SumTargets& targets) {
+  int64_t channel = SumChannels<A, 4>(list, run, window, 0, targets);
+  channel = SumChannels<A, 2>(list, run, window, channel, targets);
+  SumChannels<A, 1>(list, run, window, channel, targets);
 }
 
 }  // namespace nalab::banded::HWY_NAMESPACE

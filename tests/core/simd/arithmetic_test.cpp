@@ -164,7 +164,7 @@ TEST(ChosenArithmetic, F32FmaComputesWithFloatsOfTheRoundedInputsToTheLastBit) {
 TEST(ChosenArithmetic, Bf16DotRoundsWeightsAndSoGivesOtherBits) {
   if (!available(find_arithmetic(kBf16Dot), best_isa())) GTEST_SKIP() << "this CPU lacks the instruction";
   const test::ScopedEnvironment environment("NALAB_ARITHMETIC");
-  for (const char* name : {"fused", "dense"}) {
+  for (const char* name : {"fused", "dense", "banded"}) {
     const Variant& variant = find_variant(name);
     const Problem problem = test::problem_of(variant, bf16_problem());
     const test::Data data(problem, 3);
