@@ -3,6 +3,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
+#include <algorithm>
+#include <climits>
 #include <optional>
 #include <string>
 
@@ -36,6 +38,13 @@ std::optional<int64_t> integer_of(std::string_view name, nb::handle object) {
 int64_t integer(std::string_view name, nb::handle object) {
   if (const auto value = integer_of(name, object)) return *value;
   throw Error(std::string(name) + " " + text_of(object) + " must be an integer");
+}
+
+int rank_of_layout(nb::handle object) {
+  const Py_ssize_t items = PyObject_Size(object.ptr());
+  if (items >= 0) return static_cast<int>(std::min(items, Py_ssize_t{INT_MAX}));
+  PyErr_Clear();
+  return 1;
 }
 
 std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank) {

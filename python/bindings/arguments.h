@@ -21,6 +21,9 @@ std::string text_of(nb::handle object);
 /// An integer of 64 bits. Throws Error that names the argument if the object is none.
 int64_t integer(std::string_view name, nb::handle object);
 
+/// How many integers a layout is of: the length of a sequence; 1 of anything without one, as an array without axes is.
+int rank_of_layout(nb::handle object);
+
 /// One integer for each of `rank` axes; a single one, or a sequence of one, stands for all. bool counts as 0 or 1.
 /// Throws Error that names the argument if the object is anything else.
 std::vector<int64_t> per_axis(std::string_view name, nb::handle object, int rank);

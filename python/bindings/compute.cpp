@@ -4,7 +4,6 @@
 #include <nanobind/stl/string_view.h>
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -296,7 +295,7 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
   if (from.ndim() != kOtherAxes + 1) {
     throw Error("tensor permuted has shape " + shape_text(from.shape()) + ", must be [batch, tokens, heads, dim]");
   }
-  const int rank = PySequence_Check(layout.ptr()) ? static_cast<int>(nb::len(layout)) : 1;
+  const int rank = rank_of_layout(layout);
   if (rank < 1 || rank > 3) throw Error("layout has " + std::to_string(rank) + " axes, must have 1 to 3");
   const std::vector<int64_t> extents = per_axis("layout", layout, rank);
   const auto permutation = permutation_of(extents, tile, dilation);
@@ -304,8 +303,13 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
   std::vector<int64_t> shape{view.shape.batch};
   shape.insert(shape.end(), extents.begin(), extents.end());
   shape.insert(shape.end(), {view.shape.heads, view.shape.dim});
-  const int64_t tokens = std::accumulate(extents.begin(), extents.end(), int64_t{1}, std::multiplies<>());
-  if (std::ranges::any_of(extents, [](int64_t extent) { return extent < 1; }) || tokens != view.shape.tokens()) {
+  int64_t rest = view.shape.tokens();  // extents given are of any size: a product of them may overflow
+  const auto divides = [&rest](int64_t extent) {
+    if (extent < 1 || rest % extent != 0) return false;
+    rest /= extent;
+    return true;
+  };
+  if (!std::ranges::all_of(extents, divides) || rest != 1) {
     throw Error("layout " + shape_text(extents) + " does not have the " + std::to_string(view.shape.tokens()) +
                 " tokens of the permuted tensor");
   }

@@ -18,9 +18,8 @@ nb::str text(std::string_view view) { return nb::str(view.data(), view.size()); 
 
 Problem describe_problem(nb::handle layout, const Neighborhood& neighborhood, const Extents& extents,
                          bool relative_bias, std::string_view dtype) {
-  const int rank = PySequence_Check(layout.ptr()) ? static_cast<int>(nb::len(layout)) : 1;
   Problem problem;
-  problem.axes = neighborhood.axes(per_axis("layout", layout, rank));
+  problem.axes = neighborhood.axes(per_axis("layout", layout, rank_of_layout(layout)));
   problem.batch = extents.batch;
   problem.heads = extents.heads;
   problem.heads_kv = extents.heads_kv;

@@ -9,6 +9,7 @@
 #include <iterator>
 #include <list>
 #include <mutex>
+#include <new>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -148,10 +149,14 @@ std::unique_ptr<Memory> take_memory(int64_t bytes) {
 }
 
 void give_back(std::unique_ptr<Memory> memory) noexcept {
-  if (memory->bytes() > kMostIdleBytes) return;
+  if (!memory->has_pages() || memory->bytes() > kMostIdleBytes) return;
   Session& s = current();
   std::list<std::unique_ptr<Memory>> own, last;  // freed after the lock is
-  own.push_back(std::move(memory));
+  try {
+    own.push_back(std::move(memory));
+  } catch (const std::bad_alloc&) {
+    return;
+  }
   const std::lock_guard lock(s.guard);
   s.idle_bytes += own.front()->bytes();
   s.idle.splice(s.idle.begin(), own);

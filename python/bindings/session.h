@@ -16,7 +16,7 @@ std::shared_ptr<Context> context(int requested);
 /// Memory of at least so many bytes: what an earlier result of about that size has left, else new memory, whose pages
 /// the system would have to clear. No GIL needed.
 std::unique_ptr<Memory> take_memory(int64_t bytes);
-/// Keeps the memory of a result that is gone for those to come: 64 MiB at most, the latest. No GIL needed.
+/// Keeps the pages of a result that is gone for those to come: 64 MiB at most, the latest. No GIL needed.
 void give_back(std::unique_ptr<Memory> memory) noexcept;
 
 /// The number of threads that NALAB_THREADS says; 0 if it says none. Throws Error as choose_threads does.

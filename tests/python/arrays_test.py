@@ -97,6 +97,14 @@ def test_memory_of_results_is_used_again_and_bounded():
         assert resident_bytes() - before < 80e6  # 64 MiB
 
 
+def test_memory_of_small_results_is_not_kept():
+    q = memoryview(np.ones((1, 8, 1, 8), np.float32))  # results of 256 bytes, whose memory is the library's own too
+    before = resident_bytes()
+    many = [nalab.attention(q, q, q, 3) for _ in range(30000)]
+    assert resident_bytes() - before < 60e6  # pages of their own would be 123 MB
+    assert all(x[0, 0, 0, 0] == 1 for x in many)
+
+
 def test_numpy_bfloat16():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     narrow = [x.astype(ml_dtypes.bfloat16) for x in (Q, K, V)]
@@ -226,6 +234,7 @@ def test_numbers_of_numpy_are_numbers():
     assert nalab.plan(np.array([9, 9]), 3, heads=np.int64(2), dtype=np.float16).problem == (
         nalab.plan([9, 9], 3, heads=2, dtype="float16").problem
     )
+    assert nalab.plan(np.array(9), 3).problem == nalab.plan(9, 3).problem
     nalab.set_num_threads(np.int64(2))
     assert nalab.get_num_threads() == 2
     nalab.set_num_threads(0)

@@ -61,6 +61,9 @@ def test_permutation(layout, tile, dilation, type_):
 def test_unpermute_refuses_another_layout():
     with pytest.raises(ValueError, match=r"layout \[3, 3\] does not have the 8 tokens"):
         nalab.unpermute(np.zeros((1, 8, 1, 2), np.float32), (3, 3), 2)
+    wrapped = (7, 7905747460161236407)  # whose product is 1 in 64 bits
+    with pytest.raises(ValueError, match="does not have the 1 tokens"):
+        nalab.unpermute(np.zeros((1, 1, 1, 8), np.float32), wrapped, 1)
 
 
 def test_plan_says_what_and_why():
