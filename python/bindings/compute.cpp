@@ -12,6 +12,7 @@
 #include "core/nalab.h"
 #include "core/tensor/buffer.h"
 #include "python/bindings/arrays.h"
+#include "python/bindings/released_gil.h"
 #include "python/bindings/session.h"
 
 namespace nalab::python {
@@ -226,7 +227,7 @@ nb::dict compute(std::string_view pass_name, const nb::dict& tensors, const Neig
   const auto plan = plan_for(problem, pass, variant, call.tokens_in_a_row);
   const auto own = context(threads);
   {
-    const nb::gil_scoped_release released;
+    const ReleasedGil released;
     run(*plan, call, *own);
   }
   return std::move(call.results);
@@ -266,7 +267,7 @@ nb::tuple merge(const nb::sequence& outs, const nb::sequence& lses, int threads,
   const Outputs merged{out_array.view(out_info, problem), lse_array.view(lse_info, problem)};
   const auto own = context(threads);
   {
-    const nb::gil_scoped_release released;
+    const ReleasedGil released;
     merge_attention(parts, merged, *own);
   }
   return nb::make_tuple(out, lse);
@@ -283,7 +284,7 @@ nb::object permute(nb::handle tokens, nb::handle tile, nb::handle dilation, int 
   const Array to("permuted", result, Access::write);
   const auto own = context(threads);
   {
-    const nb::gil_scoped_release released;
+    const ReleasedGil released;
     permute_tokens(permutation, view, to.tokens(1), *own);
   }
   return result;
@@ -317,7 +318,7 @@ nb::object unpermute(nb::handle permuted, nb::handle layout, nb::handle tile, nb
   const Array to("tokens", result, Access::write);
   const auto own = context(threads);
   {
-    const nb::gil_scoped_release released;
+    const ReleasedGil released;
     unpermute_tokens(permutation, view, to.tokens(rank), *own);
   }
   return result;

@@ -6,6 +6,7 @@
 #include "core/kernels/registry.h"
 #include "core/nalab.h"
 #include "core/simulator/simulator.h"
+#include "python/bindings/released_gil.h"
 #include "python/bindings/session.h"
 
 namespace nalab::python {
@@ -79,7 +80,7 @@ nb::dict describe_simulation(const Problem& problem, nb::handle q_tile, nb::hand
   if (dynamic_kv) tiles.kv_tiling = simulator::KvTiling::dynamic_tiles;
   if (single_dimensional) tiles.tile_rank = simulator::TileRank::single_dimensional;
   const simulator::Simulation simulation = [&] {
-    const nb::gil_scoped_release released;
+    const ReleasedGil released;
     return simulator::simulate(problem, tiles);
   }();
   nb::dict description;

@@ -123,6 +123,21 @@ print(len(os.listdir("/proc/self/task")))
     assert result.returncode == 0 and int(result.stdout) < 4 * 60, result.stderr
 
 
+def test_the_interpreter_may_end_while_a_daemon_computes():
+    code = """
+import threading, time, numpy, nalab
+q = numpy.ones((1, 80, 80, 2, 64), numpy.float32)
+def compute():
+    while True:
+        nalab.attention(q, q, q, 3)
+threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.1)
+"""
+    for _ in range(3):
+        result = run_python(code)
+        assert result.returncode == 0, result.stderr
+
+
 def run_python(code, **variables):
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
