@@ -40,7 +40,7 @@ def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
             raise _core.Error("the tensor's numbers have the wrong sign in memory: call resolve_neg() first")
     if family == "numpy":
         return _numpy_maker(like.dtype)
-    if family == "torch" or hasattr(like, "requires_grad"):  # subclasses of tensors too
+    if family == "torch":
         return _torch_maker(like)
     if hasattr(like, "__array_namespace__"):  # the array API standard: JAX and others whose arrays are not written to
         return Maker(_own_empty(str(like.dtype)), like.__array_namespace__().from_dlpack)
@@ -49,8 +49,9 @@ def maker(like: Array, others: Iterable[Array] = ()) -> Maker:
 
 @functools.lru_cache(maxsize=64)
 def _family(kind):
-    """The package that a class is of."""
-    return kind.__module__.partition(".")[0]
+    """The package that a class is of; numpy or torch where it derives from a class of theirs."""
+    packages = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    return next((package for package in packages if package in ("numpy", "torch")), packages[0])
 
 
 _LARGE = 1 << 14  # elements

@@ -72,6 +72,14 @@ def test_large_results_of_numpy_are_aligned():
         assert (kept == 1).all() and (lse == lse[0, 0, 0, 0]).all()
 
 
+def test_arrays_of_derived_classes_are_numpys():
+    class Derived(np.ndarray):
+        pass
+
+    out = nalab.attention(*(x.view(Derived) for x in (Q, K, V)), 3)
+    assert type(out) is np.ndarray and np.array_equal(out, OUT)
+
+
 def resident_bytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
