@@ -89,7 +89,7 @@ class BackwardTasks {
   /// Tasks count their steps: so many for a block at one position of the first axis, or one for each row of keys.
   int64_t steps_of_block() const { return block_.key_rows(); }
 
-  /// Strips of other tasks that share keys with a strip of a task.
+  /// Strips of other pieces that share keys with a strip of a task.
   std::vector<int64_t> neighbours(const BackwardTask& task, int64_t strip) const {
     std::vector<int64_t> strips;
     const int64_t width = order_.strip_lanes(), end = std::min((strip + 1) * width, order_.lanes());
@@ -174,10 +174,7 @@ class EarlierTasks {
         next_x1_(tasks.pieces1_.at(task.piece1 + 1, mask1_.length)) {}
 
   /// The strip that comes next.
-  void begin_strip(int64_t strip) {
-    strip_ = strip;
-    neighbours_ = tasks_.neighbours(task_, strip);
-  }
+  void begin_strip(int64_t strip) { neighbours_ = tasks_.neighbours(task_, strip); }
 
   /// Before the task adds to a row of keys, some tasks must have taken a number of steps: f(task, steps). Those that
   /// add to it earlier still have done so then, since these waited for them.
@@ -227,7 +224,9 @@ class EarlierTasks {
       const int64_t before = (strip - piece * strips) * row.blocks * row.x1.size() * tasks_.steps_of_block();
       if (number < task_.number) f(number, before + steps);
     };
-    ask_strip(strip_);
+    // Strips of a task may share keys, and the tasks of other rows have the same strips: past the last one they are
+    // past all.
+    ask_strip(task_.strips.end - 1);
     for (const int64_t neighbour : neighbours_) ask_strip(neighbour);
   }
 
@@ -235,9 +234,8 @@ class EarlierTasks {
   const BackwardTask& task_;
   const geometry::AxisMask mask1_, mask2_;
   const Row beside_, above_;
-  const geometry::Range next_x1_;  ///< of the next piece of the first axis
-  int64_t strip_ = 0;
-  std::vector<int64_t> neighbours_;
+  const geometry::Range next_x1_;    ///< of the next piece of the first axis
+  std::vector<int64_t> neighbours_;  ///< of the strip at hand, in other tasks
 };
 
 /// When a task may add to keys, and what those that come later may know of it.

@@ -55,6 +55,14 @@ inline std::vector<Problem> large_banded_problems() {
        .heads_kv = 2,
        .head_dim = 16,
        .head_dim_v = 16},
+      // So many dilation groups that a task has several strips, which share keys.
+      {.axes = {{.extent = 13, .window = 3, .dilation = 4},
+                {.extent = 9, .window = 2, .dilation = 4},
+                {.extent = 21, .window = 5}},
+       .heads = 3,
+       .heads_kv = 3,
+       .head_dim = 8,
+       .head_dim_v = 8},
   };
 }
 
