@@ -266,12 +266,17 @@ class Turn {
   /// Waits until it may add to a row of keys.
   void wait(int64_t k1, int64_t k2) const {
     if (!earlier_) return;
-    earlier_->for_each(k1, k2,
-                       [&](int64_t number, int64_t steps) { progress_[number].wait_for(static_cast<int32_t>(steps)); });
+    earlier_->for_each(k1, k2, [&](int64_t number, int64_t steps) {
+      progress_[number].wait_for(static_cast<int32_t>(std::min<int64_t>(steps, TaskProgress::kEnd)));
+    });
   }
   /// The task is past the n-th row of keys of a block.
   void pass(int64_t n) const {
-    if (progress_ != nullptr) progress_[task_.number].reach(static_cast<int32_t>(steps_ + n + 1));
+    if (progress_ == nullptr) return;
+    // Whoever waits for a step that is not told waits for the end.
+    if (const int64_t step = steps_ + n + 1; step < TaskProgress::kEnd) {
+      progress_[task_.number].reach(static_cast<int32_t>(step));
+    }
   }
   void end_block() { steps_ += tasks_.steps_of_block(); }
 
