@@ -53,11 +53,10 @@ HWY_INLINE VF LoadFloats(Floats d, const T* p) {
   return Widen<T>(d, hn::LoadU(HalfBits<Floats>(), reinterpret_cast<const uint16_t*>(p)));
 }
 
-/// Rounds to the nearest number of T, ties to even, as from_float<T>(), and stores.
+/// Rounds to the nearest number of T, ties to even, as from_float<T>().
 template <class T>
-HWY_INLINE void StoreFloats([[maybe_unused]] Floats d, VF v, T* p) {
+HWY_INLINE hn::Vec<HalfBits<Floats>> Narrow([[maybe_unused]] Floats d, VF v) {
   const HalfBits<Floats> d16;
-  auto* const bits = reinterpret_cast<uint16_t*>(p);
   if constexpr (std::is_same_v<T, bf16>) {
     const hn::RebindToUnsigned<Floats> du;
     const auto u = hn::BitCast(du, v), high = hn::ShiftRight<16>(u);
@@ -65,17 +64,49 @@ HWY_INLINE void StoreFloats([[maybe_unused]] Floats d, VF v, T* p) {
     const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(u, hn::Set(du, 0x7FFFu)), odd));
     const auto quiet = hn::Or(high, hn::Set(du, 0x0040u));
     const auto result = hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(v)), quiet, rounded);
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<Floats>(), result)), d16, bits);
+    return hn::DemoteTo(d16, hn::BitCast(hn::RebindToSigned<Floats>(), result));
   } else {
 #if HWY_TARGET <= HWY_AVX2
-    hn::StoreU(hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, Floats>(), v)), d16, bits);
+    return hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, Floats>(), v));
 #else
     HWY_ALIGN float lanes[hn::MaxLanes(Floats())];
+    HWY_ALIGN uint16_t bits[hn::MaxLanes(Floats())];
     hn::Store(v, d, lanes);
-    for (std::size_t i = 0; i < hn::Lanes(d); ++i) p[i] = from_float<T>(lanes[i]);
+    for (std::size_t i = 0; i < hn::Lanes(d); ++i) bits[i] = from_float<T>(lanes[i]).bits;
+    return hn::Load(d16, bits);
 #endif
   }
 }
+
+template <class T>
+HWY_INLINE void StoreFloats(Floats d, VF v, T* p) {
+  hn::StoreU(Narrow<T>(d, v), HalfBits<Floats>(), reinterpret_cast<uint16_t*>(p));
+}
+
+#if HWY_TARGET == HWY_AVX3
+
+/// The first n elements of a vector of 16 bits at p, n less than its lanes, and zeros: nothing beyond them is read. By
+/// Highway 1.0.3 such a load is of a whole vector.
+template <class D16>
+HWY_INLINE hn::Vec<D16> LoadSome(D16 /*d*/, const void* p, int64_t n) {
+  const auto mask = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (hn::MaxLanes(D16()) == 16) {
+    return hn::Vec<D16>{_mm256_maskz_loadu_epi16(mask, p)};
+  } else {
+    return hn::Vec<D16>{_mm_maskz_loadu_epi16(static_cast<__mmask8>(mask), p)};
+  }
+}
+
+/// The same of floats.
+inline VF HWY_ATTR LoadSomeFloats(Floats d, const float* p, int64_t n) {
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(n)), d, p);
+}
+template <class T>
+HWY_INLINE VF LoadSomeFloats(Floats d, const T* p, int64_t n) {
+  return Widen<T>(d, LoadSome(HalfBits<Floats>(), p, n));
+}
+
+#endif
 
 /// target[c] = x[c] as float.
 template <class T>
@@ -84,7 +115,12 @@ HWY_INLINE void CopyToFloats(const T* x, int64_t n, float* target) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t c = 0;
   for (; c + lanes <= n; c += lanes) hn::StoreU(LoadFloats(d, x + c), d, target + c);
+#if HWY_TARGET == HWY_AVX3
+  if (c == n) return;
+  hn::BlendedStore(LoadSomeFloats(d, x + c, n - c), hn::FirstN(d, static_cast<std::size_t>(n - c)), d, target + c);
+#else
   for (; c < n; ++c) target[c] = to_float(x[c]);
+#endif
 }
 
 /// target[c] = x[c], rounded.
@@ -94,7 +130,13 @@ HWY_INLINE void CopyFromFloats(const float* x, int64_t n, T* target) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t c = 0;
   for (; c + lanes <= n; c += lanes) StoreFloats(d, hn::LoadU(d, x + c), target + c);
+#if HWY_TARGET == HWY_AVX3
+  if (c == n) return;
+  const auto mask = static_cast<__mmask16>((1u << (n - c)) - 1);
+  _mm256_mask_storeu_epi16(target + c, mask, Narrow<T>(d, LoadSomeFloats(d, x + c, n - c)).raw);
+#else
   for (; c < n; ++c) target[c] = from_float<T>(x[c]);
+#endif
 }
 
 }  // namespace nalab::simd::HWY_NAMESPACE

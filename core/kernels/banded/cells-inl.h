@@ -58,17 +58,7 @@ struct FloatCells {
 
 #if HWY_TARGET == HWY_AVX3
 
-/// The first n elements of a vector of 16 bits at p, n less than its lanes, and zeros: nothing beyond them is read. By
-/// Highway 1.0.3 such a load is of a whole vector.
-template <class D16>
-HWY_INLINE hn::Vec<D16> LoadSome(D16 /*d*/, const bf16* p, int64_t n) {
-  const auto mask = static_cast<__mmask16>((1u << n) - 1);
-  if constexpr (hn::MaxLanes(D16()) == 16) {
-    return hn::Vec<D16>{_mm256_maskz_loadu_epi16(mask, p)};
-  } else {
-    return hn::Vec<D16>{_mm_maskz_loadu_epi16(static_cast<__mmask8>(mask), p)};
-  }
-}
+using simd::HWY_NAMESPACE::LoadSome;
 
 /// The first `count` of eight elements of rows 0, 4, ... from an offset on, and zeros.
 template <class D, class T>
