@@ -300,7 +300,11 @@ TEST(Files, AFolderThatDisappearsEndsTheRunInOneLine) {
   const std::string results = folder.file("gone/r.h5"), err = folder.file("err");
   Process run(run_arguments(config, results), err);
   Process::wait_until([&] { return fs::exists(results); });
-  fs::remove_all(folder.file("gone"));
+  Process::wait_until([&] {  // the run may write a file into the folder while it is removed
+    std::error_code error;
+    fs::remove_all(folder.file("gone"), error);
+    return !fs::exists(folder.file("gone"));
+  });
   const int status = run.wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 2);
   EXPECT_THAT(bytes_of(err), testing::AnyOf("nalab: " + results + ": has been removed or replaced during the run\n",
