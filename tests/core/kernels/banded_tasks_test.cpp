@@ -37,8 +37,7 @@ struct Visit {
 class Play {
  public:
   Play(const Problem& problem, int width, int64_t positions, bool keeps_rows, int64_t part_bytes = 1)
-      : problem_(problem),
-        axes_(problem.axes3()),
+      : axes_(problem.axes3()),
         order_(problem, width),
         block_(shape(problem, width, positions, keeps_rows)),
         tasks_(problem, order_, block_, part_bytes),
@@ -161,7 +160,6 @@ class Play {
     return block;
   }
 
-  const Problem& problem_;
   std::array<Axis, 3> axes_;
   LaneOrder order_;
   BlockShape block_;
