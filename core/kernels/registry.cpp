@@ -56,15 +56,18 @@ int64_t most_keys_beside(std::string_view tiles, const Problem& problem, Pass pa
   return std::numeric_limits<int64_t>::max();
 }
 
-/// Pairs that tiles compute for one that attends, times the share of the lanes of strips that have a query: where axes
-/// are short, tiles waste little, and strips of few heads are not full.
-double gain_in_pairs(const Problem& problem, Pass pass) {
+/// Whether the pairs that tiles compute for one that attends, times the share of the lanes of strips that have a query,
+/// are more than `least`: where axes are short, tiles waste little, and strips of few heads are not full.
+bool gains_in_pairs(const Problem& problem, Pass pass, double least) {
   const banded::LaneOrder order(problem, banded::kMaxLanes);
   const double share = static_cast<double>(order.lanes()) / static_cast<double>(order.strips() * banded::kMaxLanes);
+  // Tiles compute all pairs that attend, at least. To count them takes longer than all the rest of a plan.
+  if (share > least) return true;
   const Tiling tiling =
       find_variant("fused").candidates(problem, pass, find_arithmetic(kF32Fma), host_machine(), 1).front();
   return share * static_cast<double>(tuning::visited_pairs(problem, tiling)) /
-         static_cast<double>(problem.attended_pairs());
+             static_cast<double>(problem.attended_pairs()) >
+         least;
 }
 
 /// Whether banded is faster than fused, as far as it was measured: docs/small_windows.md, "Where bands end". Its rate
@@ -81,7 +84,7 @@ bool bands_pay(const Problem& problem, Pass pass, std::string_view tiles) {
   if (problem.rank() == 1) return keys <= (backward ? 33 : 64);
   const bool space = problem.rank() == 3;
   const int64_t most = backward && !space ? (wide ? 169 : 289) : wide ? (backward ? 125 : 216) : 343;
-  return keys <= most && gain_in_pairs(problem, pass) > (backward && space ? 1.05 : 0.8);
+  return keys <= most && gains_in_pairs(problem, pass, backward && space ? 1.05 : 0.8);
 }
 
 /// Whether naive is faster than banded, backward: wide rows of few keys, of which bands make little.
