@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/geometry/axis.h"
 #include "core/parallel.h"
 #include "core/simd/isa.h"
 #include "core/tensor/buffer.h"
@@ -66,13 +67,8 @@ struct Site {
 /// Copies numbers to a buffer, rounded to its type.
 void set_values(const Buffer& buffer, std::span<const float> values);
 
-/// Some outputs of a linear layer: rows of its weight.
-struct RowRange {
-  int64_t first = 0, count = 0;
-};
-
-/// Those rows of gamma * weight_factor * W: [count, in].
-std::vector<float> scaled_weight(const Linear& linear, const Weights& weights, const RowRange& rows, int64_t in);
+/// Some rows of gamma * weight_factor * W, those of some outputs: [rows, in].
+std::vector<float> scaled_weight(const Linear& linear, const Weights& weights, geometry::Range rows, int64_t in);
 
 /// Computes the output from the inputs; throws dnnl::error.
 using Step = std::function<void()>;

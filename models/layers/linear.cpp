@@ -29,12 +29,12 @@ Cut cut_rows(int64_t tokens, int64_t wanted) {
 
 /// Rows of a parameter [out, width] or [out], times a factor and gamma.
 std::vector<float> scaled(const Linear& linear, const Weights& weights, const std::vector<float>& parameter,
-                          double factor, const RowRange& rows, int64_t width = 1) {
+                          double factor, geometry::Range rows, int64_t width = 1) {
   const float* const gamma = linear.gamma.empty() ? nullptr : weights.at(linear.gamma).data();
-  std::vector<float> result(static_cast<std::size_t>(rows.count * width));
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const double scale = gamma == nullptr ? factor : factor * static_cast<double>(gamma[rows.first + row]);
-    const float* const from = parameter.data() + (rows.first + row) * width;
+  std::vector<float> result(static_cast<std::size_t>(rows.size() * width));
+  for (int64_t row = 0; row < rows.size(); ++row) {
+    const double scale = gamma == nullptr ? factor : factor * static_cast<double>(gamma[rows.begin + row]);
+    const float* const from = parameter.data() + (rows.begin + row) * width;
     std::transform(from, from + width, result.data() + row * width,
                    [scale](float value) { return static_cast<float>(value * scale); });
   }
@@ -42,8 +42,8 @@ std::vector<float> scaled(const Linear& linear, const Weights& weights, const st
 }
 
 /// Some numbers of gamma * (bias_factor b + b2). Requires one of them.
-std::vector<float> bias_of(const Linear& linear, const Weights& weights, const RowRange& rows) {
-  std::vector<float> bias(static_cast<std::size_t>(rows.count));
+std::vector<float> bias_of(const Linear& linear, const Weights& weights, geometry::Range rows) {
+  std::vector<float> bias(static_cast<std::size_t>(rows.size()));
   if (linear.bias) bias = scaled(linear, weights, weights.at(linear.state + ".bias"), linear.bias_factor, rows);
   if (!linear.second_bias.empty()) {
     const std::vector<float> second = scaled(linear, weights, weights.at(linear.second_bias), 1, rows);
@@ -79,10 +79,10 @@ class Product {
     if (last_rows != rows_.piece) last = std::make_shared<std::vector<Piece>>();
     for (int64_t c = 0; c < columns_.pieces(); ++c) {
       // Stored as [out, in]: the rows of these columns lie together.
-      const RowRange rows = columns(c);
+      const geometry::Range rows = columns(c);
       Packed weight(site_.constants,
                     [linear = linear_, rows, in = in_](const Weights& w) { return scaled_weight(linear, w, rows, in); },
-                    {{in_, rows.count}, memory::data_type::f32, memory::format_tag::ba});
+                    {{in_, rows.size()}, memory::data_type::f32, memory::format_tag::ba});
       full->push_back(piece(rows_.piece, c, weight));
       if (last != full) last->push_back(piece(last_rows, c, weight));
     }
@@ -103,15 +103,17 @@ class Product {
   }
 
  private:
-  RowRange columns(int64_t piece) const { return {columns_.first(piece), columns_.size(piece)}; }
+  geometry::Range columns(int64_t piece) const {
+    return {columns_.first(piece), columns_.first(piece) + columns_.size(piece)};
+  }
 
   Piece piece(int64_t rows, int64_t column, Packed& packed) {
     OneDnn& onednn = site_.backend.onednn;
-    const RowRange outputs = columns(column);
+    const geometry::Range outputs = columns(column);
     const memory::desc source = matrix_desc(site_.x().type, rows, in_, in_);
-    const memory::desc target = matrix_desc(site_.output.type, rows, outputs.count, out_);
-    const memory::desc weight({in_, outputs.count}, dnnl_type(site_.x().type), memory::format_tag::any);
-    const memory::desc bias({1, outputs.count}, memory::data_type::f32, memory::format_tag::ab);
+    const memory::desc target = matrix_desc(site_.output.type, rows, outputs.size(), out_);
+    const memory::desc weight({in_, outputs.size()}, dnnl_type(site_.x().type), memory::format_tag::any);
+    const memory::desc bias({1, outputs.size()}, memory::data_type::f32, memory::format_tag::ab);
     std::unordered_map<int, memory> fixed;
     std::unordered_map<int, memory::desc> varying{{DNNL_ARG_SRC, source}, {DNNL_ARG_DST, target}};
 
@@ -119,7 +121,7 @@ class Product {
     dnnl::post_ops after;
     append(after, linear_.activation);
     if (site_.inputs.size() > 1) {
-      const memory::desc residual = matrix_desc(site_.inputs[1].type, rows, outputs.count, out_);
+      const memory::desc residual = matrix_desc(site_.inputs[1].type, rows, outputs.size(), out_);
       residual_argument_ = DNNL_ARG_ATTR_MULTIPLE_POST_OP(after.len()) | DNNL_ARG_SRC_1;
       varying.emplace(residual_argument_, residual);
       after.append_binary(dnnl::algorithm::binary_add, residual);
@@ -148,7 +150,7 @@ class Product {
 
 }  // namespace
 
-std::vector<float> scaled_weight(const Linear& linear, const Weights& weights, const RowRange& rows, int64_t in) {
+std::vector<float> scaled_weight(const Linear& linear, const Weights& weights, geometry::Range rows, int64_t in) {
   return scaled(linear, weights, weights.at(linear.state + ".weight"), linear.weight_factor, rows, in);
 }
 

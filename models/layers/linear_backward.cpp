@@ -67,7 +67,7 @@ class LinearBackward {
  private:
   /// gamma W, [out, in].
   Packed packed_weight(const Site& site) const {
-    const auto make = [linear = linear_, rows = RowRange{0, out_}, in = in_](const Weights& w) {
+    const auto make = [linear = linear_, rows = geometry::Range{0, out_}, in = in_](const Weights& w) {
       return scaled_weight(linear, w, rows, in);
     };
     return {site.constants, make, {{out_, in_}, memory::data_type::f32, memory::format_tag::ab}};
