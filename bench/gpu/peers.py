@@ -6,8 +6,8 @@ Needs PyTorch with CUDA. For each case the tile shapes that the plan ranks first
 taking turns; the best one is compared. Both are timed in turns, with events; a ratio is that of one turn. All that a
 call needs is inside: heads are last, nothing is permuted, lse is written. cuDNN has heads first, which suits it.
 
-With FLEX=1, compiled FlexAttention of the same windows takes its turns too (flex.py; needs a C compiler). CANDIDATES and
-ROUNDS are read from the environment as well. With OUT, a folder, results go to OUT/peers.jsonl as well.
+With FLEX=1, compiled FlexAttention of the same windows takes its turns too (flex.py; needs a C compiler). FLEX,
+CANDIDATES and ROUNDS are read from the environment. With OUT, a folder, results go to OUT/peers.jsonl as well.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from check import compare
-from flex import Flex
 from hopper_calls import Library, Problem, Tensors
 
 HUNYUAN = Problem((30, 48, 80), (18, 24, 24), (1, 1, 1), heads=24)
@@ -56,6 +55,8 @@ CASES = {
 CANDIDATES = int(os.environ.get("CANDIDATES", "10"))
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 FLEX = os.environ.get("FLEX") == "1"
+if FLEX:
+    from flex import Flex
 
 
 def milliseconds(run):
