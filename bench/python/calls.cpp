@@ -8,20 +8,9 @@
 
 #include "core/error.h"
 #include "core/nalab.h"
-
-namespace {
+#include "python/bindings/gomp_team.h"
 
 using namespace nalab;
-
-Team team_of(void* gomp_parallel) {
-  using Parallel = void (*)(void (*member)(void*), void* data, unsigned threads, unsigned flags);
-  if (gomp_parallel == nullptr) return nullptr;
-  return [parallel = reinterpret_cast<Parallel>(gomp_parallel)](void (*member)(void*), void* data, int threads) {
-    parallel(member, data, static_cast<unsigned>(threads), 0);
-  };
-}
-
-}  // namespace
 
 /// Seconds of `calls` calls on contiguous float32 tensors; out and lse are written. extent, window, dilation: `rank`
 /// numbers each. before: called ahead of each, not timed; may be null. 0, or 1 if the library refuses the problem,
@@ -37,7 +26,7 @@ extern "C" int nalab_time_forward(int rank, const int64_t* extent, const int64_t
     problem.batch = batch;
     problem.heads = problem.heads_kv = heads;
     problem.head_dim = problem.head_dim_v = head_dim;
-    static Context context(threads, team_of(gomp_parallel));
+    static Context context(threads, python::team_of(gomp_parallel));
     static std::map<std::string, Plan> plans;
     const Plan& plan = plans.try_emplace(problem.id(), make_plan(problem, Pass::forward)).first->second;
     const auto view = [&](const TensorInfo& info, float* data) {

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "core/parallel.h"
+#include "python/bindings/gomp_team.h"
 
 namespace nalab::python {
 
@@ -98,16 +99,6 @@ Session& current() {
   return *session.load();
 }
 
-/// OpenMP's entry that compiled `#pragma omp parallel` calls: GNU's, which LLVM's and Intel's runtimes have too.
-using GompParallel = void (*)(void (*member)(void*), void* data, unsigned threads, unsigned flags);
-
-Team team_of(uintptr_t gomp_parallel) {
-  if (gomp_parallel == 0) return nullptr;
-  return [parallel = reinterpret_cast<GompParallel>(gomp_parallel)](void (*member)(void*), void* data, int threads) {
-    parallel(member, data, static_cast<unsigned>(threads), 0);
-  };
-}
-
 }  // namespace
 
 void watch_forks() { current(); }
@@ -123,7 +114,7 @@ std::shared_ptr<Context> context(int requested) {
   std::shared_ptr<Context> last;  // ends after the lock does: its threads are waited for
   const std::lock_guard lock(s.guard);
   if (auto kept = find(s.contexts, crew)) return kept;
-  auto made = std::make_shared<Context>(crew.first, team_of(crew.second));
+  auto made = std::make_shared<Context>(crew.first, team_of(reinterpret_cast<void*>(crew.second)));
   s.contexts.emplace_front(crew, made);
   if (s.contexts.size() > kMostContexts) {
     last = std::move(s.contexts.back().second);
